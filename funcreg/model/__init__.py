@@ -1,0 +1,259 @@
+"""An `nn.Module` as a pair of pure functions: `Model(init, apply)`.
+
+    registry.py    which layers are replaced by pure ones: `register_layer`
+    layers.py      dropout, batch and instance norm, spectral norm, stochastic depth
+    attention.py   multi-head attention, written out
+    recurrent.py   RNN, LSTM, GRU
+    functional.py  `F.dropout` and its like, called inside a forward
+    skeleton.py    the module without its data, one copy a mode
+    purity.py      the spy that finds what is not pure
+    apply.py       the call
+
+Noise is on exactly when a key is given; batch statistics are used and updated exactly when
+`train=True`. So Monte Carlo dropout on a network with batch norm is right by construction.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks, random, tree
+from . import attention, layers, recurrent  # noqa: F401  (importing them fills the registry)
+from .apply import Apply, Params, Rates, State
+from .purity import Impurity
+from .registry import Draw, register_layer
+
+__all__ = [
+    "Apply",
+    "Draw",
+    "Impurity",
+    "Model",
+    "Params",
+    "Rates",
+    "State",
+    "check",
+    "from_module",
+    "model_members",
+    "register_layer",
+    "to_module",
+    "variables",
+]
+
+
+class Model(NamedTuple):
+    """A network as two pure functions.
+
+    `init(key) -> (params, state)` runs the module's own initialisation under a generator seeded
+    from the key; the global one is left as it was.
+
+    `apply(params, state, *args, key=None, train=False, rates=None, method=None, **kwargs) ->
+    (output, state)` runs its forward.
+
+    - params, state: flat dicts by dotted name, parameters and buffers. Neither is changed; the
+      state that is returned holds what the layers assigned.
+    - key: int64 (2,) turns the noise on (a training step, or a Monte Carlo draw); None, off.
+    - train: use and update batch statistics; False uses the running ones.
+    - rates: in place of the layers' own noise rates: one for all, noise that the forward calls
+      as a function too, or a dict by the layer's name. Numbers or tensors, batched under vmap.
+    - method: the name of another method of the module to call.
+    """
+
+    init: Callable[[Tensor], tuple[Params, State]]
+    apply: Apply
+
+
+def from_module(module: nn.Module | Callable[[], nn.Module], *, rnn: str = "native") -> Model:
+    """Turn a module, or a function that makes one, into a `Model` of pure functions.
+
+    The module's code is kept and its layers that draw or that write into buffers are replaced by
+    pure ones (`register_layer` adds yours). Nothing of the module is changed or copied but its
+    structure; its own values come from `variables`.
+
+    Args:
+        module: an nn.Module, or a function () -> nn.Module; only the second gives `init`.
+        rnn: "native" runs recurrent layers by torch's kernels, which have no vmap rule;
+            "unrolled" as a loop over time, slower but under every transform.
+
+    Returns:
+        `Model(init, apply)`.
+
+    Raises:
+        FuncregError: for what is not a module, or one that cannot be run without its own data
+            (the message names the layer and the remedy).
+
+    >>> import funcreg as fr
+    >>> model = from_module(lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2)))
+    >>> params, state = model.init(fr.random.key(0))
+    >>> logits, state = model.apply(params, state, torch.ones(3, 4), key=fr.random.key(1), train=True)
+    >>> logits.shape
+    torch.Size([3, 2])
+    """
+    _checks.check_choice("rnn", rnn, ("native", "unrolled"))
+    if isinstance(module, nn.Module):
+        return Model(_no_factory, Apply(module, rnn=rnn))
+    factory = _factory(module)
+    with torch.random.fork_rng(devices=_cuda_devices()):
+        template = _made(factory)
+
+    def init(key: Tensor) -> tuple[Params, State]:
+        _checks.check_key(key)
+        with torch.random.fork_rng(devices=_cuda_devices()):
+            torch.manual_seed(int(random.bits(key, 2) @ torch.tensor([1, 2**31], device=key.device)))
+            fresh = variables(_made(factory))
+        return tree.to(fresh, key.device)
+
+    return Model(init, Apply(template, rnn=rnn))
+
+
+def variables(module: nn.Module) -> tuple[Params, State]:
+    """A module's own values, copied: what `model.init` returns, for a network that is already trained.
+
+    Args:
+        module: an nn.Module, on any device.
+
+    Returns:
+        (params, state): flat dicts of its parameters and its buffers by dotted name, tied ones once.
+
+    Raises:
+        FuncregError: for what is not an nn.Module.
+
+    >>> params, state = variables(nn.BatchNorm1d(2))
+    >>> sorted(params), sorted(state)
+    (['bias', 'weight'], ['num_batches_tracked', 'running_mean', 'running_var'])
+    """
+    _check_module(module)
+    params = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    return params, {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+
+
+def to_module(module: nn.Module | Callable[[], nn.Module], params: Params, state: State) -> nn.Module:
+    """An ordinary module with these values, for deployment: a copy, in evaluation mode.
+
+    Args:
+        module: the module, or the function that makes it, that `from_module` was given.
+        params, state: as `model.init` returns them; copied.
+
+    Returns:
+        A new nn.Module that shares nothing with its arguments.
+
+    Raises:
+        FuncregError: when names or shapes do not fit.
+
+    >>> params, state = variables(nn.Linear(2, 1))
+    >>> module = to_module(nn.Linear(2, 1), params, state)
+    >>> torch.equal(module.weight, params["weight"])
+    True
+    """
+    if isinstance(module, nn.Module):
+        filled = copy.deepcopy(module)
+    else:
+        with torch.random.fork_rng(devices=_cuda_devices()):
+            filled = _made(_factory(module))
+    own: dict[str, Tensor] = {**dict(filled.named_parameters()), **dict(filled.named_buffers())}
+    given = {**params, **state}
+    if own.keys() != given.keys():
+        missing, unknown = sorted(own.keys() - given.keys())[:8], sorted(given.keys() - own.keys())[:8]
+        _checks.fail("params", f"entries that do not fit (missing {missing}, unknown {unknown})", "the module's own")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            if tensor.shape != given[name].shape:
+                _checks.fail(name, _checks.describe(given[name]), f"a tensor of shape {tuple(tensor.shape)}")
+            tensor.data = given[name].detach().clone()
+    return filled.eval()
+
+
+def model_members(model: Model, key: Tensor, members: int) -> tuple[Params, State]:
+    """K networks, each with its own initialisation: every leaf has a leading axis of length K.
+
+    Args:
+        model: made from a function, so that it has `init`.
+        key: int64 (2,); member i starts from `split(key, members)[i]`.
+        members: K, at least 1.
+
+    Returns:
+        (params, state), stacked.
+
+    >>> import funcreg as fr
+    >>> params, _ = model_members(from_module(lambda: nn.Linear(3, 2)), fr.random.key(0), 5)
+    >>> params["weight"].shape
+    torch.Size([5, 2, 3])
+    """
+    return tree.stack([model.init(each) for each in random.split(key, members)])
+
+
+def check(
+    model: Model, *args: Any, params: Params | None = None, state: State | None = None, **kwargs: Any
+) -> tuple[Impurity, ...]:
+    """Run a model once in training and once in Monte Carlo mode, and report what was not pure.
+
+    Args:
+        model: from `from_module`.
+        *args, **kwargs: example inputs of its forward.
+        params, state: the values to run it with. Default: `model.init`'s, or small ones if it has none.
+
+    Returns:
+        One `Impurity(layer, did, operator)` for each; none when the model is pure.
+
+    >>> class Counter(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.register_buffer("calls", torch.zeros(()))
+    ...     def forward(self, x):
+    ...         self.calls.add_(1)
+    ...         return x
+    >>> print(*check(from_module(Counter), torch.zeros(2)))
+    the module (Counter) writes into calls in place (aten.add_.Tensor)
+    """
+    if params is None or state is None:
+        params, state = _example_values(model)
+    found: dict[Impurity, None] = {}
+    for train in (True, False):
+        for each in model.apply.spy(params, state, *args, key=random.key(0), train=train, **kwargs):
+            found[each] = None
+    return tuple(found)
+
+
+def _example_values(model: Model) -> tuple[Params, State]:
+    if model.init is not _no_factory:
+        return model.init(random.key(0))
+    module = next(iter(model.apply.skeletons.values())).module
+
+    def example(tensor: Tensor) -> Tensor:
+        return torch.full(tensor.shape, 0.1 if tensor.is_floating_point() else 0, dtype=tensor.dtype)
+
+    return (
+        {name: example(tensor) for name, tensor in module.named_parameters()},
+        {name: example(tensor) for name, tensor in module.named_buffers()},
+    )
+
+
+def _no_factory(key: Tensor) -> tuple[Params, State]:
+    _checks.fail(
+        "model.init",
+        "a model made from an instance",
+        "one made from a function",
+        "Use fr.variables(module) for the instance's own values, or from_module(lambda: ...) for fresh ones.",
+    )
+
+
+def _factory(module: Any) -> Callable[[], Any]:
+    _checks.check_callable("module", module, "an nn.Module or a function () -> nn.Module")
+    return module
+
+
+def _made(factory: Callable[[], Any]) -> nn.Module:
+    module = factory()
+    _check_module(module)
+    return module
+
+
+def _check_module(module: Any) -> None:
+    if not isinstance(module, nn.Module):
+        _checks.fail("module", _checks.describe(module), "an nn.Module, or a function that returns one")
+
+
+def _cuda_devices() -> range:
+    return range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)

@@ -1,0 +1,209 @@
+"""`apply`: one call of a module as a function of its parameters, state, inputs, key and mode."""
+
+import copy
+import types
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .. import _checks, random
+from .._functorch import in_transform
+from . import purity
+from .functional import FunctionalNoise, may_call_noise
+from .skeleton import KEY, MODES, RATE, Mode, Skeleton, build, prototype
+
+Params = dict[str, Tensor]
+State = dict[str, Tensor]
+Rates = float | Tensor | Mapping[str, float | Tensor]
+
+_MANY_DRAWS = 4  # noise layers from which compiled draws are native: each pure one costs 2 s to compile
+
+
+class Apply:
+    """The `apply` of a `Model`; see there."""
+
+    def __init__(self, module: nn.Module, *, rnn: str) -> None:
+        source = prototype(module)
+        self.parameters = [name for name, _ in source.named_parameters()]
+        self.buffers = [name for name, _ in source.named_buffers()]
+        self.parameter_names, self.buffer_names = frozenset(self.parameters), frozenset(self.buffers)
+        self.ties = _ties(source)
+        self.skeletons: dict[Mode, Skeleton] = {mode: build(source, mode, rnn=rnn) for mode in MODES}
+        self.rates = self.skeletons[MODES[0]].noise
+        self.functional = may_call_noise(source)
+        self.methods: dict[tuple[Mode, str], nn.Module] = {}
+        self.proven: set[tuple[Mode, str | None]] = set()
+
+    def __call__(
+        self,
+        params: Params,
+        state: State,
+        *args: Any,
+        key: Tensor | None = None,
+        train: bool = False,
+        rates: Rates | None = None,
+        method: str | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, State]:
+        """Run the module; see `Model`."""
+        self._check(params, state, key, train, rates)
+        mode = Mode(key is not None, rates is not None, bool(train))
+        module = self.skeletons[mode].module if method is None else self._method(mode, method)
+        tensors = {**params, **state}
+        for alias, name in self.ties.items():
+            tensors[alias] = tensors[name]
+        functional_key = self._lend_noise(tensors, key, rates)
+        if torch.compiler.is_compiling():
+            output = self._call(module, tensors, args, kwargs, functional_key, rates, train)
+        else:
+            output = self._watched(mode, method, module, tensors, args, kwargs, functional_key, rates)
+        return output, {name: tensors[name] for name in self.buffers}
+
+    def spy(self, params: Params, state: State, *args: Any, key: Tensor, train: bool, **kwargs: Any) -> Any:
+        """Run once under a spy, on copies; return what it did that is impure."""
+        mode = Mode(True, False, train)
+        tensors = {name: tensor.detach().clone() for name, tensor in {**params, **state}.items()}
+        for alias, name in self.ties.items():
+            tensors[alias] = tensors[name]
+        module, watched = self.skeletons[mode].module, dict(tensors)
+        functional_key = self._lend_noise(tensors, key, None)
+        return purity.spy(
+            module, watched, lambda: self._call(module, tensors, args, kwargs, functional_key, None, train)
+        )
+
+    def _call(
+        self,
+        module: nn.Module,
+        tensors: dict[str, Tensor],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        functional_key: Tensor | None,
+        rates: Rates | None,
+        train: bool,
+    ) -> Any:
+        """One functional call; what layers assigned is in `tensors` afterwards."""
+        many = len(self.rates) > _MANY_DRAWS and torch.compiler.is_compiling()
+        everywhere = None if isinstance(rates, Mapping) else rates
+        seen = FunctionalNoise(functional_key, everywhere, train) if self.functional else nullcontext()
+        with random.compiled_draws_are("native") if many else nullcontext(), seen:
+            # The names were checked, and ties spread, once and faster than functional_call would.
+            return functional_call(module, tensors, args, kwargs, tie_weights=False)
+
+    def _watched(
+        self,
+        mode: Mode,
+        method: str | None,
+        module: nn.Module,
+        tensors: dict[str, Tensor],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        functional_key: Tensor | None,
+        rates: Rates | None,
+    ) -> Any:
+        """An eager call that tells when a layer was not pure. The first in each mode works on copies."""
+        transformed = in_transform()
+        first = (mode, method) not in self.proven and not transformed
+        if first:
+            for name in self.buffers:
+                tensors[name] = tensors[name].clone()
+        watch = None if transformed else purity.Watch(tensors, generator=first)
+        output = self._call(module, tensors, args, kwargs, functional_key, rates, mode.train)
+        if watch is not None:
+            broken = watch.broken()
+            if broken:
+                _checks.fail("module", f"one that {'; '.join(broken)}", "a pure module", self._remedy())
+            if first:
+                self.proven.add((mode, method))
+        return output
+
+    def _remedy(self) -> str:
+        return f"fr.check(model, *inputs) names the layer. {purity.REMEDY}"
+
+    def _lend_noise(self, tensors: dict[str, Tensor], key: Tensor | None, rates: Rates | None) -> Tensor | None:
+        """Add each noise layer's key and rate; return the key for noise that is called as a function."""
+        if key is None:
+            return None
+        layers = list(self.rates)
+        active = [name for name in layers if rates is not None or self.rates[name]]
+        if not layers:
+            return key
+        keys = random.split(key, len(layers) + self.functional).unbind(0)
+        own = dict(zip(layers, keys, strict=False))
+        for name in active:
+            prefix = f"{name}." if name else ""
+            tensors[prefix + KEY] = own[name]
+            if rates is not None:
+                rate = rates.get(name, self.rates[name]) if isinstance(rates, Mapping) else rates
+                tensors[prefix + RATE] = torch.as_tensor(rate, device=key.device)
+        return keys[-1] if self.functional else None
+
+    def _method(self, mode: Mode, method: str) -> nn.Module:
+        """The skeleton with another of its methods as its forward."""
+        if (mode, method) not in self.methods:
+            module = copy.copy(self.skeletons[mode].module)
+            function = getattr(type(module), method, None)
+            if not callable(function):
+                _checks.fail("method", repr(method), f"the name of a method of {type(module).__name__}")
+            module.forward = types.MethodType(function, module)  # type: ignore[method-assign]
+            self.methods[mode, method] = module
+        return self.methods[mode, method]
+
+    def _check(self, params: Any, state: Any, key: Any, train: Any, rates: Any) -> None:
+        if not isinstance(params, dict) or params.keys() != self.parameter_names:
+            _fail_names("params", params, self.parameters)
+        if not isinstance(state, dict) or state.keys() != self.buffer_names:
+            _fail_names("state", state, self.buffers)
+        if not isinstance(train, bool):
+            _checks.fail("train", _checks.describe(train), "True or False")
+        if key is not None:
+            _checks.check_key(key)
+        elif train and any(self.rates.values()):
+            noisy = ", ".join(name for name, rate in self.rates.items() if rate)
+            _checks.fail(
+                "key", None, f"a key, since train=True and these layers draw: {noisy}", "Pass key=fr.random.key(seed)."
+            )
+        if rates is not None:
+            self._check_rates(rates, key)
+
+    def _check_rates(self, rates: Any, key: Any) -> None:
+        if key is None:
+            _checks.fail(
+                "rates", "rates without a key", "a key beside them", "Noise is on exactly when a key is given."
+            )
+        named = rates.items() if isinstance(rates, Mapping) else [("", rates)]
+        for name, rate in named:
+            if isinstance(rates, Mapping) and name not in self.rates:
+                known = ", ".join(repr(layer) for layer in self.rates) or "none"
+                _checks.fail("rates", f"a rate for {name!r}", f"names of noise layers: {known}")
+            _checks.check_number(f"rates[{name!r}]" if name else "rates", rate, low=0.0)
+        if not self.rates and not self.functional:
+            _checks.fail("rates", _checks.describe(rates), "None, since this module has no noise layer")
+
+
+def _fail_names(argument: str, given: Any, expected: list[str]) -> None:
+    if not isinstance(given, dict):
+        _checks.fail(argument, _checks.describe(given), "a flat dict of tensors, as model.init returns")
+    missing = [name for name in expected if name not in given]
+    unknown = [name for name in given if name not in expected]
+    told = [
+        f"{what} {', '.join(map(repr, names[:8]))}{' ...' if len(names) > 8 else ''}"
+        for what, names in (("missing", missing), ("unknown", unknown))
+        if names
+    ]
+    _checks.fail(argument, f"entries that do not fit the module ({'; '.join(told)})", "the entries of model.init")
+
+
+def _ties(module: nn.Module) -> dict[str, str]:
+    """For each further name of a parameter or buffer, the first."""
+    first: dict[int, str] = {}
+    ties: dict[str, str] = {}
+    both: list[Callable[..., Any]] = [module.named_parameters, module.named_buffers]
+    for named in both:
+        for name, tensor in named(remove_duplicate=False):
+            if first.setdefault(id(tensor), name) != name:
+                ties[name] = first[id(tensor)]
+    return ties

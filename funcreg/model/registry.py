@@ -1,0 +1,89 @@
+"""Which layers are replaced by pure ones, and by what: a table from a layer's type to its pure forward.
+
+A pure forward is a function `forward(layer, *args, **kwargs)` that takes the place of the
+layer's own. It may *assign* buffers (`layer.running_mean = new`), which become the new state;
+it must not write into them. A noise layer's is `forward(layer, draw, *args, **kwargs)`: `draw`
+holds the key and the rate of this call, and is None while noise is off.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .. import _checks
+
+Forward = Callable[..., Any]
+
+
+class Draw(NamedTuple):
+    """What a noise layer's forward draws with: a key of its own, and the rate."""
+
+    key: Tensor
+    rate: float | Tensor
+
+
+class PureLayer(NamedTuple):
+    """How a type of layer is made pure: its forward, the attribute that holds its rate, its set-up."""
+
+    forward: Forward | None
+    rate: str | None
+    prepare: Callable[[Any], None] | None
+
+
+# By qualified name, so that a layer of a library that is not imported can be listed.
+_layers: dict[str, PureLayer] = {}
+
+
+def register_layer(
+    layer_type: type[nn.Module] | str,
+    forward: Forward | None,
+    *,
+    rate: str | None = None,
+    prepare: Callable[[Any], None] | None = None,
+) -> None:
+    """Say how `from_module` makes a type of layer pure. Exactly this type; subclasses are their own.
+
+    Args:
+        layer_type: an nn.Module class, or its qualified name ("package.module.Class").
+        forward: `forward(layer, *args, **kwargs)`, used in place of the class's own, which may
+            assign buffers but not write into them; None keeps the class's own.
+        rate: for a layer that draws random numbers, the name of the attribute that holds its
+            rate. Then it is `forward(layer, draw, *args, **kwargs)`, with `draw.key` and
+            `draw.rate`, or None for draw while noise is off.
+        prepare: called once with the (data-less) copy of the layer, to change its settings.
+
+    Raises:
+        FuncregError: for what is not a module class, or a forward that cannot be called.
+
+    >>> import torch, funcreg as fr
+    >>> class Jitter(torch.nn.Module):
+    ...     std = 0.1
+    ...     def forward(self, x):
+    ...         return x + self.std * torch.randn_like(x) if self.training else x
+    >>> def jitter(layer, draw, x):
+    ...     return x if draw is None else fr.noise.gaussian_noise(x, draw.rate, key=draw.key)
+    >>> register_layer(Jitter, jitter, rate="std")
+    >>> model = fr.from_module(Jitter)
+    >>> model.apply({}, {}, torch.zeros(2), key=fr.random.key(0))[0]
+    tensor([..., ...])
+    """
+    if not isinstance(layer_type, str):
+        if not isinstance(layer_type, type) or not issubclass(layer_type, nn.Module):
+            _checks.fail("layer_type", _checks.describe(layer_type), "a subclass of torch.nn.Module")
+        layer_type = _qualified(layer_type)
+    if forward is not None:
+        _checks.check_callable("forward", forward, "a function (layer, *args) -> output, or None")
+    if rate is not None and forward is None:
+        _checks.fail("forward", None, "a function (layer, draw, ...) -> output, since a rate is named")
+    _layers[layer_type] = PureLayer(forward, rate, prepare)
+
+
+def pure_layer(layer: nn.Module) -> PureLayer | None:
+    """The entry for a layer's exact type, looking beneath parametrizations."""
+    return _layers.get(_qualified(parametrize.type_before_parametrizations(layer)))
+
+
+def _qualified(layer_type: type) -> str:
+    return f"{layer_type.__module__}.{layer_type.__qualname__}"
