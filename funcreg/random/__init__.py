@@ -4,18 +4,17 @@ A key is an int64 tensor (2,). A draw takes a key and gives the same numbers for
 key: on the CPU or a GPU, eager or compiled, under `vmap` or in a loop, bit for bit PyTorch's
 own stateless generator (`torch.func._random`), on every version of torch.
 
-    keys.py       key, split, fold_in, skip
-    draws.py      uniform, normal, ..., (key, shape) -> tensor
-    execution.py  which of two executions computes the bits: native kernels or tensor operations
-    philox.py     the algorithm, as tensor operations
+    keys.py         key, split, fold_in, skip
+    draws.py        uniform, normal, ..., (key, shape) -> tensor
+    gamma_draws.py  gamma, beta
+    execution.py    which of two executions computes the bits: native kernels or tensor operations
+    philox.py       the algorithm, as tensor operations
 """
 
 from .draws import (
     bernoulli,
-    beta,
     bits,
     categorical,
-    gamma,
     normal,
     permutation,
     randint,
@@ -23,6 +22,7 @@ from .draws import (
     uniform,
 )
 from .execution import backend, compiled_draws_are, use_backend
+from .gamma_draws import beta, gamma
 from .keys import fold_in, key, skip, split
 
 __all__ = [

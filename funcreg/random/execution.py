@@ -86,6 +86,7 @@ class compiled_draws_are:
 
 def split(key: Tensor, num: int) -> Tensor:
     """`num` keys from one, as a (num, 2) tensor."""
+    _checks.check_key(key)
     execution = _execution(key)
     if execution == "kernel":
         return _split_kernel(key, num)
@@ -94,6 +95,7 @@ def split(key: Tensor, num: int) -> Tensor:
 
 def words(key: Tensor, shape: tuple[int, ...]) -> Tensor:
     """32-bit words in an int64 tensor of the given shape."""
+    _checks.check_key(key)
     execution = _execution(key)
     if execution == "kernel":
         return _words_kernel(key, shape)
@@ -104,6 +106,7 @@ def words(key: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def uniform(key: Tensor, shape: tuple[int, ...]) -> Tensor:
     """float32 numbers in [0, 1) of the given shape."""
+    _checks.check_key(key)
     execution = _execution(key)
     if execution == "kernel":
         return _uniform_kernel(key, shape)

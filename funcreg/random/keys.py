@@ -52,7 +52,6 @@ def split(key: Tensor, num: int = 2) -> Tensor:
     >>> bool((key_a == key_b).all())
     False
     """
-    _checks.check_key(key)
     _checks.check_count("num", num)
     return execution.split(key, num)
 
