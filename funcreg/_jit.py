@@ -1,7 +1,12 @@
 """`jit`: a whole step, sweep or Monte Carlo loop as one compiled program."""
 
 import functools
+import os
+import shutil
+import sys
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import optree
@@ -27,13 +32,16 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
         A function of the same arguments and results.
 
     Raises:
-        FuncregError: when function cannot be called.
+        FuncregError: when function cannot be called, or this machine has no C++ compiler.
 
-    >>> double = jit(lambda x, factor: x * factor)
+    >>> double = jit(lambda x, factor: x * factor) if can_compile() else lambda x, factor: x * factor
     >>> double(torch.ones(2), 2.0), double(torch.ones(2), 3.0)  # compiled once
     (tensor([2., 2.]), tensor([3., 3.]))
     """
     _checks.check_callable("function", function, "a pure function of tensors")
+    if not can_compile():
+        needed = f"a C++ compiler ({_compiler()}) and Python's headers, which torch.compile needs"
+        _checks.fail("jit", "a machine without them", needed, "Install them, set CXX, or call the function as it is.")
     compiled = torch.compile(function, fullgraph=True, dynamic=False)
 
     @functools.wraps(function)
@@ -42,6 +50,20 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
         return compiled(*args, **kwargs)
 
     return call
+
+
+def can_compile() -> bool:
+    """Whether this machine has what `jit` needs: a C++ compiler, and Python's headers.
+
+    >>> can_compile() in (True, False)
+    True
+    """
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    return shutil.which(_compiler()) is not None and headers.exists()
+
+
+def _compiler() -> str:
+    return os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
 
 
 def as_data(leaf: object) -> object:

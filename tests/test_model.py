@@ -421,6 +421,10 @@ def test_impure_layers_are_refused_by_name_and_harm_nothing(settings: dict[str, 
     generator = torch.random.get_rng_state()
     with pytest.raises(fr.FuncregError, match=did):
         model.apply(params, state, torch.ones(1, 2))
+    with pytest.raises(fr.FuncregError if "in_place" in settings else RuntimeError, match=f"{did}|randomness"):
+        vmap(lambda x: model.apply(params, state, x)[0])(torch.ones(3, 1, 2))
+    with pytest.raises(fr.FuncregError, match=did):
+        grad(lambda params: model.apply(params, state, torch.ones(1, 2))[0].sum())(params)
     assert float(state["1.calls"]) == 0.0
     assert torch.equal(generator, torch.random.get_rng_state())
     (found,) = fr.check(model, torch.ones(1, 2))

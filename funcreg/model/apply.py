@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .. import _checks, random
-from .._functorch import in_transform
 from . import purity
 from .functional import FunctionalNoise, may_call_noise
 from .skeleton import KEY, MODES, RATE, Mode, Skeleton, build, prototype
@@ -105,23 +104,18 @@ class Apply:
         rates: Rates | None,
     ) -> Any:
         """An eager call that tells when a layer was not pure. The first in each mode works on copies."""
-        transformed = in_transform()
-        first = (mode, method) not in self.proven and not transformed
+        first = (mode, method) not in self.proven
         if first:
             for name in self.buffers:
                 tensors[name] = tensors[name].clone()
-        watch = None if transformed else purity.Watch(tensors, generator=first)
+        watch = purity.Watch(tensors, generator=first)
         output = self._call(module, tensors, args, kwargs, functional_key, rates, mode.train)
-        if watch is not None:
-            broken = watch.broken()
-            if broken:
-                _checks.fail("module", f"one that {'; '.join(broken)}", "a pure module", self._remedy())
-            if first:
-                self.proven.add((mode, method))
+        broken = watch.broken()
+        if broken:
+            remedy = f"fr.check(model, *inputs) names the layer. {purity.REMEDY}"
+            _checks.fail("module", f"one that {'; '.join(broken)}", "a pure module", remedy)
+        self.proven.add((mode, method))
         return output
-
-    def _remedy(self) -> str:
-        return f"fr.check(model, *inputs) names the layer. {purity.REMEDY}"
 
     def _lend_noise(self, tensors: dict[str, Tensor], key: Tensor | None, rates: Rates | None) -> Tensor | None:
         """Add each noise layer's key and rate; return the key for noise that is called as a function."""

@@ -1,0 +1,19 @@
+"""Settings for every test: small tensors need one thread, and examples must be the same on every run."""
+
+import hypothesis
+import pytest
+import torch
+from torch import Tensor
+
+import funcreg as fr
+
+torch.set_num_threads(1)
+
+# The first example of a test may compile or import; a deadline would blame it for that.
+hypothesis.settings.register_profile("funcreg", deadline=None, max_examples=30, derandomize=True)
+hypothesis.settings.load_profile("funcreg")
+
+
+@pytest.fixture
+def key() -> Tensor:
+    return fr.random.key(0)
