@@ -5,9 +5,9 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import optree
 import torch
@@ -16,6 +16,13 @@ from . import _checks
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# Where a guard's name says that it looks at what nobody changes: libraries, and the inside of a Model's apply.
+_FIXED = (
+    *("__import_torch", "__import__('torch')", "__import_optree", "__import_funcreg", "__builtins_dict__"),
+    *(".apply.", "___unnamed_scope"),
+)
+_IDENTITY = ".apply.identity"  # which Model it is
 
 
 def jit(function: Callable[P, R]) -> Callable[P, R]:
@@ -42,12 +49,21 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
     if not can_compile():
         needed = f"a C++ compiler ({_compiler()}) and Python's headers, which torch.compile needs"
         _checks.fail("jit", "a machine without them", needed, "Install them, set CXX, or call the function as it is.")
-    compiled = torch.compile(function, fullgraph=True, dynamic=False)
+
+    def program(*args: P.args, **kwargs: P.kwargs) -> R:
+        return function(*args, **kwargs)
+
+    # torch counts recompilations by code object, and gives up at the ninth: each program has its own.
+    program.__code__ = program.__code__.replace()
+    options: dict[str, Any] = {"guard_filter_fn": _guards_that_can_fail}
+    compiled = torch.compile(program, fullgraph=True, dynamic=False, options=options)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        args, kwargs = optree.tree_map(as_data, (args, kwargs))  # type: ignore[assignment]
-        return compiled(*args, **kwargs)
+        given = (args, kwargs)
+        if any(isinstance(leaf, bool | int | float) for leaf in optree.tree_leaves(given)):
+            given = optree.tree_map(as_data, given)
+        return compiled(*given[0], **given[1])
 
     return call
 
@@ -64,6 +80,20 @@ def can_compile() -> bool:
 
 def _compiler() -> str:
     return os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+
+
+def _guards_that_can_fail(guards: Sequence[Any]) -> list[bool]:
+    """Which of the conditions on a compiled program are worth a check at each call.
+
+    Arguments, the caller's closures and globals, and which model it is, are. The insides of torch,
+    optree and funcreg, and modules, which a pure function does not change, are not; checking them
+    takes a third of the time of a small step.
+    """
+    modules = torch.compiler.skip_guard_on_all_nn_modules_unsafe(guards)
+    return [
+        guard.name.endswith(_IDENTITY) or (kept and not any(part in guard.name for part in _FIXED))
+        for kept, guard in zip(modules, guards, strict=True)
+    ]
 
 
 def as_data(leaf: object) -> object:

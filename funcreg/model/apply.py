@@ -1,6 +1,7 @@
 """`apply`: one call of a module as a function of its parameters, state, inputs, key and mode."""
 
 import copy
+import itertools
 import types
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -20,6 +21,7 @@ State = dict[str, Tensor]
 Rates = float | Tensor | Mapping[str, float | Tensor]
 
 _MANY_DRAWS = 4  # noise layers from which compiled draws are native: each pure one costs 2 s to compile
+_identities = itertools.count()
 
 
 class Apply:
@@ -27,6 +29,7 @@ class Apply:
 
     def __init__(self, module: nn.Module, *, rnn: str) -> None:
         source = prototype(module)
+        self.identity = next(_identities)
         self.parameters = [name for name, _ in source.named_parameters()]
         self.buffers = [name for name, _ in source.named_buffers()]
         self.parameter_names, self.buffer_names = frozenset(self.parameters), frozenset(self.buffers)
@@ -57,6 +60,8 @@ class Apply:
             tensors[alias] = tensors[name]
         functional_key = self._lend_noise(tensors, key, rates)
         if torch.compiler.is_compiling():
+            # Read it, and a compiled program is bound to the model that it was traced with: see `jit`.
+            assert self.identity >= 0
             output = self._call(module, tensors, args, kwargs, functional_key, rates, train)
         else:
             output = self._watched(mode, method, module, tensors, args, kwargs, functional_key, rates)
