@@ -18,7 +18,7 @@ module imports only from those above it:
     uncertainty    MC dropout, proper scores, calibration
 """
 
-from . import losses, noise, norm, optim, penalties, random, sweep, train, transforms, tree, uncertainty
+from . import checkpoint, losses, noise, norm, optim, penalties, random, sweep, train, transforms, tree, uncertainty
 from ._checks import FuncregError
 from ._jit import can_compile, jit
 from .model import Model, check, from_module, model_members, register_layer, to_module, variables
@@ -28,6 +28,7 @@ __all__ = [
     "Model",
     "can_compile",
     "check",
+    "checkpoint",
     "from_module",
     "jit",
     "losses",

@@ -10,6 +10,8 @@ A rate may be a tensor of shape (), batched under `vmap`. Masks are steps in it,
 gradient that reaches it is that of the scaling alone.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,7 +40,7 @@ def dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
 
     Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout", JMLR 2014.
     """
-    _check(x, rate)
+    _check(x, rate, key)
     return _drop(x, rate, random.uniform(key, tuple(x.shape)) >= rate)
 
 
@@ -62,7 +64,7 @@ def channel_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
 
     Tompson et al., "Efficient object localization using convolutional networks", CVPR 2015.
     """
-    _check(x, rate)
+    _check(x, rate, key)
     _check_spatial(x)
     draws = random.uniform(key, tuple(x.shape[:2]))
     return _drop(x, rate, _expand(draws >= rate, x))
@@ -90,7 +92,7 @@ def alpha_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
 
     Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks", NeurIPS 2017.
     """
-    _check(x, rate)
+    _check(x, rate, key)
     kept = random.uniform(key, tuple(x.shape)) >= rate
     p = _as_number(rate, x)
     denominator = (1 - p) * (1 + p * _SELU_FLOOR**2)
@@ -123,10 +125,8 @@ def gaussian_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
 
     Srivastava et al., "Dropout", JMLR 2014, section 10.
     """
-    _check(x, rate)
-    p = _as_number(rate, x)
-    # The square root's slope at a rate of 0 is infinite, so no gradient is asked of it.
-    p = p.detach()
+    _check(x, rate, key)
+    p = _as_number(rate, x).detach()  # the root's slope at a rate of 0 is infinite: no gradient is asked of it
     none_left = p == 1
     std = torch.where(none_left, 0.0, torch.sqrt(p / torch.where(none_left, 1.0, 1 - p)))
     mean = torch.where(none_left, 0.0, 1.0).to(p.dtype)
@@ -152,9 +152,7 @@ def gaussian_noise(x: Tensor, std: float | Tensor, *, key: Tensor) -> Tensor:
 
     Bishop, "Training with noise is equivalent to Tikhonov regularization", Neural Computation 1995.
     """
-    _checks.check_floating("x", x)
-    _checks.check_number("std", std, 0.0)
-    _check_scalar("std", std)
+    _check(x, std, key, name="std", high=math.inf)
     scale = _as_number(std, x)
     return (x + scale * random.normal(key, tuple(x.shape), dtype=scale.dtype)).to(x.dtype)
 
@@ -181,7 +179,7 @@ def drop_path(x: Tensor, rate: float | Tensor, *, key: Tensor, mode: str = "row"
 
     Huang, Sun, Liu, Sedra and Weinberger, "Deep networks with stochastic depth", ECCV 2016.
     """
-    _check(x, rate)
+    _check(x, rate, key)
     _checks.check_choice("mode", mode, ("row", "batch"))
     if x.ndim == 0:
         _checks.fail("x", _checks.describe(x), "a tensor (N, ...)")
@@ -213,7 +211,7 @@ def drop_block(x: Tensor, rate: float | Tensor, *, key: Tensor, block_size: int)
 
     Ghiasi, Lin and Le, "DropBlock", NeurIPS 2018.
     """
-    _check(x, rate)
+    _check(x, rate, key)
     _check_spatial(x, at_most=3)
     _checks.check_count("block_size", block_size)
     spatial = x.shape[2:]
@@ -246,16 +244,12 @@ def drop_connect(params: tree.Tree, rate: float | Tensor, *, key: Tensor, mask: 
     Wan, Zeiler, Zhang, LeCun and Fergus, "Regularization of neural networks using DropConnect", ICML 2013.
     """
     _checks.check_key(key)
-    _checks.check_number("rate", rate, 0.0, 1.0)
-    _check_scalar("rate", rate)
+    _check_number("rate", rate, 1.0)
     selected = tree.select(params, mask)
     for name, leaf in selected:
         _checks.check_floating(name, leaf)
     keys = dict(zip((name for name, _ in selected), random.split(key, max(1, len(selected))), strict=False))
-    return tree.map_named(
-        lambda name, leaf: dropout(leaf, rate, key=keys[name]) if name in keys else leaf,
-        params,
-    )
+    return tree.map_named(lambda name, leaf: dropout(leaf, rate, key=keys[name]) if name in keys else leaf, params)
 
 
 def _drop(x: Tensor, rate: float | Tensor, kept: Tensor) -> Tensor:
@@ -284,13 +278,16 @@ def _expand(mask: Tensor, x: Tensor) -> Tensor:
     return mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
 
 
-def _check(x: Tensor, rate: float | Tensor) -> None:
+def _check(x: Tensor, value: float | Tensor, key: Tensor, *, name: str = "rate", high: float = 1.0) -> None:
     _checks.check_floating("x", x)
-    _checks.check_number("rate", rate, 0.0, 1.0)
-    _check_scalar("rate", rate)
+    _check_number(name, value, high)
+    _checks.check_key(key)
+    if key.device != x.device:
+        _checks.fail("key", f"one on {key.device}", f"one on {x.device}, where x is", "Move it: key.to(x.device).")
 
 
-def _check_scalar(argument: str, value: float | Tensor) -> None:
+def _check_number(argument: str, value: float | Tensor, high: float) -> None:
+    _checks.check_number(argument, value, 0.0, high)
     if isinstance(value, Tensor) and value.ndim:
         _checks.fail(argument, _checks.describe(value), "a number or a tensor of shape ()", "Batch it with vmap.")
 

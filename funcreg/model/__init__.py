@@ -181,6 +181,7 @@ def model_members(model: Model, key: Tensor, members: int) -> tuple[Params, Stat
     >>> params["weight"].shape
     torch.Size([5, 2, 3])
     """
+    _checks.check_count("members", members)
     return tree.stack([model.init(each) for each in random.split(key, members)])
 
 

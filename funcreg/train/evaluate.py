@@ -1,0 +1,83 @@
+"""Metrics over a whole data set, exactly: every sample once, whatever the batch size."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .. import _checks, _jit, tree
+
+MetricFn = Callable[[Any, Any, Any], dict[str, Tensor]]
+
+
+class Evaluate(Protocol):
+    """(params, state, data, *, batch_size=None) -> name -> mean over the samples."""
+
+    def __call__(
+        self, params: tree.Tree, state: tree.Tree, data: tree.Tree, *, batch_size: int | None = None
+    ) -> dict[str, Tensor]: ...
+
+
+def make_evaluate(metric_fn: MetricFn, *, members: int | None = None, jit: bool = False) -> Evaluate:
+    """Means of per-sample metrics over a data set, taken batch by batch.
+
+    Args:
+        metric_fn: (params, state, batch) -> name -> tensor (samples of the batch,), one value a sample.
+        members: with it, params and state have a leading axis, and so have the results.
+        jit: compile metric_fn, once for each batch size; a last smaller batch is filled up with
+            repeated samples, which are not counted.
+
+    Returns:
+        evaluate(params, state, data, *, batch_size=None) -> name -> float64 tensor (), or (members,).
+        data is a tree of tensors with a leading axis; batch_size None takes it whole.
+
+    Raises:
+        FuncregError: when metric_fn returns something else than one value a sample.
+
+    >>> evaluate = make_evaluate(lambda params, state, batch: {"val_loss": (batch - params) ** 2})
+    >>> evaluate(torch.tensor(1.0), {}, torch.tensor([0.0, 1.0, 3.0]), batch_size=2)
+    {'val_loss': tensor(1.6667, dtype=torch.float64)}
+    """
+    _checks.check_callable("metric_fn", metric_fn, "a function (params, state, batch) -> dict of tensors")
+    if members is not None:
+        _checks.check_count("members", members)
+    function = metric_fn if members is None else torch.func.vmap(metric_fn, in_dims=(0, 0, None))
+    function = _jit.jit(function) if jit else function
+
+    @torch.no_grad()
+    def evaluate(
+        params: tree.Tree, state: tree.Tree, data: tree.Tree, *, batch_size: int | None = None
+    ) -> dict[str, Tensor]:
+        samples = tree.members(data)
+        size = samples if batch_size is None else batch_size
+        _checks.check_count("batch_size", size)
+        size = min(size, samples)
+        sums: dict[str, Tensor] = {}
+        for start in range(0, samples, size):
+            batch = tree.map(lambda leaf, start=start: leaf[start : start + size], data)
+            count = min(size, samples - start)
+            if jit and count < size:
+                batch = tree.map(lambda leaf, missing=size - count: _fill(leaf, missing), batch)
+            metrics = function(params, state, batch)
+            _check_metrics(metrics, (*(() if members is None else (members,)), size if jit else count))
+            for name, value in metrics.items():
+                total = value[..., :count].sum(-1, dtype=torch.float64)
+                sums[name] = sums[name] + total if name in sums else total
+        return {name: total / samples for name, total in sums.items()}
+
+    return evaluate
+
+
+def _fill(leaf: Tensor, missing: int) -> Tensor:
+    """A batch made longer by repeating its first sample."""
+    return torch.cat((leaf, leaf[:1].expand(missing, *leaf.shape[1:])))
+
+
+def _check_metrics(metrics: Any, shape: tuple[int, ...]) -> None:
+    if not isinstance(metrics, dict):
+        _checks.fail("metric_fn", f"a return of {_checks.describe(metrics)}", "a dict of name -> tensor (samples,)")
+    for name, value in metrics.items():
+        if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+            remedy = 'Do not average over the batch: reduction="none".'
+            _checks.fail(f"metric_fn's {name!r}", _checks.describe(value), f"a tensor of shape {shape}", remedy)

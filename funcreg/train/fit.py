@@ -1,0 +1,296 @@
+"""The training loop: Python around one compiled step, for one model or K members side by side."""
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _checks, _jit, random, tree
+from . import console, resume
+from .run import Run, Variables, advance, choose, start
+from .step import Metrics, Step, TrainState, as_hparams, check_members
+from .stopping import EarlyStopping
+
+
+class FitResult(NamedTuple):
+    """What `fit` returns; epochs count from 1, and 0 means never.
+
+    `train_state`: the last one; `history`: name -> float64 (epochs,), or (epochs, K) for members, on
+    the CPU; `best`: (params, state) at `best_epoch`, by the monitored metric, which without early
+    stopping is the last epoch; `stopped_epoch`, `diverged_epoch`: when training ended early;
+    `interrupted`: whether Ctrl-C ended it. The epochs are integers, or int64 (K,) for members.
+    """
+
+    train_state: TrainState
+    history: dict[str, Tensor]
+    best: Variables
+    best_epoch: Any
+    stopped_epoch: Any
+    diverged_epoch: Any
+    interrupted: bool
+
+
+@torch.no_grad()
+def fit(
+    step: Step,
+    train_state: TrainState,
+    data: tree.Tree,
+    *,
+    key: Tensor,
+    epochs: int,
+    batch_size: int | None = None,
+    hparams: Any = None,
+    members: int | None = None,
+    batches: str = "shared",
+    jit: bool = True,
+    evaluate: Callable[[Any, Any], Metrics] | None = None,
+    early_stopping: EarlyStopping | None = None,
+    monitor: str = "loss",
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1,
+    progress: bool | None = None,
+) -> FitResult:
+    """Train for some epochs.
+
+    Each epoch takes the samples in a new order, `random.permutation(fold_in(key, epoch), n)`, epoch
+    counting from 0, in batches of one size; a last smaller batch is left out. A batch of all samples
+    keeps their order. History has the mean of every metric over the steps of each epoch.
+
+    With members=K every leaf of train_state and hparams has a leading axis of K, and the K models
+    train as K calls would, each with its own. A member that stops, or diverges (with a
+    `DivergenceWarning`), is frozen from then on and its history repeats its last values; one that
+    diverges is put back to the end of the epoch before. The one model of a fit without members that
+    diverges is an error.
+
+    Args:
+        step: (train_state, batch, hparams) -> (train_state, metrics), from `make_step`.
+        train_state: from `init`.
+        data: a tree of tensors with a shared first axis, the sample: usually `Batch(x, y)`. Batches
+            are moved to the parameters' device.
+        key: int64 (2,), which shuffles; other than train_state's.
+        epochs: at least 1.
+        batch_size: samples a step. Default, and where it exceeds the data: all.
+        hparams: a tree of numbers or tensors, handed to step as tensors.
+        members: K models. Default: one.
+        batches: "shared": all members see the same batches, those of a single run with this key;
+            "own": member i shuffles by `random.split(key, members)[i]`.
+        jit: compile the step, once, whatever the hyperparameters.
+        evaluate: (params, state) -> name -> tensor () or (K,), after each epoch; see `make_evaluate`.
+        early_stopping: from `early_stopping`.
+        monitor: the metric that it watches, a step's or evaluate's.
+        checkpoint: a file that keeps the run; where it exists, the run goes on from it and ends with
+            the same bits as one that was never interrupted. Needs the same arguments, epochs apart.
+        checkpoint_every: epochs between two writes, the last always being written.
+        progress: show a bar (needs tqdm). Default: when tqdm is there and stderr is a terminal.
+
+    Returns:
+        A FitResult. After Ctrl-C its train_state is that of the last step made, its history that of
+        the whole epochs, and so is the checkpoint.
+
+    Raises:
+        FuncregError: for bad arguments, a checkpoint of other arguments, or divergence.
+
+    >>> from funcreg import optim, train
+    >>> def loss_fn(params, state, batch, *, key, hparams):
+    ...     return ((params["w"] * batch.x - batch.y) ** 2).mean(), (state, {})
+    >>> optimizer = lambda hparams: optim.sgd(hparams["lr"])
+    >>> hparams = {"lr": torch.tensor([0.1, 0.4])}
+    >>> train_state = train.init({"w": torch.zeros(2)}, {}, optimizer, key=random.key(0), hparams=hparams, members=2)
+    >>> data = train.Batch(torch.ones(8), torch.ones(8))
+    >>> result = fit(train.make_step(loss_fn, optimizer), train_state, data, key=random.key(1), epochs=3,
+    ...              batch_size=4, hparams=hparams, members=2, jit=False)
+    >>> result.train_state.params["w"]
+    tensor([0.7379, 0.9999])
+    """
+    samples, device = _check(step, train_state, data, key, epochs, early_stopping), train_state.step.device
+    size = samples if batch_size is None else batch_size
+    _checks.check_count("batch_size", size)
+    _checks.check_count("checkpoint_every", checkpoint_every)
+    size = min(size, samples)
+    hparams = as_hparams(hparams, device)
+    _check_members(members, batches, train_state, hparams)
+    own = batches == "own" and size < samples
+
+    # Every step gets tensors alike in kind to those that a step returns: one compilation.
+    train_state = tree.map(lambda leaf: leaf.detach().contiguous(), train_state)
+    run = start(train_state, members, early_stopping)
+    arguments: dict[str, Any] = {}
+    if checkpoint is not None:
+        arguments = {
+            "batch_size": size,
+            "members": members,
+            "batches": batches,
+            "monitor": monitor,
+            "early_stopping": early_stopping is not None,
+            "key": resume.fingerprint(key),
+            "hparams": resume.fingerprint(hparams),
+            "data": resume.fingerprint(data),
+            "train_state": resume.fingerprint(train_state),
+        }
+        run = resume.load(checkpoint, run, arguments, epochs)
+    saved = run.epoch
+
+    program = _program(step, members is not None, own, hparams is None, jit)
+    last, interrupted = run.train_state, False
+    done = run.epoch == epochs or not run.active.any()
+    with console.Progress(progress, run, epochs, samples // size) as bar, console.interruptible() as interrupt:
+        while not (done or interrupted):
+            records: list[Metrics] = []
+            for batch in _batches(data, key, run.epoch, size, members if own else None, device):
+                last, metrics = program(last, batch, hparams)
+                records.append(metrics)
+                bar.step()
+                if interrupt.requested:
+                    break
+            if len(records) == samples // size:
+                row = _row(records, evaluate, last, monitor, members)
+                run = advance(run, last, row, stopping=early_stopping, monitor=monitor)
+                bar.epoch(run)
+                last = run.train_state
+            else:
+                last = choose(run.active, last, run.train_state)
+            done = run.epoch == epochs or not run.active.any()
+            interrupted = interrupt.requested and not done
+            due = done or interrupted or run.epoch - saved >= checkpoint_every
+            if checkpoint is not None and run.epoch > saved and due:
+                resume.save(checkpoint, run, arguments)
+                saved = run.epoch
+    return _result(run, last, interrupted)
+
+
+def _check(
+    step: Step, train_state: TrainState, data: tree.Tree, key: Tensor, epochs: int, stopping: EarlyStopping | None
+) -> int:
+    """How many samples there are, after checking what does not depend on members."""
+    _checks.check_callable("step", step, "a function (train_state, batch, hparams), from make_step")
+    if not isinstance(train_state, TrainState):
+        _checks.fail("train_state", _checks.describe(train_state), "a TrainState", "Make one: fr.train.init.")
+    _checks.check_key(key)
+    _checks.check_count("epochs", epochs)
+    if stopping is not None and not isinstance(stopping, EarlyStopping):
+        remedy = "Make one: fr.train.early_stopping(patience)."
+        _checks.fail("early_stopping", _checks.describe(stopping), "an EarlyStopping", remedy)
+    if not tree.leaves(data):
+        _checks.fail("data", "no tensors", "a tree of tensors with a shared first axis, such as Batch(x, y)")
+    return tree.members(data)
+
+
+def _check_members(members: int | None, batches: str, train_state: TrainState, hparams: Any) -> None:
+    _checks.check_choice("batches", batches, ("shared", "own"))
+    if members is not None:
+        _checks.check_count("members", members)
+        check_members("train_state", train_state, members)
+        check_members("hparams", hparams, members)
+        return
+    if train_state.step.ndim:
+        remedy = f"Pass members={len(train_state.step)}."
+        _checks.fail("members", None, "the length of the train state's leading axis", remedy)
+    if batches == "own":
+        _checks.fail("batches", "'own' for one model", "'shared'", "Pass members=K for K models.")
+
+
+def _program(step: Step, batched: bool, own: bool, bare: bool, jit: bool) -> Step:
+    """The step for one batch of all members, compiled if wanted, and with errors in our words."""
+    plain = _vmapped(step, batched, own, bare)
+    compiled = _compiled(step, batched, own, bare) if jit else plain
+
+    def program(train_state: TrainState, batch: Any, hparams: Any) -> tuple[TrainState, Metrics]:
+        try:
+            return compiled(train_state, batch, hparams)
+        except _checks.FuncregError:
+            raise
+        except Exception as error:
+            _explain(error)
+            if jit:
+                # The compiler wraps an error of the step in many lines of its own.
+                _explain_by_running(plain, train_state, batch, hparams)
+            raise
+
+    return program
+
+
+def _explain_by_running(plain: Step, *arguments: Any) -> None:
+    """Raise the FuncregError that the step raises when it is not compiled, if it does."""
+    try:
+        plain(*arguments)
+    except _checks.FuncregError:
+        raise
+    except Exception as error:
+        _explain(error)
+
+
+def _explain(error: Exception) -> None:
+    """vmap's refusal of a global draw, as a FuncregError with the remedy."""
+    if isinstance(error, RuntimeError) and "vmap" in str(error) and "randomness" in str(error):
+        remedy = (
+            "Draw with fr.random from the key it gets. Outside fit, pass a key per member: fr.random.split(key, n)."
+        )
+        _checks.fail("loss_fn", "a draw from torch's global generator under vmap", "draws from a key", remedy)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(step: Step, batched: bool, own: bool, bare: bool) -> Step:
+    """Kept, so that a second fit with the same step does not compile again."""
+    return _jit.jit(_vmapped(step, batched, own, bare))
+
+
+def _vmapped(step: Step, batched: bool, own: bool, bare: bool) -> Step:
+    if not batched:
+        return step
+    return torch.func.vmap(step, in_dims=(0, 0 if own else None, None if bare else 0))
+
+
+def _batches(
+    data: tree.Tree, key: Tensor, epoch: int, size: int, members: int | None, device: torch.device
+) -> Iterator[tree.Tree]:
+    """The batches of an epoch, (size, ...), or (members, size, ...) when each has its own order."""
+    samples = tree.members(data)
+    if size == samples:
+        yield tree.to(data, device)
+        return
+    place = tree.leaves(data)[0].device
+
+    def shuffled(key: Tensor) -> Tensor:
+        return random.permutation(random.fold_in(key, epoch), samples)
+
+    if members is None:
+        order = shuffled(key.to(place))
+    else:
+        order = torch.func.vmap(shuffled)(random.split(key.to(place), members))
+    for first in range(0, samples - size + 1, size):
+        chosen = order[..., first : first + size]
+        yield tree.map(lambda leaf, chosen=chosen: leaf[chosen.to(leaf.device)].to(device), data)
+
+
+def _row(
+    records: list[Metrics],
+    evaluate: Callable[[Any, Any], Metrics] | None,
+    train_state: TrainState,
+    monitor: str,
+    members: int | None,
+) -> Metrics:
+    """The metrics of an epoch, on the CPU in float64."""
+    row = {name: torch.stack([r[name] for r in records]).cpu().to(torch.float64).mean(0) for name in records[0]}
+    evaluated = {} if evaluate is None else evaluate(train_state.params, train_state.state)
+    if not isinstance(evaluated, dict):
+        _checks.fail("evaluate", f"a return of {_checks.describe(evaluated)}", "a dict of name -> tensor")
+    shape = () if members is None else (members,)
+    for name, value in evaluated.items():
+        if name in row:
+            remedy = f"Call it {'val_' + name!r}."
+            _checks.fail("evaluate", f"a metric {name!r}, as the step has", "other names than the step's", remedy)
+        if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+            _checks.fail(f"evaluate's {name!r}", _checks.describe(value), f"a tensor of shape {shape}")
+        row[name] = value.cpu().to(torch.float64)
+    if monitor not in row:
+        _checks.fail("monitor", repr(monitor), "one of " + ", ".join(map(repr, row)))
+    return row
+
+
+def _result(run: Run, last: TrainState, interrupted: bool) -> FitResult:
+    epochs = (run.best_epoch, run.stopped_epoch, run.diverged_epoch)
+    best, stopped, diverged = epochs if run.active.ndim else (int(epoch) for epoch in epochs)
+    return FitResult(last, resume.history(run), run.best, best, stopped, diverged, interrupted)

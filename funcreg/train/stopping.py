@@ -1,0 +1,75 @@
+"""Early stopping as a pure function of the monitored values: one model, or each of K members."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+
+
+class StoppingState(NamedTuple):
+    """Tensors of shape (), or (K,) for K members.
+
+    `best`: the best value so far, float64; `counter`: values since it was improved, int64;
+    `improved`: whether the last value did; `stopped`: whether to stop, for good.
+    """
+
+    best: Tensor
+    counter: Tensor
+    improved: Tensor
+    stopped: Tensor
+
+
+class EarlyStopping(NamedTuple):
+    """`init(members=None) -> StoppingState`; `update(state, value) -> StoppingState`."""
+
+    init: Callable[..., StoppingState]
+    update: Callable[[StoppingState, Tensor], StoppingState]
+
+
+def early_stopping(patience: int | Tensor, min_delta: float | Tensor = 0.0, mode: str = "min") -> EarlyStopping:
+    """Stop when `patience` values in a row did not improve on the best by more than min_delta.
+
+    Prechelt 1998 (Early stopping, but when?). Patience and min_delta may be tensors (K,), one for each member.
+
+    Args:
+        patience: values without improvement to wait for, at least 1.
+        min_delta: what an improvement must exceed, at least 0.
+        mode: "min" when lower is better, "max" when higher is.
+
+    Returns:
+        An EarlyStopping. A value that is NaN is no improvement.
+
+    Raises:
+        FuncregError: for an argument out of range.
+
+    >>> stopping = early_stopping(patience=2)
+    >>> state = stopping.init()
+    >>> for loss in (1.0, 0.8, 0.9, 0.85):
+    ...     state = stopping.update(state, torch.tensor(loss))
+    >>> bool(state.stopped), float(state.best)
+    (True, 0.8...)
+    """
+    if not isinstance(patience, Tensor):
+        _checks.check_count("patience", patience)
+    _checks.check_number("min_delta", min_delta, 0.0)
+    _checks.check_choice("mode", mode, ("min", "max"))
+    sign = 1.0 if mode == "min" else -1.0
+
+    def init(members: int | None = None, *, device: torch.device | None = None) -> StoppingState:
+        shape = () if members is None else (members,)
+        no = torch.zeros(shape, dtype=torch.bool, device=device)
+        best = torch.full(shape, sign * torch.inf, dtype=torch.float64, device=device)
+        return StoppingState(best, torch.zeros(shape, dtype=torch.int64, device=device), no, no)
+
+    def update(state: StoppingState, value: Tensor) -> StoppingState:
+        value = value.to(torch.float64)
+        improved = (sign * (state.best - value) > min_delta) & ~state.stopped
+        counter = torch.where(improved, 0, state.counter + 1)
+        counter = torch.where(state.stopped, state.counter, counter)
+        best = torch.where(improved, value, state.best)
+        return StoppingState(best, counter, improved, state.stopped | (counter >= patience))
+
+    return EarlyStopping(init, update)

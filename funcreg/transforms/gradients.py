@@ -1,0 +1,110 @@
+"""Transforms of gradients that remember nothing: clipping, decay, freezing."""
+
+from collections.abc import Callable
+
+import torch
+
+from .. import _checks, tree
+from . import core
+from .core import Number, Transform
+
+
+def clip_by_global_norm(max_norm: Number) -> Transform:
+    """Shrink gradients whose norm exceeds a maximum: g * min(1, max_norm / (||g|| + 1e-6)).
+
+    The norm is of all leaves together. As `torch.nn.utils.clip_grad_norm_`; Pascanu et al. 2013
+    (arXiv:1211.5063).
+
+    Args:
+        max_norm: at least 0.
+
+    Returns:
+        A Transform without state.
+
+    Raises:
+        FuncregError: for a negative number.
+
+    >>> updates, _ = clip_by_global_norm(1.0).update({"w": torch.tensor([3.0, 4.0])}, (), None)
+    >>> updates
+    {'w': tensor([0.6000, 0.8000])}
+    """
+    _checks.check_number("max_norm", max_norm, 0.0)
+
+    def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
+        factor = core.Scalars((max_norm / (tree.norm(grads) + 1e-6)).clamp(max=1.0))
+        return tree.map(lambda g: g * factor.like(g)[0], grads), state
+
+    return Transform(core.no_state, update)
+
+
+def add_decayed_weights(decay: Number, *, mask: tree.Mask | None = None) -> Transform:
+    """Add decay * w to the gradient.
+
+    Before `scale_by_adam` it is Adam's coupled L2 decay, after it the decoupled decay of AdamW
+    (Loshchilov and Hutter 2019, arXiv:1711.05101); there the learning rate multiplies it.
+
+    Args:
+        decay: at least 0. It equals the gradient of decay/2 * sum(w**2): half of `penalties.l2`'s strength scale.
+        mask: (name, leaf) -> bool, which leaves decay; `fr.tree.is_weight` leaves out biases. Default: all.
+
+    Returns:
+        A Transform without state.
+
+    Raises:
+        FuncregError: for a negative number; from init, for a mask that picks no leaf.
+
+    >>> updates, _ = add_decayed_weights(0.5).update({"w": torch.zeros(2)}, (), {"w": torch.ones(2)})
+    >>> updates
+    {'w': tensor([0.5000, 0.5000])}
+    """
+    _checks.check_number("decay", decay, 0.0)
+    _check_mask(mask)
+
+    def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
+        if core.is_zero(decay):
+            return grads, state
+        scalar = core.Scalars(decay)
+        if mask is None:
+            return tree.map(lambda g, w: core.add_scaled(g, w, scalar), grads, params), state
+        picks = mask
+        return tree.map_named(lambda n, w, g: core.add_scaled(g, w, scalar) if picks(n, w) else g, params, grads), state
+
+    return Transform(_check_picks(mask), update)
+
+
+def freeze(mask: tree.Mask) -> Transform:
+    """Zero the updates of some leaves; last in a chain, it also keeps decay and momentum from them.
+
+    Args:
+        mask: (name, leaf) -> bool, which leaves are frozen.
+
+    Returns:
+        A Transform without state.
+
+    Raises:
+        FuncregError: from init, for a mask that picks no leaf.
+
+    >>> transform, params = freeze(lambda name, leaf: name == "a"), {"a": torch.ones(1), "b": torch.ones(1)}
+    >>> updates, _ = transform.update(params, transform.init(params), params)
+    >>> updates
+    {'a': tensor([0.]), 'b': tensor([1.])}
+    """
+    _checks.check_callable("mask", mask, "a function (name, leaf) -> bool")
+
+    def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
+        return tree.map_named(lambda n, w, g: torch.zeros_like(g) if mask(n, w) else g, params, grads), state
+
+    return Transform(_check_picks(mask), update)
+
+
+def _check_mask(mask: tree.Mask | None) -> None:
+    if mask is not None:
+        _checks.check_callable("mask", mask, "a function (name, leaf) -> bool, such as fr.tree.is_weight")
+
+
+def _check_picks(mask: tree.Mask | None) -> Callable[[tree.Tree], tuple[()]]:
+    def init(params: tree.Tree) -> tuple[()]:
+        tree.select(params, mask)
+        return ()
+
+    return init

@@ -1,0 +1,122 @@
+"""Transforms that average gradients over time: momentum, and Adam's two moments."""
+
+from typing import Any, NamedTuple
+
+import optree
+import torch
+from torch import Tensor
+
+from .. import _checks, tree
+from . import core
+from .core import Number, Transform
+
+
+class MomentumState(NamedTuple):
+    """`buffer`: the running sum of gradients; `step`: the updates made, int64 ()."""
+
+    buffer: tree.Tree
+    step: Tensor
+
+
+class AdamState(NamedTuple):
+    """`mean`, `square`: moving averages of g and g * g; `step`: the updates made, int64 ()."""
+
+    mean: tree.Tree
+    square: tree.Tree
+    step: Tensor
+
+
+def momentum(decay: Number, *, dampening: Number = 0.0, nesterov: bool = False) -> Transform:
+    """A running sum of gradients: b = decay * b + (1 - dampening) * g, and b = g at first; gives b.
+
+    With nesterov: g + decay * b. As `torch.optim.SGD` (Sutskever et al. 2013).
+
+    Args:
+        decay: in [0, 1]. The number 0 gives gradients as they are.
+        dampening: in [0, 1].
+        nesterov: look ahead; needs dampening 0.
+
+    Returns:
+        A Transform with a MomentumState; `()` for the number 0.
+
+    Raises:
+        FuncregError: for a number out of range, or nesterov with dampening.
+
+    >>> transform, params = momentum(0.9), {"w": torch.zeros(1)}
+    >>> state = transform.init(params)
+    >>> for _ in range(2):
+    ...     updates, state = transform.update({"w": torch.ones(1)}, state, params)
+    >>> updates
+    {'w': tensor([1.9000])}
+    """
+    _checks.check_number("decay", decay, 0.0, 1.0)
+    _checks.check_number("dampening", dampening, 0.0, 1.0)
+    if nesterov and not isinstance(dampening, Tensor) and dampening != 0:
+        _checks.fail("dampening", dampening, "0 when nesterov=True")
+
+    def init(params: tree.Tree) -> Any:
+        return () if core.is_zero(decay) else MomentumState(tree.zeros_like(params), core.zero_step(params))
+
+    def update(grads: tree.Tree, state: Any, params: tree.Tree) -> tuple[tree.Tree, Any]:
+        if core.is_zero(decay):
+            return grads, state
+        scalar, new = core.Scalars(decay), grads
+        if not core.is_zero(dampening):
+            weight = core.Scalars(1 - core.precise(dampening) * (state.step > 0).to(torch.float64))
+            new = tree.map(lambda g: g * weight.like(g)[0], grads)
+        buffer = tree.map(lambda g, b: core.add_scaled(g, b, scalar), new, state.buffer)
+        updates = tree.map(lambda g, b: core.add_scaled(g, b, scalar), grads, buffer) if nesterov else buffer
+        return updates, MomentumState(buffer, state.step + 1)
+
+    return Transform(init, update)
+
+
+def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> Transform:
+    """Adam's direction: m / (1 - b1**t) / (sqrt(v / (1 - b2**t)) + eps).
+
+    m and v are the moving averages of g and g * g, t counts from 1. Kingma and Ba 2015
+    (arXiv:1412.6980). Differentiable where a gradient is 0, which sqrt alone is not.
+
+    Args:
+        b1, b2: in [0, 1).
+        eps: at least 0.
+
+    Returns:
+        A Transform with an AdamState.
+
+    Raises:
+        FuncregError: for a number out of range.
+
+    >>> transform, params = scale_by_adam(), {"w": torch.zeros(2)}
+    >>> updates, _ = transform.update({"w": torch.tensor([0.1, -20.0])}, transform.init(params), params)
+    >>> updates
+    {'w': tensor([ 1.0000, -1.0000])}
+    """
+    _checks.check_number("b1", b1, 0.0, 1.0, exclusive="high")
+    _checks.check_number("b2", b2, 0.0, 1.0, exclusive="high")
+    _checks.check_number("eps", eps, 0.0)
+    low, high = core.precise(b1), core.precise(b2)
+
+    def init(params: tree.Tree) -> AdamState:
+        return AdamState(tree.zeros_like(params), tree.zeros_like(params), core.zero_step(params))
+
+    def update(grads: tree.Tree, state: AdamState, params: tree.Tree) -> tuple[tree.Tree, AdamState]:
+        step = state.step + 1
+        t = step.to(torch.float64)
+        # The two corrections as one scale and one offset: half the work on each leaf.
+        correction = 1 - low**t
+        scalars = core.Scalars(1 - low, 1 - high, correction / torch.sqrt(1 - high**t), eps * correction)
+        flat, structure = optree.tree_flatten(grads)
+        means: list[Any] = structure.flatten_up_to(state.mean)
+        squares: list[Any] = structure.flatten_up_to(state.square)
+        updates: list[Any] = []
+        for index, g in enumerate(flat):
+            new_mean, new_square, scale, offset = scalars.like(g)
+            means[index] = mean = torch.lerp(means[index], g, new_mean)
+            squares[index] = square = torch.lerp(squares[index], g * g, new_square)
+            # Without the clamp, the derivative at 0 is inf * 0; its floor is far below eps**2.
+            root = square.clamp(min=torch.finfo(g.dtype).tiny).sqrt()
+            updates.append(mean / (root * scale + offset))
+        return structure.unflatten(updates), AdamState(structure.unflatten(means), structure.unflatten(squares), step)
+
+    return Transform(init, update)

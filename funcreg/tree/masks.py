@@ -1,0 +1,102 @@
+"""Some leaves of a tree, chosen by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from .. import _checks
+from .structure import Tree, leaves, names
+
+Mask = Callable[[str, Tensor], bool]
+
+_PARAMETRIZED = ("original", "original0", "original1")
+
+
+def partition(tree: dict[str, Any], mask: Mask) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split a dict of tensors (dicts may nest) into what a mask selects, and the rest.
+
+    Differentiating a function of the first alone is what freezes the second.
+
+    Args:
+        tree: a dict whose leaves are tensors.
+        mask: (name, leaf) -> bool.
+
+    Returns:
+        (selected, rest): two dicts; `merge` puts them together again.
+
+    >>> import torch
+    >>> partition({"0.weight": torch.ones(1), "0.bias": torch.zeros(1)}, is_weight)
+    ({'0.weight': tensor([1.])}, {'0.bias': tensor([0.])})
+    """
+    return _filter(tree, mask, True, ""), _filter(tree, mask, False, "")
+
+
+def merge(*trees: dict[str, Any]) -> dict[str, Any]:
+    """One dict of several that share no leaf.
+
+    Raises:
+        FuncregError: when two hold the same leaf.
+
+    >>> import torch
+    >>> merge({"a": torch.tensor(1)}, {"b": torch.tensor(2)})
+    {'a': tensor(1), 'b': tensor(2)}
+    """
+    merged: dict[str, Any] = {}
+    for tree in trees:
+        for name, value in tree.items():
+            if name not in merged:
+                merged[name] = value
+            elif isinstance(value, dict) and isinstance(merged[name], dict):
+                merged[name] = merge(merged[name], value)
+            else:
+                _checks.fail("trees", f"{name!r} in more than one tree", "trees that share no leaf")
+    return merged
+
+
+def select(tree: Tree, mask: Mask | None) -> list[tuple[str, Tensor]]:
+    """The (name, leaf) pairs that a mask picks; all of them when it is None.
+
+    Raises:
+        FuncregError: when a mask that was given picks none.
+
+    >>> import torch
+    >>> [name for name, _ in select({"0.weight": torch.ones(1), "0.bias": torch.ones(1)}, is_weight)]
+    ['0.weight']
+    """
+    pairs = list(zip(names(tree), leaves(tree), strict=True))
+    if mask is None:
+        return pairs
+    _checks.check_callable("mask", mask, "a function (name, leaf) -> bool, such as fr.tree.is_weight")
+    picked = [(name, leaf) for name, leaf in pairs if mask(name, leaf)]
+    if pairs and not picked:
+        _checks.fail("mask", "a function that picks no leaf", "one that picks some of " + ", ".join(names(tree)[:8]))
+    return picked
+
+
+def is_weight(name: str, leaf: Tensor | None = None) -> bool:
+    """Whether a parameter is a weight, not a bias: the usual mask for decay.
+
+    By name, since a stacked bias has two dimensions as a weight does: every parameter of torch's
+    layers but biases (`bias`, `bias_hh_l0`, `in_proj_bias`) counts, under a parametrization
+    (`parametrizations.weight.original`) too. A normalisation's scale is called `weight` and
+    counts; exclude it by its own name if that is not wanted.
+
+    >>> [is_weight(name) for name in ("0.weight", "rnn.bias_hh_l0", "parametrizations.weight.original")]
+    [True, False, True]
+    """
+    parts = name.split(".")
+    own = parts[-2] if parts[-1] in _PARAMETRIZED and len(parts) > 1 else parts[-1]
+    return not (own.startswith("bias") or own.endswith("_bias"))
+
+
+def _filter(tree: dict[str, Any], mask: Mask, keep: bool, prefix: str) -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        _checks.fail("tree", _checks.describe(tree), "a dict of tensors (dicts may nest)")
+    kept: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            kept[name] = _filter(value, mask, keep, f"{prefix}{name}.")
+        elif bool(mask(f"{prefix}{name}", value)) is keep:
+            kept[name] = value
+    return kept

@@ -1,0 +1,20 @@
+"""Uncertainty: what many predictions say together, and how far probabilities can be trusted.
+
+Probabilities have their classes on the last axis; entropies are in nats, with 0 log 0 = 0.
+
+    predictive.py   mc_dropout, from_samples, entropy: samples -> Predictive
+    calibration.py  (probabilities, targets) -> score
+"""
+
+from .calibration import brier, expected_calibration_error, negative_log_likelihood
+from .predictive import Predictive, entropy, from_samples, mc_dropout
+
+__all__ = [
+    "Predictive",
+    "brier",
+    "entropy",
+    "expected_calibration_error",
+    "from_samples",
+    "mc_dropout",
+    "negative_log_likelihood",
+]

@@ -1,0 +1,1 @@
+"""What every public function promises, and examples of them all."""

@@ -1,0 +1,229 @@
+"""fr.losses: parity with torch.nn.functional, closed forms, and derivatives at the awkward places."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.func import grad, hessian, vmap
+
+import funcreg as fr
+from funcreg import losses
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return fr.random.normal(fr.random.key(seed), shape, dtype=torch.float64)
+
+
+LOGITS, TARGETS = 3 * drawn(0, 6, 4), fr.random.randint(fr.random.key(1), (6,), 0, 4)
+SOFT, WEIGHT = torch.softmax(drawn(2, 6, 4), dim=-1), drawn(3, 4).exp()
+
+
+def check_gradients(ours: Callable[[Tensor], Tensor], theirs: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    """Values, gradients and Hessians of two scalar functions."""
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-12, atol=1e-12)
+    expected = grad(theirs)(x)
+    assert float(expected.abs().max()) > 1e-3, "the reference has a slope"
+    torch.testing.assert_close(grad(ours)(x), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(hessian(ours)(x), hessian(theirs)(x), rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("weight", [None, WEIGHT])
+@pytest.mark.parametrize("targets", [TARGETS, SOFT], ids=["integers", "soft"])
+def test_cross_entropy_is_torchs(targets: Tensor, weight: Tensor | None, smoothing: float, reduction: str) -> None:
+    def ours(logits: Tensor) -> Tensor:
+        return losses.cross_entropy(logits, targets, smoothing=smoothing, weight=weight, reduction=reduction)
+
+    def theirs(logits: Tensor) -> Tensor:
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing, weight=weight, reduction=reduction)
+
+    assert ours(LOGITS).shape == theirs(LOGITS).shape
+    check_gradients(lambda x: (ours(x) ** 2).sum(), lambda x: (theirs(x) ** 2).sum(), LOGITS)
+
+
+def test_classes_are_the_last_axis() -> None:
+    logits, targets = drawn(4, 2, 3, 5), fr.random.randint(fr.random.key(5), (2, 3), 0, 5)
+    for reduction in REDUCTIONS:
+        theirs = F.cross_entropy(logits.movedim(-1, 1), targets, reduction=reduction, label_smoothing=0.2)
+        ours = losses.cross_entropy(logits, targets, reduction=reduction, smoothing=0.2)
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    assert losses.cross_entropy(LOGITS[0], TARGETS[0]).shape == ()
+
+
+@pytest.mark.parametrize("targets", [TARGETS, SOFT], ids=["integers", "soft"])
+def test_cross_entropy_settings_may_be_batched(targets: Tensor) -> None:
+    smoothing, weight = torch.tensor([0.0, 0.1, 0.5], dtype=torch.float64), drawn(6, 3, 4).exp()
+
+    def one(smoothing: Any, weight: Tensor) -> Tensor:
+        return losses.cross_entropy(LOGITS, targets, smoothing=smoothing, weight=weight)
+
+    alone = torch.stack([one(float(s), w) for s, w in zip(smoothing, weight, strict=True)])
+    torch.testing.assert_close(vmap(one)(smoothing, weight), alone, rtol=1e-12, atol=1e-12)
+    targets_too = vmap(lambda t: losses.cross_entropy(LOGITS, t, weight=WEIGHT))(
+        torch.stack((targets, targets.flip(0)))
+    )
+    flipped = losses.cross_entropy(LOGITS, targets.flip(0), weight=WEIGHT)
+    torch.testing.assert_close(targets_too[1], flipped, rtol=1e-12, atol=1e-12)
+
+
+def test_integer_targets_are_their_one_hot_ones() -> None:
+    one_hot = F.one_hot(TARGETS, 4).double()
+    for smoothing in (0.0, 0.3):
+        integers, soft = (losses.cross_entropy(LOGITS, t, smoothing=smoothing) for t in (TARGETS, one_hot))
+        torch.testing.assert_close(integers, soft, rtol=1e-12, atol=1e-12)
+    for dtype in (torch.int32, torch.uint8):
+        assert losses.cross_entropy(LOGITS, TARGETS.to(dtype)) == losses.cross_entropy(LOGITS, TARGETS)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("weight", [None, WEIGHT])
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_binary_cross_entropy_is_torchs(scale: float, weight: Tensor | None, reduction: str) -> None:
+    targets, logits, elements = SOFT, scale * LOGITS, 1 if reduction == "mean" else 4
+
+    def ours(logits: Tensor) -> Tensor:
+        return losses.binary_cross_entropy(logits, targets, weight=weight, reduction=reduction) * elements
+
+    check_gradients(
+        ours, lambda x: F.binary_cross_entropy_with_logits(x, targets, weight=weight, reduction=reduction), logits
+    )
+
+
+def test_binary_smoothing_moves_targets_towards_a_half() -> None:
+    smoothing = torch.tensor([0.0, 0.2, 1.0], dtype=torch.float64)
+    batched = vmap(lambda s: losses.binary_cross_entropy(LOGITS, SOFT, smoothing=s, weight=WEIGHT))(smoothing)
+    for s, loss in zip(smoothing, batched, strict=True):
+        expected = F.binary_cross_entropy_with_logits(LOGITS, (1 - s) * SOFT + s / 2, weight=WEIGHT)
+        torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_binary_targets_may_be_integers_or_booleans() -> None:
+    logits, targets = LOGITS[:, 0], TARGETS > 1
+    expected = F.binary_cross_entropy_with_logits(logits, targets.double())
+    for each in (targets, targets.long(), targets.float()):
+        torch.testing.assert_close(losses.binary_cross_entropy(logits, each), expected)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(losses.mse, F.mse_loss), (losses.mae, F.l1_loss)])
+def test_regression_losses_are_torchs(ours: Callable[..., Tensor], theirs: Callable[..., Tensor]) -> None:
+    x, y = drawn(7, 5), drawn(8, 5)
+    for reduction in REDUCTIONS:
+        torch.testing.assert_close(ours(x, y, reduction=reduction), theirs(x, y, reduction=reduction))
+    check_gradients(lambda x: ours(x, y), lambda x: theirs(x, y), x)
+    x, y = drawn(7, 5, 3, 2), drawn(8, 5, 3, 2)
+    torch.testing.assert_close(ours(x, y), theirs(x, y))
+    torch.testing.assert_close(ours(x, y, reduction="none"), theirs(x, y, reduction="none").mean(dim=(1, 2)))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize(
+    "loss", [losses.mse, losses.mae, losses.binary_cross_entropy, losses.correlation, losses.spectral_l2]
+)
+def test_reductions_are_over_examples(loss: Callable[..., Tensor], reduction: str) -> None:
+    each = loss(LOGITS, SOFT, reduction="none")
+    assert each.shape == (6,)
+    torch.testing.assert_close(loss(LOGITS, SOFT, reduction=reduction), getattr(each, reduction)())
+    alone = torch.stack([loss(x[None], y[None]) for x, y in zip(LOGITS, SOFT, strict=True)])
+    torch.testing.assert_close(each, alone)
+
+
+def test_correlation_is_one_minus_pearsons_r() -> None:
+    x, y = drawn(9, 3, 20), drawn(10, 3, 20)
+    expected = torch.stack([1 - torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(x, y, strict=True)])
+    torch.testing.assert_close(losses.correlation(x, y, reduction="none"), expected)
+
+
+@given(st.floats(0.1, 100), st.floats(-100, 100))
+def test_correlation_is_blind_to_scale_and_offset(scale: float, offset: float) -> None:
+    x, y = drawn(9, 20), drawn(10, 20)
+    torch.testing.assert_close(losses.correlation(scale * x + offset, y), losses.correlation(x, y))
+    torch.testing.assert_close(losses.correlation(-scale * x, x), torch.tensor(2.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e6, 1e-30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_correlation_of_a_flat_signal_is_zero_and_has_no_slope(value: float, dtype: torch.dtype) -> None:
+    flat, y = torch.full((33,), value, dtype=dtype), drawn(10, 33).to(dtype)
+    for pair in ((flat, y), (y, flat), (flat, flat)):
+        assert float(losses.correlation(*pair)) == 1
+        slope = grad(losses.correlation)(*pair)
+        assert torch.equal(slope, torch.zeros_like(slope))
+        assert bool(torch.isfinite(hessian(losses.correlation)(*pair)).all())
+
+
+def test_correlation_survives_tiny_and_huge_signals() -> None:
+    x, y = drawn(9, 20).float(), drawn(10, 20).float()
+    for scale in (1e-15, 1e15):  # squares of these still fit float32
+        torch.testing.assert_close(losses.correlation(scale * x, scale * y), losses.correlation(x, y))
+
+
+def test_spectral_l2_is_its_formula() -> None:
+    x, y = drawn(11, 3, 17), drawn(12, 3, 17)
+    expected = ((torch.fft.rfft(x).abs() - torch.fft.rfft(y).abs()) ** 2).mean(dim=-1)
+    torch.testing.assert_close(losses.spectral_l2(x, y, reduction="none"), expected)
+    theirs = lambda x: ((torch.fft.rfft(x).abs() - torch.fft.rfft(y).abs()) ** 2).mean()  # noqa: E731
+    check_gradients(lambda x: losses.spectral_l2(x, y), theirs, x)
+
+
+def test_spectral_l2_is_blind_to_shifts() -> None:
+    x, y = drawn(11, 16), drawn(12, 16)
+    torch.testing.assert_close(losses.spectral_l2(x.roll(5), y), losses.spectral_l2(x, y))
+    assert float(losses.spectral_l2(2 * x, x)) > 0.1
+
+
+def test_spectral_l2_is_smooth_enough_where_a_magnitude_is_zero() -> None:
+    silent, y = torch.zeros(8, dtype=torch.float64), drawn(12, 8)
+    assert torch.equal(grad(losses.spectral_l2)(silent, y), silent)
+    assert bool(torch.isfinite(hessian(losses.spectral_l2)(silent, y)).all())
+
+
+def test_accuracy_counts_hits() -> None:
+    hits = LOGITS.argmax(dim=-1) == TARGETS
+    torch.testing.assert_close(losses.accuracy(LOGITS, TARGETS), hits.float().mean())
+    assert torch.equal(losses.accuracy(LOGITS, TARGETS, reduction="none"), hits.float())
+    assert losses.accuracy(LOGITS, LOGITS.softmax(dim=-1)) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bit_inputs_are_computed_in_float32(dtype: torch.dtype) -> None:
+    logits, soft, smoothing = LOGITS.to(dtype), SOFT.to(dtype), torch.tensor(0.1, dtype=torch.float64)
+    pairs = [
+        (losses.cross_entropy(logits, soft, smoothing=smoothing),
+         losses.cross_entropy(logits.float(), soft.float(), smoothing=smoothing)),
+        (losses.binary_cross_entropy(logits, soft, smoothing=smoothing),
+         losses.binary_cross_entropy(logits.float(), soft.float(), smoothing=smoothing)),
+        *((loss(logits, soft), loss(logits.float(), soft.float()))
+          for loss in (losses.mse, losses.mae, losses.correlation, losses.spectral_l2)),
+    ]  # fmt: skip
+    for ours, precise in pairs:
+        assert ours.dtype == torch.float32
+        assert torch.equal(ours, precise)
+    assert grad(losses.cross_entropy)(logits, TARGETS).dtype == dtype
+
+
+def test_a_float64_setting_does_not_promote() -> None:
+    smoothing = torch.tensor(0.1, dtype=torch.float64)
+    logits, soft, weight = LOGITS.float(), SOFT.float(), WEIGHT  # the weight is float64, too
+    for loss in (
+        losses.cross_entropy(logits, TARGETS, smoothing=smoothing, weight=weight),
+        losses.cross_entropy(logits[0], TARGETS[0], smoothing=smoothing, reduction="none"),
+        losses.cross_entropy(logits, soft, smoothing=smoothing, weight=weight),
+        losses.binary_cross_entropy(logits, soft, smoothing=smoothing, weight=weight),
+        losses.mse(logits, SOFT),
+    ):
+        assert loss.dtype == torch.float32
+
+
+def test_large_logits_stay_finite() -> None:
+    logits = torch.tensor([[1e4, -1e4]])
+    assert float(losses.cross_entropy(logits, torch.tensor([1]))) == 2e4
+    assert float(losses.binary_cross_entropy(logits, torch.tensor([[0, 1]]))) == 1e4
+    assert bool(torch.isfinite(grad(losses.cross_entropy)(logits, torch.tensor([1]), smoothing=0.1)).all())
