@@ -96,7 +96,7 @@ def _guards_that_can_fail(guards: Sequence[Any]) -> list[bool]:
     ]
 
 
-def as_data(leaf: object) -> object:
+def as_data(leaf: Any) -> Any:
     """A Python number as a 0-d tensor; float64, which changes no tensor's dtype and loses no digit."""
     if isinstance(leaf, bool | int):
         return torch.tensor(leaf)

@@ -191,3 +191,13 @@ def test_updates_leave_their_arguments_alone() -> None:
 def test_bad_arguments_are_named(make, message: str) -> None:
     with pytest.raises(FuncregError, match=message):
         make()
+
+
+def test_a_tensor_decay_of_zero_is_the_number_zero_whatever_the_dampening() -> None:
+    params, grads = {"w": torch.zeros(2)}, {"w": torch.tensor([1.0, -2.0])}
+    for decay in (0.0, torch.tensor(0.0)):
+        transform = transforms.momentum(decay, dampening=0.5)
+        state = transform.init(params)
+        for _ in range(3):
+            updates, state = transform.update(grads, state, params)
+            assert torch.equal(updates["w"], grads["w"])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .. import _checks, random
+from .. import _checks, _jit, random
 from . import purity
 from .functional import FunctionalNoise, may_call_noise
 from .skeleton import KEY, MODES, RATE, Mode, Skeleton, build, prototype
@@ -137,7 +137,7 @@ class Apply:
             tensors[prefix + KEY] = own[name]
             if rates is not None:
                 rate = rates.get(name, self.rates[name]) if isinstance(rates, Mapping) else rates
-                tensors[prefix + RATE] = torch.as_tensor(rate, device=key.device)
+                tensors[prefix + RATE] = _jit.as_data(rate).to(key.device)
         return keys[-1] if self.functional else None
 
     def _method(self, mode: Mode, method: str) -> nn.Module:

@@ -62,7 +62,9 @@ def momentum(decay: Number, *, dampening: Number = 0.0, nesterov: bool = False) 
             return grads, state
         scalar, new = core.Scalars(decay), grads
         if not core.is_zero(dampening):
-            weight = core.Scalars(1 - core.precise(dampening) * (state.step > 0).to(torch.float64))
+            # A decay of 0 gives gradients as they are, so nothing is dampened then.
+            damped = (state.step > 0) & (core.precise(decay) != 0)
+            weight = core.Scalars(1 - core.precise(dampening) * damped.to(torch.float64))
             new = tree.map(lambda g: g * weight.like(g)[0], grads)
         buffer = tree.map(lambda g, b: core.add_scaled(g, b, scalar), new, state.buffer)
         updates = tree.map(lambda g, b: core.add_scaled(g, b, scalar), grads, buffer) if nesterov else buffer
