@@ -56,11 +56,11 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
     # torch counts recompilations by code object, and gives up at the ninth: each program has its own.
     program.__code__ = program.__code__.replace()
     options: dict[str, Any] = {"guard_filter_fn": _guards_that_can_fail}
-    compiled = torch.compile(program, fullgraph=True, dynamic=False, options=options)
+    compiled: Callable[..., R] = torch.compile(program, fullgraph=True, dynamic=False, options=options)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = (args, kwargs)
+        given: Any = (args, kwargs)
         if any(isinstance(leaf, bool | int | float) for leaf in optree.tree_leaves(given)):
             given = optree.tree_map(as_data, given)
         return compiled(*given[0], **given[1])
