@@ -1,0 +1,5 @@
+"""What the person at the command line can put right."""
+
+
+class LabError(ValueError):
+    """A mistake in the request or in the data, told in one line and without a traceback."""

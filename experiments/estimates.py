@@ -1,0 +1,46 @@
+"""Mean, standard deviation and 95% confidence interval over members: what n seeds say together."""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from scipy import stats
+
+
+class Estimate(NamedTuple):
+    """A mean over n members, and Student's 95% interval of it."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        if self.n == 1:
+            return f"{self.mean:.3g} (n = 1)"
+        return f"{number(self.mean)} ± {number(self.sd)} (n = {self.n}; 95% {number(self.low)} to {number(self.high)})"
+
+
+def estimate(values: Iterable[float]) -> Estimate:
+    """Estimate the mean of independent members, one value each.
+
+    >>> estimate([1.0, 2.0, 3.0])
+    Estimate(mean=2.0, sd=1.0, low=-0.48..., high=4.48..., n=3)
+    """
+    each = [float(value) for value in values]
+    n, mean = len(each), math.fsum(each) / len(each)
+    if n == 1:
+        return Estimate(mean, 0.0, mean, mean, 1)
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in each) / (n - 1))
+    half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+    return Estimate(mean, sd, mean - half, mean + half, n)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with so many significant digits, without trailing noise.
+
+    >>> number(0.123456), number(97.4217), number(1.2e-7), number(0.0)
+    ('0.123', '97.4', '1.2e-07', '0')
+    """
+    return f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:,.0f}"
