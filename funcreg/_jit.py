@@ -55,7 +55,8 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
 
     # torch counts recompilations by code object, and gives up at the ninth: each program has its own.
     program.__code__ = program.__code__.replace()
-    options: dict[str, Any] = {"guard_filter_fn": _guards_that_can_fail}
+    # Waking a second thread takes as long as a few thousand elements; torch's own limit is 512.
+    options: dict[str, Any] = {"guard_filter_fn": _guards_that_can_fail, "cpp.min_chunk_size": 4096}
     compiled: Callable[..., R] = torch.compile(program, fullgraph=True, dynamic=False, options=options)
 
     @functools.wraps(function)

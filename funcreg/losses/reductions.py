@@ -1,0 +1,50 @@
+"""What all losses share: reductions over examples, the dtype they are computed in, a check of shapes."""
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def reduce(losses: Tensor, reduction: str) -> Tensor:
+    """The mean or sum of one value each, or the values.
+
+    >>> reduce(torch.tensor([1.0, 3.0]), "mean")
+    tensor(2.)
+    """
+    if reduction == "none":
+        return losses
+    return losses.mean() if reduction == "mean" else losses.sum()
+
+
+def reduce_examples(losses: Tensor, reduction: str) -> Tensor:
+    """Average the elements of each example, then reduce over the examples.
+
+    >>> reduce_examples(torch.tensor([[1.0, 3.0], [0.0, 0.0]]), "sum")
+    tensor(2.)
+    """
+    _checks.check_choice("reduction", reduction, REDUCTIONS)
+    if reduction == "mean":
+        return losses.mean()
+    return reduce(losses.flatten(1).mean(dim=1) if losses.ndim > 1 else losses, reduction)
+
+
+def precise(x: Tensor) -> Tensor:
+    """At least float32.
+
+    >>> precise(torch.zeros(1, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    return x if x.dtype == torch.float64 else x.to(torch.float32)
+
+
+def check_same_shape(argument: str, value: Tensor, other_argument: str, other: Tensor) -> None:
+    """Refuse a tensor of another shape.
+
+    >>> check_same_shape("targets", torch.zeros(2), "predictions", torch.zeros(2))
+    """
+    _checks.check_tensor(argument, value)
+    if value.shape != other.shape:
+        _checks.fail(argument, _checks.describe(value), f"the shape of {other_argument}, {tuple(other.shape)}")

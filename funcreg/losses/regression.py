@@ -1,0 +1,126 @@
+"""Losses of numbers and of signals."""
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .reductions import REDUCTIONS, check_same_shape, precise, reduce, reduce_examples
+
+
+def mse(predictions: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
+    """Mean squared error: the mean of `(predictions - targets)**2` over an example's elements.
+
+    Args:
+        predictions, targets: floating-point (N, ...), of one shape.
+        reduction: "mean", "sum" (over examples) or "none".
+
+    Returns:
+        A tensor of shape (), or (N,) for "none".
+
+    Raises:
+        FuncregError: when the shapes differ or predictions are not floating-point.
+
+    >>> mse(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0]))
+    tensor(2.)
+    """
+    p, t = _pair(predictions, targets)
+    return reduce_examples((p - t) ** 2, reduction)
+
+
+def mae(predictions: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
+    """Mean absolute error: the mean of `|predictions - targets|` over an example's elements.
+
+    Args:
+        predictions, targets: floating-point (N, ...), of one shape.
+        reduction: "mean", "sum" (over examples) or "none".
+
+    Returns:
+        A tensor of shape (), or (N,) for "none".
+
+    Raises:
+        FuncregError: when the shapes differ or predictions are not floating-point.
+
+    >>> mae(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0]))
+    tensor(1.)
+    """
+    p, t = _pair(predictions, targets)
+    return reduce_examples((p - t).abs(), reduction)
+
+
+def correlation(predictions: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
+    """One minus Pearson's r of two signals: blind to their scale and offset.
+
+    A signal without variance (to rounding) has r = 0, and no gradient.
+
+    Args:
+        predictions, targets: floating-point (..., L), of one shape; signals of at least 2 samples.
+        reduction: "mean", "sum" or "none".
+
+    Returns:
+        A tensor of shape (), or (...) for "none", in [0, 2].
+
+    Raises:
+        FuncregError: when the shapes differ, predictions are not floating-point, or L is below 2.
+
+    >>> correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([10.0, 30.0, 50.0]))
+    tensor(0.)
+    """
+    _checks.check_choice("reduction", reduction, REDUCTIONS)
+    p, t = _signals(predictions, targets, shortest=2)
+    (p, p_flat, p_power), (t, t_flat, t_power) = _centre(p), _centre(t)
+    flat = p_flat | t_flat
+    # Each power is replaced before its root is taken, so that no derivative of any order is infinite.
+    cosine = (p * t).sum(dim=-1) * torch.rsqrt(p_power) * torch.rsqrt(t_power)
+    return reduce(1 - torch.where(flat, 0.0, cosine), reduction)
+
+
+def spectral_l2(predictions: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
+    """Mean squared difference of two signals' spectral magnitudes: blind to shifts in time.
+
+    `mean_k (|rfft(predictions)_k| - |rfft(targets)_k|)**2`, unnormalised transforms, k = 0 ... L // 2.
+    The gradient at a magnitude of zero is zero.
+
+    Args:
+        predictions, targets: floating-point (..., L), of one shape.
+        reduction: "mean", "sum" or "none".
+
+    Returns:
+        A tensor of shape (), or (...) for "none".
+
+    Raises:
+        FuncregError: when the shapes differ or predictions are not floating-point.
+
+    >>> spectral_l2(torch.tensor([1.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 1.0]))
+    tensor(0.)
+    """
+    _checks.check_choice("reduction", reduction, REDUCTIONS)
+    p, t = _signals(predictions, targets, shortest=1)
+    return reduce(((_magnitudes(p) - _magnitudes(t)) ** 2).mean(dim=-1), reduction)
+
+
+def _pair(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    _checks.check_floating("predictions", predictions)
+    check_same_shape("targets", targets, "predictions", predictions)
+    return precise(predictions), targets.to(precise(predictions).dtype)
+
+
+def _signals(predictions: Tensor, targets: Tensor, shortest: int) -> tuple[Tensor, Tensor]:
+    p, t = _pair(predictions, targets)
+    if p.ndim == 0 or p.shape[-1] < shortest:
+        _checks.fail("predictions", _checks.describe(predictions), f"signals (..., L) with L at least {shortest}")
+    return p, t
+
+
+def _centre(signal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A signal without its mean; whether nothing but rounding is left; its power, 1 where that is so."""
+    centred = signal - signal.mean(dim=-1, keepdim=True)
+    power = (centred**2).sum(dim=-1)
+    rounding = (4 * torch.finfo(signal.dtype).eps) ** 2 * (signal**2).sum(dim=-1)
+    flat = power <= rounding
+    return centred, flat, torch.where(flat, 1.0, power)
+
+
+def _magnitudes(signal: Tensor) -> Tensor:
+    power = (torch.view_as_real(torch.fft.rfft(signal)) ** 2).sum(dim=-1)
+    zero = power == 0
+    return torch.where(zero, 0.0, torch.sqrt(torch.where(zero, 1.0, power)))
