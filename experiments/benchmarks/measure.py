@@ -9,8 +9,12 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import torch
+import torch._inductor.config
 
 Run = Callable[[], object]
 
@@ -77,27 +81,34 @@ def compare(workload: Workload, *, rounds: int, slot_seconds: float) -> dict[str
 
 
 def timed_first_call(run: Run) -> float:
-    """Seconds until a function that compiles itself has given its first result."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    """Seconds until a function that compiles itself has given its first result, with nothing cached on disk."""
+    with torch._inductor.config.patch(force_disable_caches=True), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="dynamo_pgo force disabled")
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
 
 
 def peak_memory(code: str) -> float:
-    """Peak resident memory in MiB that a piece of Python adds in a process of its own.
+    """Peak resident memory in MiB that the last part of a piece of Python adds, in a process of its own.
 
-    `code` calls `baseline()` once everything but the measured work is set up.
+    Only on Linux, whose kernel can forget an earlier peak. `code` calls `baseline()` once everything
+    but the measured work is set up.
     """
-    program = (
-        "import resource\n"
-        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "start = []\n"
-        "def baseline(): start.append(peak())\n" + code + "\nprint((peak() - start[0]) * SCALE)"
-    )
-    scale = 1 / 2**20 if sys.platform == "darwin" else 1 / 2**10
-    done = subprocess.run(
-        [sys.executable, "-c", program.replace("SCALE", repr(scale))], capture_output=True, text=True, check=True
-    )
+    program = f"""
+def resident(which):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(which)) / 1024
+
+def baseline():
+    global start
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+    start = resident("VmRSS")
+{code}
+print(resident("VmHWM") - start)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 

@@ -1,26 +1,36 @@
 """The baseline: the same work in plain, stateful PyTorch, written as its tutorials write it."""
 
+import copy
+import itertools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+RESTART = 64  # steps after which training begins anew, before Adam's averages of dead units are denormal, and slow
+
 
 def mlp(widths: tuple[int, ...], rate: float) -> nn.Sequential:
     """Linear, ReLU and dropout for each hidden width, then a linear layer."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths[:-2], widths[1:-1], strict=True):
+    for inputs, outputs in itertools.pairwise(widths[:-1]):
         layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(rate)]
     return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 
 
 def training_step(module: nn.Module, x: Tensor, y: Tensor, *, lr: float, decay: float) -> Callable[[], Tensor]:
-    """One step of Adam with weight decay on a batch; each call trains the module on."""
+    """One step of Adam with weight decay on a batch; each call trains the module on, until it restarts."""
     module.train()
     optimizer = torch.optim.Adam(module.parameters(), lr=lr, weight_decay=decay)
     criterion = nn.CrossEntropyLoss()
+    first, count = copy.deepcopy(module.state_dict()), 0
 
     def step() -> Tensor:
+        nonlocal count
+        count += 1
+        if count % RESTART == 0:
+            module.load_state_dict(first)
+            optimizer.state.clear()
         optimizer.zero_grad()
         loss = criterion(module(x), y)
         loss.backward()

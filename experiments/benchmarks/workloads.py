@@ -174,12 +174,15 @@ def _functional_step(
 
 
 def _advance(step: Callable[..., Any], first: TrainState, batch: Batch, hparams: Any) -> Callable[[], Any]:
-    """A function of nothing that takes the next step each time, as a training loop does."""
-    current = first
+    """A function of nothing that takes the next step each time, as `stateful.training_step`'s does."""
+    current, count = first, 0
 
     @torch.no_grad()
     def advance() -> Any:
-        nonlocal current
+        nonlocal current, count
+        count += 1
+        if count % stateful.RESTART == 0:
+            current = first
         current, metrics = step(current, batch, hparams)
         return metrics
 
