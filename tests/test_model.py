@@ -557,3 +557,12 @@ def test_inference_mode() -> None:
     with torch.inference_mode():
         inside = model.apply(params, state, x, key=fr.random.key(0))[0]
     assert torch.equal(inside, model.apply(params, state, x, key=fr.random.key(0))[0])
+
+
+def test_a_compiled_model_of_many_noise_layers_draws_natively_with_the_same_bits() -> None:
+    layers = [nn.Sequential(nn.Linear(6, 6), nn.Dropout(0.3)) for _ in range(6)]
+    module = nn.Sequential(*layers).double()
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    x, key = torch.ones(3, 6, dtype=torch.float64), fr.random.key(0)
+    compiled = fr.jit(lambda params, key: model.apply(params, state, x, key=key)[0])
+    torch.testing.assert_close(compiled(params, key), model.apply(params, state, x, key=key)[0])

@@ -53,11 +53,9 @@ class Apply:
     ) -> tuple[Any, State]:
         """Run the module; see `Model`."""
         self._check(params, state, key, train, rates)
-        mode = Mode(key is not None, rates is not None, bool(train))
+        mode = Mode(key is not None, rates is not None, train)
         module = self.skeletons[mode].module if method is None else self._method(mode, method)
-        tensors = {**params, **state}
-        for alias, name in self.ties.items():
-            tensors[alias] = tensors[name]
+        tensors = self._tied({**params, **state})
         functional_key = self._lend_noise(tensors, key, rates)
         if torch.compiler.is_compiling():
             # Read it, and a compiled program is bound to the model that it was traced with: see `jit`.
@@ -70,9 +68,7 @@ class Apply:
     def spy(self, params: Params, state: State, *args: Any, key: Tensor, train: bool, **kwargs: Any) -> Any:
         """Run once under a spy, on copies; return what it did that is impure."""
         mode = Mode(True, False, train)
-        tensors = {name: tensor.detach().clone() for name, tensor in {**params, **state}.items()}
-        for alias, name in self.ties.items():
-            tensors[alias] = tensors[name]
+        tensors = self._tied({name: tensor.detach().clone() for name, tensor in {**params, **state}.items()})
         module, watched = self.skeletons[mode].module, dict(tensors)
         functional_key = self._lend_noise(tensors, key, None)
         return purity.spy(
@@ -113,6 +109,7 @@ class Apply:
         if first:
             for name in self.buffers:
                 tensors[name] = tensors[name].clone()
+            self._tied(tensors)
         watch = purity.Watch(tensors, generator=first)
         output = self._call(module, tensors, args, kwargs, functional_key, rates, mode.train)
         broken = watch.broken()
@@ -121,6 +118,12 @@ class Apply:
             _checks.fail("module", f"one that {'; '.join(broken)}", "a pure module", remedy)
         self.proven.add((mode, method))
         return output
+
+    def _tied(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """With every further name of a tied tensor beside its first."""
+        for alias, name in self.ties.items():
+            tensors[alias] = tensors[name]
+        return tensors
 
     def _lend_noise(self, tensors: dict[str, Tensor], key: Tensor | None, rates: Rates | None) -> Tensor | None:
         """Add each noise layer's key and rate; return the key for noise that is called as a function."""

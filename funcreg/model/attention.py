@@ -35,7 +35,8 @@ def scaled_dot_product_attention(
     Returns:
         The result (..., targets, values), and the weights (..., targets, sources).
 
-    >>> q = torch.randn(2, 3, 4)
+    >>> from funcreg import random
+    >>> q = random.normal(random.key(0), (2, 3, 4))
     >>> out, weights = scaled_dot_product_attention(q, q, q, None, None)
     >>> torch.allclose(out, F.scaled_dot_product_attention(q, q, q), atol=1e-6)
     True

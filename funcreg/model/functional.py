@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from .. import _checks, noise, random
 from .._functorch import in_transform
 from .attention import scaled_dot_product_attention
+from .layers import channel_dropout
 from .registry import Draw
 
 CALL_STRIDE = 2**34  # draws between two calls on one key: more than one call can make
@@ -87,15 +88,6 @@ def _elementwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return replacement
 
 
-def _channels(unbatched_ndim: int) -> Callable[..., Tensor]:
-    def function(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
-        if x.ndim == unbatched_ndim:
-            return noise.channel_dropout(x.unsqueeze(0), rate, key=key).squeeze(0)
-        return noise.channel_dropout(x, rate, key=key)
-
-    return _elementwise(function)
-
-
 def _attention(
     draw: Callable[[float], Draw | None],
     query: Tensor,
@@ -130,8 +122,8 @@ _REPLACEMENTS: dict[Any, Callable[..., Tensor]] = {
     F.dropout: _elementwise(noise.dropout),
     torch.dropout: _elementwise(noise.dropout),
     F.alpha_dropout: _elementwise(noise.alpha_dropout),
-    F.dropout1d: _channels(2),
-    F.dropout2d: _channels(3),
-    F.dropout3d: _channels(4),
+    F.dropout1d: _elementwise(channel_dropout(2)),
+    F.dropout2d: _elementwise(channel_dropout(3)),
+    F.dropout3d: _elementwise(channel_dropout(4)),
     F.scaled_dot_product_attention: _attention,
 }

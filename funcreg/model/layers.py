@@ -20,17 +20,20 @@ def _noise_forward(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return forward
 
 
-def _channel_dropout(unbatched_ndim: int) -> Callable[..., Tensor]:
-    """`Dropout1d`, `2d` and `3d`, which also take one example without its batch axis."""
+def channel_dropout(unbatched_ndim: int) -> Callable[..., Tensor]:
+    """`noise.channel_dropout` that also takes one example without its batch axis, as `Dropout1d`, `2d` and `3d` do.
 
-    def forward(layer: Any, draw: Draw | None, x: Tensor) -> Tensor:
-        if draw is None:
-            return x
+    >>> from funcreg import random
+    >>> channel_dropout(2)(torch.ones(2, 3), 0.0, key=random.key(0)).shape
+    torch.Size([2, 3])
+    """
+
+    def function(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
         if x.ndim == unbatched_ndim:
-            return noise.channel_dropout(x.unsqueeze(0), draw.rate, key=draw.key).squeeze(0)
-        return noise.channel_dropout(x, draw.rate, key=draw.key)
+            return noise.channel_dropout(x.unsqueeze(0), rate, key=key).squeeze(0)
+        return noise.channel_dropout(x, rate, key=key)
 
-    return forward
+    return function
 
 
 def _stochastic_depth(layer: Any, draw: Draw | None, x: Tensor) -> Tensor:
@@ -111,9 +114,9 @@ def _avoid_nested_tensors(encoder: Any) -> None:
 
 register_layer(nn.Dropout, _noise_forward(noise.dropout), rate="p")
 register_layer(nn.AlphaDropout, _noise_forward(noise.alpha_dropout), rate="p")
-register_layer(nn.Dropout1d, _channel_dropout(2), rate="p")
-register_layer(nn.Dropout2d, _channel_dropout(3), rate="p")
-register_layer(nn.Dropout3d, _channel_dropout(4), rate="p")
+register_layer(nn.Dropout1d, _noise_forward(channel_dropout(2)), rate="p")
+register_layer(nn.Dropout2d, _noise_forward(channel_dropout(3)), rate="p")
+register_layer(nn.Dropout3d, _noise_forward(channel_dropout(4)), rate="p")
 register_layer("torchvision.ops.stochastic_depth.StochasticDepth", _stochastic_depth, rate="p")
 for _type in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
     register_layer(_type, _batch_norm)
