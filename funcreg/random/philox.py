@@ -14,6 +14,9 @@ WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
+# Before 2.15 torch compiled a product of scalars to C++'s signed one, whose overflow gives wrong bits.
+_OVERFLOW_IS_UNDEFINED = torch.__version__ < (2, 15)
+
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -27,11 +30,20 @@ def rounds(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
+        (h0, l0), (h1, l1) = _product(c0, _MULTIPLIERS[0]), _product(c2, _MULTIPLIERS[1])
         # c1 and c3 may carry bits above 32, which the next round's mask drops.
-        p0, p1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0, c1, c2, c3 = ((p1 >> 32) ^ c1 ^ k0) & WORD, p1, ((p0 >> 32) ^ c3 ^ k1) & WORD, p0
+        c0, c1, c2, c3 = (h1 ^ c1 ^ k0) & WORD, l1, (h0 ^ c3 ^ k1) & WORD, l0
         k0, k1 = (k0 + _WEYL[0]) & WORD, (k1 + _WEYL[1]) & WORD
     return c0, c1 & WORD, c2, c3 & WORD
+
+
+def _product(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
+    """The high and the low 32 bits of a 64-bit product; above bit 32 either may carry others."""
+    if _OVERFLOW_IS_UNDEFINED and torch.compiler.is_compiling():
+        upper, lower = (word >> 16) * multiplier, (word & 0xFFFF) * multiplier
+        return (upper + (lower >> 16)) >> 16, ((upper & 0xFFFF) << 16) + lower
+    product = word * multiplier
+    return product >> 32, product
 
 
 def blocks(key: Tensor, count: int) -> Words:
