@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LIBRARY = ROOT / "funcreg"
 
-# The listing of shared/design.md, in its order: a module imports only from those before it.
+# The modules in their order: each imports only from those before it.
 LAYERS = (
     "_checks", "_functorch", "_jit", "random", "tree", "losses", "labels", "penalties", "noise", "norm", "augment",
     "model", "transforms", "optim", "constraints", "sharpness", "averaging", "adversarial", "checkpoint", "train",
@@ -145,7 +145,7 @@ def test_keys_are_keyword_only_and_have_no_default(path: Path) -> None:
             defaults = dict(zip((each.arg for each in node.args.kwonlyargs), node.args.kw_defaults, strict=True))
             if "key" in defaults:
                 assert defaults["key"] is None, f"{node.name} has a default key"
-            # `model_members(model, key, K)` is design.md's own exception.
+            # `model_members(model, key, K)` is the one exception.
             assert node.name == "model_members" or "key" not in {each.arg for each in node.args.args}, node.name
 
 
