@@ -15,7 +15,7 @@ _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
 # Before 2.15 torch compiled a product of scalars to C++'s signed one, whose overflow gives wrong bits.
-_OVERFLOW_IS_UNDEFINED = torch.__version__ < (2, 15)
+_OVERFLOW_IS_UNDEFINED = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 15)
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
