@@ -1,4 +1,4 @@
-"""What every public function promises, checked for each in `contract/registry.py`.
+"""What every public function promises, checked for each by its cases in `contract/cases`.
 
 Inputs and the global generator are left alone; the same key gives the same result; a `vmap` over
 everything equals a loop, in chunks and compiled too; settings can be batched alone; gradients are
@@ -11,12 +11,19 @@ from typing import Any
 import optree
 import pytest
 import torch
-from contract.registry import CASES, EXEMPT, GROUPS, Case, public_functions
 from torch import Tensor
 from torch.func import grad, vmap
 
 import funcreg as fr
+from tests.contract.case import Case
+from tests.public import public_functions, tables
 
+TABLES = tables("tests.contract.cases")
+GROUPS: dict[str, list[Case]] = {name: table.CASES for name, table in TABLES.items() if table.CASES}
+CASES = [case for cases in GROUPS.values() for case in cases]
+EXEMPT: dict[str, tuple[str, str]] = {}
+for _table in TABLES.values():
+    EXEMPT |= getattr(_table, "EXEMPT", {})
 MEMBERS = 3
 KEYED = [case for case in CASES if case.keyed]
 TUNED = [case for case in CASES if case.settings]
@@ -159,7 +166,7 @@ def test_the_dtype_is_kept(case: Case) -> None:
 def test_every_public_function_is_registered() -> None:
     registered = {case.name for case in CASES} | set(EXEMPT)
     public = set(public_functions())
-    assert public - registered == set(), "add these to tests/contract/registry.py"
+    assert public - registered == set(), "add these to tests/contract/cases"
     assert registered - public == set(), "these are not public"
 
 

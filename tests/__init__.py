@@ -1,0 +1,1 @@
+"""The tests; the tables that drive them are in `contract`, `oracles` and `refusals`."""

@@ -1,0 +1,61 @@
+"""Cases of `optim`."""
+
+import torch
+
+from funcreg import optim
+from tests.contract.case import LR, STEPPED, Case, update_twice
+
+_DECAY = {"weight_decay": (0.0, 0.1, 0.5)}
+
+_STEP = {"step": torch.tensor(7)}
+
+CASES = [
+    Case("optim.apply_updates", lambda grads, params: optim.apply_updates(params, grads), STEPPED),
+    Case(
+        "optim.sgd",
+        lambda grads, params, lr, momentum, weight_decay: update_twice(
+            optim.sgd(lr, momentum=momentum, weight_decay=weight_decay), grads, params
+        )[0],
+        STEPPED,
+        {**LR, "momentum": (0.0, 0.5, 0.9), **_DECAY},
+    ),
+    *(
+        Case(
+            f"optim.{make.__name__}",
+            lambda grads, params, lr, b1, b2, eps, weight_decay, make=make: update_twice(
+                make(lr, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay), grads, params
+            )[0],
+            STEPPED,
+            {**LR, "b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0), **_DECAY},
+        )
+        for make in (optim.adam, optim.adamw)
+    ),
+    Case("optim.constant", lambda step, value: optim.constant(value)(step), _STEP, {"value": (0.0, 0.1, 1.0)}),
+    Case(
+        "optim.step",
+        lambda step, value, every, factor: optim.step(value, every=every, factor=factor)(step),
+        _STEP,
+        {"value": (0.0, 0.1, 1.0), "every": (1.0, 3.0, 10.0), "factor": (0.1, 0.5, 1.0)},
+    ),
+    Case(
+        "optim.exponential",
+        lambda step, value, factor: optim.exponential(value, factor=factor)(step),
+        _STEP,
+        {"value": (0.0, 0.1, 1.0), "factor": (0.1, 0.5, 1.0)},
+    ),
+    Case(
+        "optim.cosine",
+        lambda step, value, steps, final: optim.cosine(value, steps=steps, final=final)(step),
+        _STEP,
+        {"value": (0.0, 0.1, 1.0), "steps": (5.0, 7.0, 10.0), "final": (0.0, 0.01, 0.5)},
+    ),
+    Case(
+        "optim.warmup_cosine",
+        lambda step, value, warmup, steps, initial, final: optim.warmup_cosine(
+            value, warmup=warmup, steps=steps, initial=initial, final=final
+        )(step),
+        _STEP,
+        {"value": (0.0, 0.1, 1.0), "warmup": (3.0, 7.0, 9.0), "steps": (12.0, 15.0, 10.0),
+         "initial": (0.0, 0.01, 0.02), "final": (0.0, 0.01, 0.5)},
+    ),
+]  # fmt: skip

@@ -1,0 +1,63 @@
+"""Cases of `train`."""
+
+from typing import Any
+
+from torch import Tensor
+
+from funcreg import losses, noise, optim, penalties, train, transforms
+from tests.contract.case import CLASSES, LR, Case, drawn
+
+
+def _loss_fn(params: Any, state: Any, batch: train.Batch, *, key: Tensor, hparams: Any) -> Any:
+    logits = noise.dropout(batch.x, hparams["rate"], key=key) @ params["w"]
+    return losses.cross_entropy(logits, batch.y), (state, {"accuracy": losses.accuracy(logits, batch.y)})
+
+
+def _optimizer(hparams: Any) -> transforms.Transform:
+    return optim.adamw(hparams["lr"], weight_decay=hparams["decay"])
+
+
+_STEP_ONCE = train.make_step(
+    _loss_fn, _optimizer, penalties={"l2": lambda params, hparams: penalties.l2(params, hparams["decay"])}
+)
+
+
+def _train_once(params: Any, x: Tensor, y: Tensor, lr: Any, decay: Any, rate: Any, key: Tensor) -> Any:
+    hparams = {"lr": lr, "decay": decay, "rate": rate}
+    state = train.init(params, {}, _optimizer, key=key, hparams=hparams)
+    return _STEP_ONCE(state, train.Batch(x, y), hparams)
+
+
+def _stop(values: Tensor, min_delta: Any) -> Any:
+    stopping = train.early_stopping(2, min_delta)
+    state = stopping.init()
+    for value in values:
+        state = stopping.update(state, value)
+    return state
+
+
+CASES = [
+    Case(
+        "train.make_step",
+        _train_once,
+        {"params": {"w": drawn(25, 3, 4)}, "x": drawn(26, 6, 3), "y": CLASSES},
+        {**LR, "decay": (0.0, 0.1, 0.5), "rate": (0.0, 0.3, 0.9)},
+        keyed=True,
+        fixed_dtype=True,  # metrics and counters have their own
+    ),
+    Case(
+        "train.early_stopping",
+        _stop,
+        {"values": drawn(27, 6)},
+        {"min_delta": (0.0, 0.1, 1.0)},
+        fixed_dtype=True,
+        has_slope=False,
+    ),
+]  # fmt: skip
+
+# name: (why the contract does not fit, the file that tests it)
+EXEMPT: dict[str, tuple[str, str]] = {
+    "train.init": ("called by the case of make_step", "test_train.py"),
+    "train.fit": ("the Python loop", "test_train.py"),
+    "train.make_evaluate": ("a Python loop over a data set", "test_train.py"),
+}

@@ -1,0 +1,49 @@
+"""Cases of `uncertainty`."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funcreg import noise, uncertainty
+from tests.contract.case import CLASSES, Case, X, drawn
+
+
+class _Mask:
+    """A model by hand, for what takes one."""
+
+    def apply(self, params: Any, state: Any, x: Tensor, *, key: Tensor, rates: Any = None) -> tuple[Tensor, Any]:
+        return noise.dropout(x, 0.5 if rates is None else rates, key=key) @ params["w"], state
+
+
+PROBABILITIES = {"probabilities": torch.softmax(drawn(13, 6, 4), dim=-1), "targets": CLASSES}
+
+CASES = [
+    Case(
+        "uncertainty.mc_dropout",
+        lambda params, x, rates, key: uncertainty.mc_dropout(
+            _Mask(), params, {}, x, key=key, samples=5, chunk_size=3, rates=rates
+        ),
+        {"params": {"w": drawn(28, 5, 4)}, **X},
+        {"rates": (0.1, 0.3, 0.9)},
+        keyed=True,
+        at_least_float32=True,
+    ),
+    Case(
+        "uncertainty.from_samples",
+        lambda probabilities: uncertainty.from_samples(probabilities),
+        {"probabilities": torch.softmax(drawn(29, 5, 6, 4), dim=-1)},
+        at_least_float32=True,
+    ),
+    Case(
+        "uncertainty.entropy",
+        lambda probabilities: uncertainty.entropy(probabilities),
+        {"probabilities": torch.tensor([[1.0, 0.0], [0.3, 0.7]], dtype=torch.float64)},
+        at_least_float32=True,
+    ),
+    *(
+        Case(f"uncertainty.{score.__name__}", lambda probabilities, targets, f=score: f(probabilities, targets),
+             PROBABILITIES, at_least_float32=True)
+        for score in (uncertainty.negative_log_likelihood, uncertainty.brier, uncertainty.expected_calibration_error)
+    ),
+]  # fmt: skip

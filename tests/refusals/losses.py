@@ -1,0 +1,34 @@
+"""Bad arguments of `losses`."""
+
+import torch
+
+from funcreg import losses
+from tests.refusals import CLASSES, INTEGERS, Refusal, X, bad
+
+REFUSALS: list[Refusal] = [
+    ("losses.cross_entropy", "logits", lambda: losses.cross_entropy(INTEGERS, CLASSES)),
+    ("losses.cross_entropy", "logits", lambda: losses.cross_entropy(torch.tensor(1.0), CLASSES)),
+    ("losses.cross_entropy", "targets", lambda: losses.cross_entropy(X, CLASSES.float())),
+    ("losses.cross_entropy", "targets", lambda: losses.cross_entropy(X, CLASSES[:2])),
+    ("losses.cross_entropy", "targets", lambda: losses.cross_entropy(X, bad([0, 1, 2, 0]))),
+    ("losses.cross_entropy", "targets", lambda: losses.cross_entropy(X, CLASSES > 0)),
+    ("losses.cross_entropy", "smoothing", lambda: losses.cross_entropy(X, CLASSES, smoothing=1.1)),
+    ("losses.cross_entropy", "smoothing", lambda: losses.cross_entropy(X, CLASSES, smoothing=torch.ones(2))),
+    ("losses.cross_entropy", "weight", lambda: losses.cross_entropy(X, CLASSES, weight=torch.ones(2))),
+    ("losses.cross_entropy", "reduction", lambda: losses.cross_entropy(X, CLASSES, reduction="average")),
+    ("losses.binary_cross_entropy", "logits", lambda: losses.binary_cross_entropy(INTEGERS, X)),
+    ("losses.binary_cross_entropy", "targets", lambda: losses.binary_cross_entropy(X, X[:2])),
+    ("losses.binary_cross_entropy", "smoothing", lambda: losses.binary_cross_entropy(X, X, smoothing=-0.1)),
+    ("losses.binary_cross_entropy", "weight", lambda: losses.binary_cross_entropy(X, X, weight=torch.ones(2))),
+    ("losses.binary_cross_entropy", "weight", lambda: losses.binary_cross_entropy(X, X, weight=INTEGERS)),
+    ("losses.binary_cross_entropy", "reduction", lambda: losses.binary_cross_entropy(X, X, reduction=bad(None))),
+    ("losses.mse", "predictions", lambda: losses.mse(INTEGERS, X)),
+    ("losses.mse", "targets", lambda: losses.mse(X, X[0])),
+    ("losses.mse", "reduction", lambda: losses.mse(X, X, reduction="max")),
+    ("losses.mae", "targets", lambda: losses.mae(X, bad(1.0))),
+    ("losses.correlation", "predictions", lambda: losses.correlation(torch.ones(3, 1), torch.ones(3, 1))),
+    ("losses.correlation", "reduction", lambda: losses.correlation(X, X, reduction="max")),
+    ("losses.spectral_l2", "predictions", lambda: losses.spectral_l2(torch.tensor(1.0), torch.tensor(1.0))),
+    ("losses.spectral_l2", "targets", lambda: losses.spectral_l2(X, X[:1])),
+    ("losses.accuracy", "targets", lambda: losses.accuracy(X, CLASSES[:1])),
+]

@@ -1,0 +1,24 @@
+"""Bad arguments of `model`."""
+
+from torch import nn
+
+import funcreg as fr
+from tests.refusals import KEY, Refusal, X, bad
+
+MODEL = fr.from_module(lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)))
+MODEL_PARAMS, MODEL_STATE = MODEL.init(KEY)
+
+REFUSALS: list[Refusal] = [
+    ("from_module", "module", lambda: fr.from_module(bad(3))),
+    ("from_module", "rnn", lambda: fr.from_module(nn.Linear(2, 2), rnn="fast")),
+    ("variables", "module", lambda: fr.variables(bad("resnet18"))),
+    ("to_module", "params", lambda: fr.to_module(nn.Linear(2, 2), {}, {})),
+    ("from_module", "model.init", lambda: fr.from_module(nn.Linear(2, 2)).init(KEY)),
+    ("from_module", "params", lambda: MODEL.apply({}, MODEL_STATE, X)),
+    ("from_module", "rates", lambda: MODEL.apply(MODEL_PARAMS, MODEL_STATE, X, key=KEY, rates={"9": 0.5})),
+    ("from_module", "train", lambda: MODEL.apply(MODEL_PARAMS, MODEL_STATE, X, train=bad("yes"))),
+    ("from_module", "method", lambda: MODEL.apply(MODEL_PARAMS, MODEL_STATE, X, method="features")),
+    ("from_module", "key", lambda: MODEL.apply(MODEL_PARAMS, MODEL_STATE, X, train=True)),
+    ("model_members", "members", lambda: fr.model_members(MODEL, KEY, 0)),
+    ("register_layer", "layer_type", lambda: fr.register_layer(bad(3), lambda layer, x: x)),
+]

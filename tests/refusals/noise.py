@@ -1,0 +1,36 @@
+"""Bad arguments of `noise`."""
+
+import math
+
+import torch
+
+from funcreg import noise
+from tests.refusals import IMAGES, INTEGERS, KEY, KEYS, PARAMS, Refusal, X, bad
+
+REFUSALS: list[Refusal] = [
+    ("noise.dropout", "x", lambda: noise.dropout(INTEGERS, 0.5, key=KEY)),
+    ("noise.dropout", "x", lambda: noise.dropout(bad([1.0]), 0.5, key=KEY)),
+    ("noise.dropout", "rate", lambda: noise.dropout(X, 1.5, key=KEY)),
+    ("noise.dropout", "rate", lambda: noise.dropout(X, bad(None), key=KEY)),
+    ("noise.dropout", "rate", lambda: noise.dropout(X, bad(True), key=KEY)),
+    ("noise.dropout", "rate", lambda: noise.dropout(X, torch.ones(3), key=KEY)),
+    ("noise.dropout", "rate", lambda: noise.dropout(X, torch.tensor(True), key=KEY)),
+    ("noise.dropout", "key", lambda: noise.dropout(X, 0.5, key=bad(0))),
+    ("noise.dropout", "key", lambda: noise.dropout(X, 0.5, key=KEYS)),
+    ("noise.dropout", "key", lambda: noise.dropout(X.to("meta"), 0.5, key=KEY)),
+    ("noise.drop_connect", "key", lambda: noise.drop_connect(PARAMS, 0.5, key=bad(None))),
+    ("noise.channel_dropout", "x", lambda: noise.channel_dropout(X, 0.5, key=KEY)),
+    ("noise.channel_dropout", "rate", lambda: noise.channel_dropout(IMAGES, -0.5, key=KEY)),
+    ("noise.alpha_dropout", "rate", lambda: noise.alpha_dropout(X, 2, key=KEY)),
+    ("noise.gaussian_dropout", "rate", lambda: noise.gaussian_dropout(X, math.nan, key=KEY)),
+    ("noise.gaussian_noise", "std", lambda: noise.gaussian_noise(X, -0.1, key=KEY)),
+    ("noise.gaussian_noise", "std", lambda: noise.gaussian_noise(X, torch.ones(2), key=KEY)),
+    ("noise.gaussian_noise", "x", lambda: noise.gaussian_noise(INTEGERS, 0.1, key=KEY)),
+    ("noise.drop_path", "mode", lambda: noise.drop_path(X, 0.5, key=KEY, mode="column")),
+    ("noise.drop_path", "x", lambda: noise.drop_path(torch.tensor(1.0), 0.5, key=KEY)),
+    ("noise.drop_block", "block_size", lambda: noise.drop_block(IMAGES, 0.5, key=KEY, block_size=0)),
+    ("noise.drop_block", "block_size", lambda: noise.drop_block(IMAGES, 0.5, key=KEY, block_size=bad(2.0))),
+    ("noise.drop_block", "x", lambda: noise.drop_block(torch.ones(2, 3, 4, 4, 4, 4), 0.5, key=KEY, block_size=2)),
+    ("noise.drop_connect", "n", lambda: noise.drop_connect({"n": INTEGERS}, 0.5, key=KEY)),
+    ("noise.drop_connect", "mask", lambda: noise.drop_connect(PARAMS, 0.5, key=KEY, mask=lambda name, leaf: False)),
+]

@@ -1,0 +1,44 @@
+"""Bad arguments of `random`."""
+
+import math
+
+import torch
+
+import funcreg as fr
+from tests.refusals import INTEGERS, KEY, KEYS, Refusal, bad
+
+REFUSALS: list[Refusal] = [
+    ("random.key", "seed", lambda: fr.random.key(bad(1.5))),
+    ("random.key", "seed", lambda: fr.random.key(2**64)),
+    ("random.key", "seed", lambda: fr.random.key(bad(True))),
+    ("random.key", "seed", lambda: fr.random.key(torch.tensor([1, 2]))),
+    ("random.split", "key", lambda: fr.random.split(bad(7))),
+    ("random.split", "key", lambda: fr.random.split(torch.zeros(2))),
+    ("random.split", "key", lambda: fr.random.split(KEYS)),
+    ("random.uniform", "key", lambda: fr.random.uniform(KEYS, (2,))),
+    ("random.normal", "key", lambda: fr.random.normal(bad(None), (2,))),
+    ("random.split", "num", lambda: fr.random.split(KEY, 0)),
+    ("random.split", "num", lambda: fr.random.split(KEY, bad(2.0))),
+    ("random.fold_in", "data", lambda: fr.random.fold_in(KEY, bad("layer"))),
+    ("random.fold_in", "data", lambda: fr.random.fold_in(KEY, torch.tensor(0.5))),
+    ("random.skip", "draws", lambda: fr.random.skip(KEY, -1)),
+    ("random.bits", "shape", lambda: fr.random.bits(KEY, bad(2.5))),
+    ("random.uniform", "shape", lambda: fr.random.uniform(KEY, (2, -1))),
+    ("random.uniform", "low", lambda: fr.random.uniform(KEY, 2, low=math.nan)),
+    ("random.uniform", "high", lambda: fr.random.uniform(KEY, 2, high=math.inf)),
+    ("random.uniform", "dtype", lambda: fr.random.uniform(KEY, 2, dtype=torch.int64)),
+    ("random.normal", "dtype", lambda: fr.random.normal(KEY, 2, dtype=bad("float32"))),
+    ("random.normal", "mean", lambda: fr.random.normal(KEY, 2, mean=bad("0"))),
+    ("random.normal", "std", lambda: fr.random.normal(KEY, 2, std=-1.0)),
+    ("random.truncated_normal", "low", lambda: fr.random.truncated_normal(KEY, 2, low=1.0, high=1.0)),
+    ("random.bernoulli", "p", lambda: fr.random.bernoulli(KEY, 1.5)),
+    ("random.randint", "high", lambda: fr.random.randint(KEY, 2, 5, 5)),
+    ("random.randint", "high", lambda: fr.random.randint(KEY, 2, 0, 2**40)),
+    ("random.permutation", "n", lambda: fr.random.permutation(KEY, 0)),
+    ("random.categorical", "logits", lambda: fr.random.categorical(KEY, INTEGERS)),
+    ("random.categorical", "logits", lambda: fr.random.categorical(KEY, torch.tensor(1.0))),
+    ("random.gamma", "alpha", lambda: fr.random.gamma(KEY, 0.0)),
+    ("random.beta", "a", lambda: fr.random.beta(KEY, -1.0, 2.0)),
+    ("random.beta", "b", lambda: fr.random.beta(KEY, 1.0, bad(None))),
+    ("random.use_backend", "name", lambda: fr.random.use_backend("fast").__enter__()),
+]

@@ -1,0 +1,50 @@
+"""Bad arguments of `train`."""
+
+from typing import Any
+
+from funcreg import optim, train
+from tests.refusals import CLASSES, INTEGERS, KEY, PARAMS, Refusal, X, bad
+
+BATCH = train.Batch(X, CLASSES)
+
+
+def loss_fn(params: Any, state: Any, batch: Any, *, key: Any, hparams: Any) -> Any:
+    return (params["0.weight"] ** 2).sum(), (state, {})
+
+
+OPTIMIZER = optim.sgd(0.1)
+TRAIN_STATE = train.init(PARAMS, {}, OPTIMIZER, key=KEY)
+STEP = train.make_step(loss_fn, OPTIMIZER)
+
+REFUSALS: list[Refusal] = [
+    ("train.make_step", "loss_fn", lambda: train.make_step(bad(3), OPTIMIZER)),
+    ("train.make_step", "optimizer", lambda: train.make_step(loss_fn, bad(0.1))),
+    (
+        "train.make_step",
+        "penalties",
+        lambda: train.make_step(loss_fn, OPTIMIZER, penalties={"loss": lambda params, hparams: X.sum()}),
+    ),
+    ("train.init", "params", lambda: train.init({}, {}, OPTIMIZER, key=KEY)),
+    ("train.init", "n", lambda: train.init({"n": INTEGERS}, {}, OPTIMIZER, key=KEY)),
+    ("train.init", "key", lambda: train.init(PARAMS, {}, OPTIMIZER, key=bad(0))),
+    ("train.init", "members", lambda: train.init(PARAMS, {}, OPTIMIZER, key=KEY, members=0)),
+    (
+        "train.make_step",
+        "loss_fn",
+        lambda: train.make_step(lambda *args, **kwargs: bad(3.0), OPTIMIZER)(TRAIN_STATE, BATCH),
+    ),
+    ("train.make_evaluate", "metric_fn", lambda: train.make_evaluate(bad(None))),
+    ("train.early_stopping", "patience", lambda: train.early_stopping(0)),
+    ("train.early_stopping", "min_delta", lambda: train.early_stopping(3, -0.1)),
+    ("train.early_stopping", "mode", lambda: train.early_stopping(3, mode="best")),
+    ("train.fit", "step", lambda: train.fit(bad(None), TRAIN_STATE, BATCH, key=KEY, epochs=1, batch_size=2)),
+    ("train.fit", "train_state", lambda: train.fit(STEP, bad(PARAMS), BATCH, key=KEY, epochs=1, batch_size=2)),
+    ("train.fit", "key", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=bad(1), epochs=1, batch_size=2)),
+    ("train.fit", "epochs", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=0, batch_size=2)),
+    ("train.fit", "batch_size", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, batch_size=0)),
+    (
+        "train.fit",
+        "batches",
+        lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, batch_size=2, batches="mine"),
+    ),
+]

@@ -1,0 +1,43 @@
+"""Bad arguments of `uncertainty`."""
+
+import torch
+from torch import nn
+
+import funcreg as fr
+from funcreg import uncertainty
+from tests.refusals import CLASSES, INTEGERS, KEY, Refusal, X, bad
+
+P = torch.full((4, 3), 1 / 3)
+MODEL = fr.from_module(lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)))
+MODEL_PARAMS, MODEL_STATE = MODEL.init(KEY)
+
+REFUSALS: list[Refusal] = [
+    ("uncertainty.mc_dropout", "model", lambda: uncertainty.mc_dropout(bad(nn.Linear(3, 3)), {}, {}, X, key=KEY)),
+    (
+        "uncertainty.mc_dropout",
+        "samples",
+        lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=KEY, samples=0),
+    ),
+    (
+        "uncertainty.mc_dropout",
+        "chunk_size",
+        lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=KEY, chunk_size=0),
+    ),
+    ("uncertainty.mc_dropout", "key", lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=bad(3))),
+    ("uncertainty.from_samples", "probabilities", lambda: uncertainty.from_samples(torch.ones(3))),
+    ("uncertainty.from_samples", "probabilities", lambda: uncertainty.from_samples(torch.ones(0, 2, 3))),
+    ("uncertainty.entropy", "probabilities", lambda: uncertainty.entropy(INTEGERS)),
+    ("uncertainty.negative_log_likelihood", "targets", lambda: uncertainty.negative_log_likelihood(P, P)),
+    (
+        "uncertainty.negative_log_likelihood",
+        "reduction",
+        lambda: uncertainty.negative_log_likelihood(P, CLASSES, reduction="sum"),
+    ),
+    ("uncertainty.brier", "targets", lambda: uncertainty.brier(P, CLASSES[:2])),
+    ("uncertainty.brier", "probabilities", lambda: uncertainty.brier(bad(None), CLASSES)),
+    (
+        "uncertainty.expected_calibration_error",
+        "bins",
+        lambda: uncertainty.expected_calibration_error(P, CLASSES, bins=0),
+    ),
+]
