@@ -566,3 +566,24 @@ def test_a_compiled_model_of_many_noise_layers_draws_natively_with_the_same_bits
     x, key = torch.ones(3, 6, dtype=torch.float64), fr.random.key(0)
     compiled = fr.jit(lambda params, key: model.apply(params, state, x, key=key)[0])
     torch.testing.assert_close(compiled(params, key), model.apply(params, state, x, key=key)[0])
+
+
+def test_a_momentum_of_the_call_replaces_the_layers_own() -> None:
+    """Against modules that have this momentum, for batch and instance norm; and batched under vmap."""
+
+    def network(momentum: float) -> nn.Sequential:
+        normal = nn.InstanceNorm2d(3, momentum=momentum, track_running_stats=True)
+        return nn.Sequential(nn.BatchNorm2d(2, momentum=momentum), nn.Conv2d(2, 3, 3, bias=False), normal).double()
+
+    module, momenta = network(0.1), torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    x = fr.random.normal(fr.random.key(0), (5, 2, 6, 6), dtype=torch.float64)
+    _, many = torch.func.vmap(lambda momentum: model.apply(params, state, x, train=True, momentum=momentum))(momenta)
+    for member, momentum in enumerate(momenta):
+        other = network(float(momentum))
+        other.load_state_dict({**params, **state})
+        other.train()(x)
+        _, one = model.apply(params, state, x, train=True, momentum=float(momentum))
+        for name, buffer in other.named_buffers():
+            torch.testing.assert_close(one[name], buffer)
+            torch.testing.assert_close(many[name][member], buffer)

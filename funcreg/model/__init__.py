@@ -24,7 +24,7 @@ from .. import _checks, random, tree
 from . import attention, layers, recurrent  # noqa: F401  (importing them fills the registry)
 from .apply import Apply, Params, Rates, State
 from .purity import Impurity
-from .registry import Draw, register_layer
+from .registry import Draw, momentum_of, register_layer
 
 __all__ = [
     "Apply",
@@ -37,6 +37,7 @@ __all__ = [
     "check",
     "from_module",
     "model_members",
+    "momentum_of",
     "register_layer",
     "to_module",
     "variables",
@@ -49,8 +50,8 @@ class Model(NamedTuple):
     `init(key) -> (params, state)` runs the module's own initialisation under a generator seeded
     from the key; the global one is left as it was.
 
-    `apply(params, state, *args, key=None, train=False, rates=None, method=None, **kwargs) ->
-    (output, state)` runs its forward.
+    `apply(params, state, *args, key=None, train=False, rates=None, momentum=None, method=None,
+    **kwargs) -> (output, state)` runs its forward.
 
     - params, state: flat dicts by dotted name, parameters and buffers. Neither is changed; the
       state that is returned holds what the layers assigned.
@@ -58,6 +59,8 @@ class Model(NamedTuple):
     - train: use and update batch statistics; False uses the running ones.
     - rates: in place of the layers' own noise rates: one for all, noise that the forward calls
       as a function too, or a dict by the layer's name. Numbers or tensors, batched under vmap.
+    - momentum: in [0, 1], in place of the layers' own momentum of running statistics (1 takes the
+      batch's, 0 leaves them); a number or a tensor, batched under vmap. Only with train=True.
     - method: the name of another method of the module to call.
     """
 

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from .. import _checks, _jit, random
 from . import purity
 from .functional import FunctionalNoise, may_call_noise
+from .registry import MOMENTUM
 from .skeleton import KEY, MODES, RATE, Mode, Skeleton, build, prototype
 
 Params = dict[str, Tensor]
@@ -35,7 +36,7 @@ class Apply:
         self.parameter_names, self.buffer_names = frozenset(self.parameters), frozenset(self.buffers)
         self.ties = _ties(source)
         self.skeletons: dict[Mode, Skeleton] = {mode: build(source, mode, rnn=rnn) for mode in MODES}
-        self.rates = self.skeletons[MODES[0]].noise
+        self.rates, self.tracked = self.skeletons[MODES[0]].noise, self.skeletons[MODES[0]].tracked
         self.functional = may_call_noise(source)
         self.methods: dict[tuple[Mode, str], nn.Module] = {}
         self.proven: set[tuple[Mode, str | None]] = set()
@@ -48,6 +49,7 @@ class Apply:
         key: Tensor | None = None,
         train: bool = False,
         rates: Rates | None = None,
+        momentum: float | Tensor | None = None,
         method: str | None = None,
         **kwargs: Any,
     ) -> tuple[Any, State]:
@@ -57,6 +59,8 @@ class Apply:
         module = self.skeletons[mode].module if method is None else self._method(mode, method)
         tensors = self._tied({**params, **state})
         functional_key = self._lend_noise(tensors, key, rates)
+        if momentum is not None:
+            self._lend_momentum(tensors, momentum, train)
         if torch.compiler.is_compiling():
             # Read it, and a compiled program is bound to the model that it was traced with: see `jit`.
             assert self.identity >= 0
@@ -142,6 +146,21 @@ class Apply:
                 rate = rates.get(name, self.rates[name]) if isinstance(rates, Mapping) else rates
                 tensors[prefix + RATE] = _jit.as_data(rate).to(key.device)
         return keys[-1] if self.functional else None
+
+    def _lend_momentum(self, tensors: dict[str, Tensor], momentum: float | Tensor, train: bool) -> None:
+        """Add the momentum of running statistics to each layer that has them."""
+        _checks.check_number("momentum", momentum, 0.0, 1.0)
+        if isinstance(momentum, Tensor) and momentum.ndim:
+            allowed = "a number or a tensor of shape ()"
+            _checks.fail("momentum", _checks.describe(momentum), allowed, "Batch it with vmap.")
+        if not train:
+            remedy = "Running statistics move exactly when train=True."
+            _checks.fail("momentum", "a momentum without train=True", "train=True beside it", remedy)
+        if not self.tracked:
+            _checks.fail("momentum", _checks.describe(momentum), "None, since this module has no running statistics")
+        device = next(iter(tensors.values())).device
+        for name in self.tracked:
+            tensors[f"{name}.{MOMENTUM}" if name else MOMENTUM] = _jit.as_data(momentum).to(device)
 
     def _method(self, mode: Mode, method: str) -> nn.Module:
         """The skeleton with another of its methods as its forward."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import _checks, noise, norm
-from .registry import Draw, register_layer
+from .registry import Draw, momentum_of, register_layer
 
 
 def _noise_forward(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -51,7 +51,7 @@ def _batch_norm(layer: Any, x: Tensor) -> Tensor:
         else norm.init_batch_stats(x.shape[1], device=x.device)
     )
     y, stats = norm.batch_norm(
-        x, stats, scale=layer.weight, shift=layer.bias, train=True, momentum=layer.momentum, eps=layer.eps
+        x, stats, scale=layer.weight, shift=layer.bias, train=True, momentum=momentum_of(layer), eps=layer.eps
     )
     if tracked:
         layer.running_mean, layer.running_var, layer.num_batches_tracked = stats
@@ -69,8 +69,9 @@ def _instance_norm(layer: Any, x: Tensor) -> Tensor:
     if layer.training and layer.running_mean is not None:
         axes = tuple(range(2, images.ndim))
         image_var, image_mean = torch.var_mean(images, dim=axes)
-        layer.running_mean = layer.running_mean + layer.momentum * (image_mean.mean(0) - layer.running_mean)
-        layer.running_var = layer.running_var + layer.momentum * (image_var.mean(0) - layer.running_var)
+        momentum = momentum_of(layer)
+        layer.running_mean = layer.running_mean + momentum * (image_mean.mean(0) - layer.running_mean)
+        layer.running_var = layer.running_var + momentum * (image_var.mean(0) - layer.running_var)
     return y if batched else y.squeeze(0)
 
 
@@ -119,9 +120,9 @@ register_layer(nn.Dropout2d, _noise_forward(channel_dropout(3)), rate="p")
 register_layer(nn.Dropout3d, _noise_forward(channel_dropout(4)), rate="p")
 register_layer("torchvision.ops.stochastic_depth.StochasticDepth", _stochastic_depth, rate="p")
 for _type in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
-    register_layer(_type, _batch_norm)
+    register_layer(_type, _batch_norm, tracks=True)
 for _type in (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d):
-    register_layer(_type, _instance_norm)
+    register_layer(_type, _instance_norm, tracks=True)
 register_layer("torch.nn.utils.parametrizations._SpectralNorm", _spectral_norm)
 register_layer(nn.TransformerEncoderLayer, None, prepare=_avoid_fused_evaluation)
 register_layer(nn.TransformerEncoder, None, prepare=_avoid_nested_tensors)

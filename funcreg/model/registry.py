@@ -16,6 +16,8 @@ from .. import _checks
 
 Forward = Callable[..., Any]
 
+MOMENTUM = "given_momentum"  # a buffer of layers with running statistics: on the meta device while a call gives none
+
 
 class Draw(NamedTuple):
     """What a noise layer's forward draws with: a key of its own, and the rate."""
@@ -25,11 +27,15 @@ class Draw(NamedTuple):
 
 
 class PureLayer(NamedTuple):
-    """How a type of layer is made pure: its forward, the attribute that holds its rate, its set-up."""
+    """How a type of layer is made pure: its forward, the attribute that holds its rate, its set-up.
+
+    `tracks`: whether its forward takes the momentum of running statistics from `given_momentum`.
+    """
 
     forward: Forward | None
     rate: str | None
     prepare: Callable[[Any], None] | None
+    tracks: bool
 
 
 # By qualified name, so that a layer of a library that is not imported can be listed.
@@ -42,6 +48,7 @@ def register_layer(
     *,
     rate: str | None = None,
     prepare: Callable[[Any], None] | None = None,
+    tracks: bool = False,
 ) -> None:
     """Say how `from_module` makes a type of layer pure. Exactly this type; subclasses are their own.
 
@@ -53,6 +60,8 @@ def register_layer(
             rate. Then it is `forward(layer, draw, *args, **kwargs)`, with `draw.key` and
             `draw.rate`, or None for draw while noise is off.
         prepare: called once with the (data-less) copy of the layer, to change its settings.
+        tracks: the layer has running statistics (a buffer `running_mean`), and its forward takes
+            their momentum from `momentum_of(layer)`, so that a call of `apply` can give another.
 
     Raises:
         FuncregError: for what is not a module class, or a forward that cannot be called.
@@ -77,7 +86,17 @@ def register_layer(
         _checks.check_callable("forward", forward, "a function (layer, *args) -> output, or None")
     if rate is not None and forward is None:
         _checks.fail("forward", None, "a function (layer, draw, ...) -> output, since a rate is named")
-    _layers[layer_type] = PureLayer(forward, rate, prepare)
+    _layers[layer_type] = PureLayer(forward, rate, prepare, tracks)
+
+
+def momentum_of(layer: Any) -> float | Tensor | None:
+    """The momentum of a layer's running statistics: the call's, or where it gives none the layer's own.
+
+    >>> momentum_of(nn.BatchNorm1d(2, momentum=0.3))
+    0.3
+    """
+    given = getattr(layer, MOMENTUM, None)
+    return layer.momentum if given is None or given.is_meta else given
 
 
 def pure_layer(layer: nn.Module) -> PureLayer | None:

@@ -1,7 +1,7 @@
 """A module without data: its code on the meta device, its impure layers replaced, one copy a mode.
 
 A skeleton never changes after it is built. What a call needs, its parameters, buffers, noise
-keys and rates, `torch.func.functional_call` lends it; what a layer assigns comes back the same way.
+keys, rates and momentum, `torch.func.functional_call` lends it; what a layer assigns comes back the same way.
 """
 
 import copy
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .. import _checks, random
 from .functional import CALL_STRIDE
 from .recurrent import use_unrolled
-from .registry import Draw, PureLayer, pure_layer
+from .registry import MOMENTUM, Draw, PureLayer, pure_layer
 
 KEY, RATE = "noise_key", "noise_rate"
 
@@ -28,10 +28,11 @@ class Mode(NamedTuple):
 
 
 class Skeleton(NamedTuple):
-    """One copy of the module for one mode, and the names of its noise layers with their own rates."""
+    """One copy of the module for one mode; its noise layers with their own rates, and those with running statistics."""
 
     module: nn.Module
     noise: dict[str, float]
+    tracked: tuple[str, ...]
 
 
 MODES = tuple(
@@ -62,6 +63,7 @@ def build(source: nn.Module, mode: Mode, *, rnn: str) -> Skeleton:
     module = copy.deepcopy(source, shared)
     module.train(mode.train)
     noise: dict[str, float] = {}
+    tracked: list[str] = []
     for name, layer in list(module.named_modules()):
         entry = pure_layer(layer)
         if entry is None:
@@ -72,6 +74,9 @@ def build(source: nn.Module, mode: Mode, *, rnn: str) -> Skeleton:
             continue
         if entry.rate is None:
             _replace_forward(layer, entry.forward)
+            if entry.tracks and getattr(layer, "running_mean", None) is not None:
+                layer.register_buffer(MOMENTUM, torch.empty((), device="meta"), persistent=False)
+                tracked.append(name)
             continue
         rate = _own_rate(name, layer, entry)
         noise[name] = rate
@@ -79,7 +84,7 @@ def build(source: nn.Module, mode: Mode, *, rnn: str) -> Skeleton:
             use_unrolled(layer)
         # At rate 0 there is nothing to draw, unless the call brings another rate.
         _replace_noise(layer, entry.forward, rate, mode if mode.rated or rate else mode._replace(noise=False))
-    return Skeleton(module, noise)
+    return Skeleton(module, noise, tuple(tracked))
 
 
 def _replace_forward(layer: nn.Module, forward: Callable[..., Any]) -> None:

@@ -1,5 +1,6 @@
 """Bad arguments of `model`."""
 
+import torch
 from torch import nn
 
 import funcreg as fr
@@ -7,6 +8,8 @@ from tests.refusals import KEY, Refusal, X, bad
 
 MODEL = fr.from_module(lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)))
 MODEL_PARAMS, MODEL_STATE = MODEL.init(KEY)
+NORMAL = fr.from_module(lambda: nn.BatchNorm1d(3))
+NORMAL_VARIABLES = NORMAL.init(KEY)
 
 REFUSALS: list[Refusal] = [
     ("from_module", "module", lambda: fr.from_module(bad(3))),
@@ -18,6 +21,14 @@ REFUSALS: list[Refusal] = [
     ("from_module", "rates", lambda: MODEL.apply(MODEL_PARAMS, MODEL_STATE, X, key=KEY, rates={"9": 0.5})),
     ("from_module", "train", lambda: MODEL.apply(MODEL_PARAMS, MODEL_STATE, X, train=bad("yes"))),
     ("from_module", "method", lambda: MODEL.apply(MODEL_PARAMS, MODEL_STATE, X, method="features")),
+    (
+        "from_module",
+        "momentum",
+        lambda: MODEL.apply(MODEL_PARAMS, MODEL_STATE, X, key=KEY, train=True, momentum=0.1),
+    ),
+    ("from_module", "momentum", lambda: NORMAL.apply(*NORMAL_VARIABLES, X, momentum=0.1)),
+    ("from_module", "momentum", lambda: NORMAL.apply(*NORMAL_VARIABLES, X, train=True, momentum=1.1)),
+    ("from_module", "momentum", lambda: NORMAL.apply(*NORMAL_VARIABLES, X, train=True, momentum=torch.ones(2))),
     ("from_module", "key", lambda: MODEL.apply(MODEL_PARAMS, MODEL_STATE, X, train=True)),
     ("model_members", "members", lambda: fr.model_members(MODEL, KEY, 0)),
     ("register_layer", "layer_type", lambda: fr.register_layer(bad(3), lambda layer, x: x)),
