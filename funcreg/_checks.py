@@ -60,6 +60,13 @@ def check_number(
         fail(argument, value, interval)
 
 
+def check_setting(argument: str, value: Any, low: float = 0.0, high: float = math.inf, *, exclusive: str = "") -> None:
+    """Refuse what tunes a function but is neither a number in [low, high] nor a tensor of shape ()."""
+    check_number(argument, value, low, high, exclusive=exclusive)
+    if isinstance(value, Tensor) and value.ndim:
+        fail(argument, describe(value), "a number or a tensor of shape ()", "Batch it with vmap.")
+
+
 def check_count(argument: str, value: Any, low: int = 1, high: int | None = None) -> None:
     """Refuse anything but a Python integer of at least `low` (and at most `high`)."""
     allowed = f"an integer of at least {low}" + ("" if high is None else f" and at most {high}")
@@ -73,6 +80,14 @@ def check_choice(argument: str, value: Any, choices: Collection[object]) -> None
     """Refuse a value that is not one of `choices`."""
     if value not in choices:
         fail(argument, describe(value), "one of " + ", ".join(repr(choice) for choice in choices))
+
+
+def check_device(argument: str, value: Any) -> None:
+    """Refuse what torch does not know as a device."""
+    try:
+        torch.device(value)
+    except (RuntimeError, TypeError):
+        fail(argument, describe(value), 'a device, such as "cpu" or torch.device("cuda", 0)')
 
 
 def check_tensor(argument: str, value: Any, *, ndim: int | None = None) -> None:
@@ -96,8 +111,8 @@ def check_callable(argument: str, value: Any, what: str) -> None:
         fail(argument, describe(value), what)
 
 
-def check_key(key: Any) -> None:
-    """Refuse what is not one key, an int64 tensor of shape (2,); a batch of keys is a `vmap`."""
+def check_key(key: Any, beside: Tensor | None = None) -> None:
+    """Refuse what is not one key, an int64 tensor of shape (2,), on the device of the tensor that it draws for."""
     if not isinstance(key, Tensor):
         remedy = "Make one: fr.random.key(seed)."
         if isinstance(key, int):
@@ -109,3 +124,6 @@ def check_key(key: Any) -> None:
         batch = key.ndim > 1 and key.shape[-1] == 2
         remedy = "For a batch of keys use torch.func.vmap over them." if batch else "Make one: fr.random.key(seed)."
         fail("key", describe(key), "one key, an int64 tensor of shape (2,)", remedy)
+    if beside is not None and key.device != beside.device:
+        remedy = "Move it: key.to(device)."
+        fail("key", f"one on {key.device}", f"one on {beside.device}, where its inputs are", remedy)

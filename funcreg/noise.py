@@ -244,10 +244,10 @@ def drop_connect(params: tree.Tree, rate: float | Tensor, *, key: Tensor, mask: 
     Wan, Zeiler, Zhang, LeCun and Fergus, "Regularization of neural networks using DropConnect", ICML 2013.
     """
     _checks.check_key(key)
-    _check_number("rate", rate, 1.0)
+    _checks.check_setting("rate", rate, 0.0, 1.0)
     selected = tree.select(params, mask)
     for name, leaf in selected:
-        _checks.check_floating(name, leaf)
+        _checks.check_floating(name or "params", leaf)
     keys = dict(zip((name for name, _ in selected), random.split(key, max(1, len(selected))), strict=False))
     return tree.map_named(lambda name, leaf: dropout(leaf, rate, key=keys[name]) if name in keys else leaf, params)
 
@@ -280,16 +280,8 @@ def _expand(mask: Tensor, x: Tensor) -> Tensor:
 
 def _check(x: Tensor, value: float | Tensor, key: Tensor, *, name: str = "rate", high: float = 1.0) -> None:
     _checks.check_floating("x", x)
-    _check_number(name, value, high)
-    _checks.check_key(key)
-    if key.device != x.device:
-        _checks.fail("key", f"one on {key.device}", f"one on {x.device}, where x is", "Move it: key.to(x.device).")
-
-
-def _check_number(argument: str, value: float | Tensor, high: float) -> None:
-    _checks.check_number(argument, value, 0.0, high)
-    if isinstance(value, Tensor) and value.ndim:
-        _checks.fail(argument, _checks.describe(value), "a number or a tensor of shape ()", "Batch it with vmap.")
+    _checks.check_setting(name, value, 0.0, high)
+    _checks.check_key(key, x)
 
 
 def _check_spatial(x: Tensor, at_most: int | None = None) -> None:

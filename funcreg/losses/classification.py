@@ -42,7 +42,7 @@ def cross_entropy(
     """
     _checks.check_choice("reduction", reduction, REDUCTIONS)
     _check_classes(logits, targets)
-    _check_smoothing(smoothing)
+    _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
     classes = logits.shape[-1]
     log_p = F.log_softmax(precise(logits), dim=-1)
     if weight is not None:
@@ -94,7 +94,7 @@ def binary_cross_entropy(
     """
     _checks.check_floating("logits", logits)
     check_same_shape("targets", targets, "logits", logits)
-    _check_smoothing(smoothing)
+    _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
     z = precise(logits)
     soft = targets.to(z.dtype)
     soft = soft + smoothing * (0.5 - soft)
@@ -145,8 +145,8 @@ def _of_class(values: Tensor, index: Tensor) -> Tensor:
 
 def _check_classes(logits: Tensor, targets: Tensor) -> None:
     _checks.check_floating("logits", logits)
-    if logits.ndim == 0:
-        _checks.fail("logits", _checks.describe(logits), "a tensor (..., C)")
+    if logits.ndim == 0 or logits.shape[-1] == 0:
+        _checks.fail("logits", _checks.describe(logits), "a tensor (..., C) with C at least 1")
     _checks.check_tensor("targets", targets)
     if targets.is_floating_point():
         if targets.shape != logits.shape:
@@ -155,9 +155,3 @@ def _check_classes(logits: Tensor, targets: Tensor) -> None:
     elif targets.dtype == torch.bool or targets.is_complex() or targets.shape != logits.shape[:-1]:
         allowed = f"integers {tuple(logits.shape[:-1])} or probabilities {tuple(logits.shape)}"
         _checks.fail("targets", _checks.describe(targets), allowed)
-
-
-def _check_smoothing(smoothing: float | Tensor) -> None:
-    _checks.check_number("smoothing", smoothing, 0.0, 1.0)
-    if isinstance(smoothing, Tensor) and smoothing.ndim:
-        _checks.fail("smoothing", _checks.describe(smoothing), "a number or a tensor of shape ()", "Use vmap.")

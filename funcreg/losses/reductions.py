@@ -41,10 +41,11 @@ def precise(x: Tensor) -> Tensor:
 
 
 def check_same_shape(argument: str, value: Tensor, other_argument: str, other: Tensor) -> None:
-    """Refuse a tensor of another shape.
+    """Refuse a tensor of another shape, or of complex numbers, which would lose their imaginary parts.
 
     >>> check_same_shape("targets", torch.zeros(2), "predictions", torch.zeros(2))
     """
     _checks.check_tensor(argument, value)
-    if value.shape != other.shape:
-        _checks.fail(argument, _checks.describe(value), f"the shape of {other_argument}, {tuple(other.shape)}")
+    if value.shape != other.shape or value.is_complex():
+        allowed = f"real numbers in the shape of {other_argument}, {tuple(other.shape)}"
+        _checks.fail(argument, _checks.describe(value), allowed)
