@@ -49,7 +49,7 @@ def save(path: str | Path, tree: Tree, *, metadata: dict[str, Any] | None = None
     >>> load(path, {"w": torch.zeros(2), "epoch": 0}), read_metadata(path)
     ({'w': tensor([1., 1.]), 'epoch': 3}, {'dataset': 'digits'})
     """
-    path = Path(path)
+    path = _as_path(path)
     if not path.parent.is_dir():
         _checks.fail("path", path, "a path whose folder exists", f"Make it: Path({str(path.parent)!r}).mkdir().")
     names, leaves, structure = _flatten(tree)
@@ -58,6 +58,8 @@ def save(path: str | Path, tree: Tree, *, metadata: dict[str, Any] | None = None
     for name, value in values.items():
         if not isinstance(value, bool | int | float | str | None):
             _checks.fail(name, _checks.describe(value), "a tensor, a number, a string or None")
+    if metadata is not None and not isinstance(metadata, dict):
+        _checks.fail("metadata", _checks.describe(metadata), "a dict that JSON can hold")
     document = {"version": _VERSION, "structure": structure, "values": values, "metadata": metadata or {}}
     try:
         text = json.dumps(document)
@@ -91,7 +93,7 @@ def load(path: str | Path, like: Tree) -> Tree:
     ...
     funcreg._checks.FuncregError: path: got missing.safetensors, which does not exist; expected a checkpoint...
     """
-    path = Path(path)
+    path = _as_path(path)
     document, tensors = _read(path)
     names, leaves, structure = _flatten(like)
     found, expected = set(tensors) | set(document["values"]), set(names)
@@ -118,7 +120,13 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     Raises:
         FuncregError: when the file is missing, damaged or not a checkpoint.
     """
-    return _read(Path(path))[0]["metadata"]
+    return _read(_as_path(path))[0]["metadata"]
+
+
+def _as_path(path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        _checks.fail("path", _checks.describe(path), "the path of a file: a string or a pathlib.Path")
+    return Path(path)
 
 
 def _flatten(tree: Tree) -> tuple[list[str], list[Any], str]:

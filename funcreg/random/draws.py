@@ -54,14 +54,18 @@ def uniform(
     Returns:
         `dtype` of the given shape.
 
+    Raises:
+        FuncregError: when low or high does not fit shape.
+
     >>> from funcreg import random
     >>> uniform(random.key(0), 3)
     tensor([0.1559, 0.4132, 0.3425])
     """
     _check_dtype(dtype)
-    _checks.check_number("low", low)
-    _checks.check_number("high", high)
-    unit = execution.uniform(key, as_shape(shape)).to(dtype)
+    shape = as_shape(shape)
+    check_parameter("low", low, shape)
+    check_parameter("high", high, shape)
+    unit = execution.uniform(key, shape).to(dtype)
     if isinstance(low, Tensor) or isinstance(high, Tensor) or (low, high) != (0.0, 1.0):
         return (low + (high - low) * unit).to(dtype)
     return unit
@@ -86,14 +90,17 @@ def normal(
     Returns:
         `dtype` of the given shape: `torch.func._random.normal`'s numbers, to rounding.
 
+    Raises:
+        FuncregError: when std is negative, or mean or std does not fit shape.
+
     >>> from funcreg import random
     >>> normal(random.key(0), (100_000,)).std()
     tensor(0.999...)
     """
     _check_dtype(dtype)
-    _checks.check_number("mean", mean)
-    _checks.check_number("std", std, low=0.0)
     shape = as_shape(shape)
+    check_parameter("mean", mean, shape)
+    check_parameter("std", std, shape, low=0.0)
     size = math.prod(shape)
     working = torch.float64 if dtype == torch.float64 else torch.float32
     pairs = open_unit(execution.words(key, (-(-size // 2), 2)), working)
@@ -116,7 +123,7 @@ def truncated_normal(
     Args:
         key: int64 (2,).
         shape: of the result.
-        low, high: the bounds, in standard deviations from the mean.
+        low, high: the bounds, in standard deviations from the mean; one of them at most 37 from it.
         mean, std: of the Gaussian before it is cut; numbers (std at least 0) or tensors.
         dtype: floating-point.
 
@@ -131,17 +138,19 @@ def truncated_normal(
     True
     """
     _check_dtype(dtype)
+    shape = as_shape(shape)
     for name, value in (("low", low), ("high", high), ("mean", mean)):
-        _checks.check_number(name, value)
-    _checks.check_number("std", std, low=0.0)
+        check_parameter(name, value, shape)
+    check_parameter("std", std, shape, low=0.0)
     if not isinstance(low, Tensor) and not isinstance(high, Tensor) and low >= high:
         _checks.fail("low", low, f"a number below high = {high}")
-    words = execution.words(key, as_shape(shape))
+    words = execution.words(key, shape)
     low64 = torch.as_tensor(low, dtype=torch.float64, device=words.device)
     high64 = torch.as_tensor(high, dtype=torch.float64, device=words.device)
-    # In float64, since in float32 the CDF has no resolution beyond five deviations.
-    below, above = torch.special.ndtr(low64), torch.special.ndtr(high64)
-    standard = torch.special.ndtri(below + (above - below) * open_unit(words, torch.float64))
+    # Next to 1 a CDF has no digits left, nor has torch's ndtr next to 0: erfc, and an upper tail by its mirror image.
+    side = torch.where(low64 > 0, 1.0, -1.0)
+    below, above = (torch.special.erfc(side * bound * math.sqrt(0.5)) / 2 for bound in (low64, high64))
+    standard = -side * torch.special.ndtri(below + (above - below) * open_unit(words, torch.float64))
     return (mean + std * standard.clamp(low64, high64)).to(dtype)
 
 
@@ -156,14 +165,18 @@ def bernoulli(key: Tensor, p: float | Tensor, shape: Shape | None = None) -> Ten
     Returns:
         bool of the given shape. p = 0 is never True, p = 1 always.
 
+    Raises:
+        FuncregError: when p is not in [0, 1], or does not fit shape.
+
     >>> from funcreg import random
     >>> bernoulli(random.key(0), 0.5, (4,))
     tensor([True, True, True, True])
     """
-    _checks.check_number("p", p, 0.0, 1.0)
     if shape is None:
         shape = tuple(p.shape) if isinstance(p, Tensor) else ()
-    return execution.uniform(key, as_shape(shape)) < p
+    shape = as_shape(shape)
+    check_parameter("p", p, shape, 0.0, 1.0)
+    return execution.uniform(key, shape) < p
 
 
 def randint(key: Tensor, shape: Shape, low: int, high: int) -> Tensor:
@@ -259,6 +272,27 @@ def as_shape(shape: Shape) -> tuple[int, ...]:
     for length in shape:
         _checks.check_count("shape", length, low=0)
     return tuple(shape)
+
+
+def check_parameter(
+    argument: str,
+    value: float | Tensor,
+    shape: tuple[int, ...],
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    exclusive: str = "",
+) -> None:
+    """Refuse a number out of range, and a tensor that does not broadcast to the shape that is drawn.
+
+    >>> check_parameter("std", torch.ones(3), (2, 3), 0.0)
+    """
+    _checks.check_number(argument, value, low, high, exclusive=exclusive)
+    if isinstance(value, Tensor) and value.ndim:
+        pairs = zip(value.shape[::-1], shape[::-1], strict=False)
+        if value.ndim > len(shape) or any(own not in (1, length) for own, length in pairs):
+            allowed = f"a number, or a tensor that broadcasts to the shape drawn, {shape}"
+            _checks.fail(argument, _checks.describe(value), allowed)
 
 
 def _check_dtype(dtype: torch.dtype) -> None:

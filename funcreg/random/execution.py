@@ -32,9 +32,13 @@ _compiled: str = "pure"
 def backend(device: str = "cpu") -> str:
     """The execution that eager draws use on a device: "native" or "pure", with the same bits.
 
+    Raises:
+        FuncregError: when torch does not know the device.
+
     >>> backend() in ("native", "pure")
     True
     """
+    _checks.check_device("device", device)
     if _forced != "auto":
         return _forced
     return "native" if _native_agrees(torch.device(device).type) else "pure"
@@ -68,9 +72,13 @@ class compiled_draws_are:
     """While a program is traced by `torch.compile`, draw by this execution ("pure" or "native").
 
     A class, because `torch.compile` traces its two methods whole; in eager code it does nothing.
+
+    Raises:
+        FuncregError: for another name.
     """
 
     def __init__(self, name: str) -> None:
+        _checks.check_choice("name", name, ("pure", "native"))
         self.name = name
         self.previous = "pure"
 

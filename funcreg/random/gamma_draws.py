@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .. import _checks
 from . import execution
-from .draws import Shape, as_shape, box_muller, open_unit
+from .draws import Shape, as_shape, box_muller, check_parameter, open_unit
 
 _REJECTION_ROUNDS = 6  # of Marsaglia-Tsang, each accepting over 95%: 1e-8 are left, at the mode
 
@@ -25,6 +25,9 @@ def gamma(key: Tensor, alpha: float | Tensor, shape: Shape | None = None) -> Ten
 
     Returns:
         float32, or alpha's dtype, of the given shape.
+
+    Raises:
+        FuncregError: when alpha is not above 0, or does not fit shape.
 
     >>> from funcreg import random
     >>> gamma(random.key(0), 3.0, (100_000,)).mean()
@@ -48,13 +51,19 @@ def beta(key: Tensor, a: float | Tensor, b: float | Tensor, shape: Shape | None 
     Returns:
         float32, or the dtype of a and b, of the given shape, in [0, 1].
 
+    Raises:
+        FuncregError: when a or b is not above 0, or does not fit shape.
+
     >>> from funcreg import random
     >>> beta(random.key(0), 2.0, 6.0, (100_000,)).mean()
     tensor(0.25...)
     """
     if shape is None:
         shapes = [tuple(value.shape) if isinstance(value, Tensor) else () for value in (a, b)]
-        shape = tuple(torch.broadcast_shapes(*shapes))
+        try:
+            shape = tuple(torch.broadcast_shapes(*shapes))
+        except RuntimeError:
+            _checks.fail("b", _checks.describe(b), f"a number, or a tensor that broadcasts with a, {shapes[0]}")
     a, shape = _concentration("a", a, shape)
     b, shape = _concentration("b", b, shape)
     words = execution.words(key, (*shape, 32))
@@ -84,10 +93,12 @@ def _log_gamma(words: Tensor, alpha: Tensor) -> Tensor:
 
 def _concentration(name: str, value: float | Tensor, shape: Shape | None) -> tuple[Tensor, tuple[int, ...]]:
     """A positive parameter as a tensor of the result's shape."""
-    _checks.check_number(name, value, 0.0, exclusive="low")
+    if shape is None:
+        shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+    shape = as_shape(shape)
+    check_parameter(name, value, shape, 0.0, exclusive="low")
     if not isinstance(value, Tensor):
         value = torch.tensor(float(value))
     elif not value.is_floating_point():
         value = value.to(torch.float32)
-    result = tuple(value.shape) if shape is None else as_shape(shape)
-    return value.expand(result), result
+    return value.expand(shape), shape

@@ -21,11 +21,13 @@ def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Tens
         The key, int64 of shape (2,): `torch.func._random.key(seed)` viewed as int64.
 
     Raises:
-        FuncregError: when seed is not such an integer.
+        FuncregError: when seed is not such an integer, or torch does not know the device.
 
     >>> key(7)
     tensor([7, 0])
     """
+    if device is not None:
+        _checks.check_device("device", device)
     if isinstance(seed, Tensor):
         if seed.is_floating_point() or seed.dtype == torch.bool or seed.ndim != 0:
             _checks.fail("seed", _checks.describe(seed), "an integer, or an integer tensor of shape ()")

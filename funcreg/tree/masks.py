@@ -25,10 +25,14 @@ def partition(tree: dict[str, Any], mask: Mask) -> tuple[dict[str, Any], dict[st
     Returns:
         (selected, rest): two dicts; `merge` puts them together again.
 
+    Raises:
+        FuncregError: for what is not a dict, or a mask that cannot be called.
+
     >>> import torch
     >>> partition({"0.weight": torch.ones(1), "0.bias": torch.zeros(1)}, is_weight)
     ({'0.weight': tensor([1.])}, {'0.bias': tensor([0.])})
     """
+    _check_mask(mask)
     return _filter(tree, mask, True, ""), _filter(tree, mask, False, "")
 
 
@@ -36,7 +40,7 @@ def merge(*trees: dict[str, Any]) -> dict[str, Any]:
     """One dict of several that share no leaf.
 
     Raises:
-        FuncregError: when two hold the same leaf.
+        FuncregError: when two hold the same leaf, or one is not a dict.
 
     >>> import torch
     >>> merge({"a": torch.tensor(1)}, {"b": torch.tensor(2)})
@@ -44,6 +48,8 @@ def merge(*trees: dict[str, Any]) -> dict[str, Any]:
     """
     merged: dict[str, Any] = {}
     for tree in trees:
+        if not isinstance(tree, dict):
+            _checks.fail("trees", _checks.describe(tree), "dicts of tensors (dicts may nest)")
         for name, value in tree.items():
             if name not in merged:
                 merged[name] = value
@@ -67,7 +73,7 @@ def select(tree: Tree, mask: Mask | None) -> list[tuple[str, Tensor]]:
     pairs = list(zip(names(tree), leaves(tree), strict=True))
     if mask is None:
         return pairs
-    _checks.check_callable("mask", mask, "a function (name, leaf) -> bool, such as fr.tree.is_weight")
+    _check_mask(mask)
     picked = [(name, leaf) for name, leaf in pairs if mask(name, leaf)]
     if pairs and not picked:
         _checks.fail("mask", "a function that picks no leaf", "one that picks some of " + ", ".join(names(tree)[:8]))
@@ -82,12 +88,25 @@ def is_weight(name: str, leaf: Tensor | None = None) -> bool:
     (`parametrizations.weight.original`) too. A normalisation's scale is called `weight` and
     counts; exclude it by its own name if that is not wanted.
 
+    Args:
+        name: of a parameter: its path, joined by dots.
+        leaf: not looked at; a mask is called with it.
+
+    Raises:
+        FuncregError: when name is not a string.
+
     >>> [is_weight(name) for name in ("0.weight", "rnn.bias_hh_l0", "parametrizations.weight.original")]
     [True, False, True]
     """
+    if not isinstance(name, str):
+        _checks.fail("name", _checks.describe(name), "a parameter's name, such as '0.weight'")
     parts = name.split(".")
     own = parts[-2] if parts[-1] in _PARAMETRIZED and len(parts) > 1 else parts[-1]
     return not (own.startswith("bias") or own.endswith("_bias"))
+
+
+def _check_mask(mask: Any) -> None:
+    _checks.check_callable("mask", mask, "a function (name, leaf) -> bool, such as fr.tree.is_weight")
 
 
 def _filter(tree: dict[str, Any], mask: Mask, keep: bool, prefix: str) -> dict[str, Any]:

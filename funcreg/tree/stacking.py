@@ -1,12 +1,13 @@
 """K trees of one structure as one tree with a leading axis, as `vmap` takes them, and back."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import _checks
-from .structure import Tree, leaves, map, names
+from .structure import Tree, leaves, map, map_as, map_named, names
 
 
 def stack(trees: Iterable[Tree]) -> Tree:
@@ -19,17 +20,24 @@ def stack(trees: Iterable[Tree]) -> Tree:
         A tree of tensors (K, ...).
 
     Raises:
-        FuncregError: when there is none, or structures differ.
+        FuncregError: when there is none, structures differ, or the shapes of a leaf do (by its name).
 
     >>> stack([{"w": torch.tensor(1)}, {"w": torch.tensor(2)}])
     {'w': tensor([1, 2])}
     """
     first, *rest = _nonempty(list(trees))
-    return map(lambda *each: torch.stack([torch.as_tensor(leaf) for leaf in each]), first, *rest)
+    try:
+        return map_as("trees", lambda *each: torch.stack([torch.as_tensor(leaf) for leaf in each]), first, *rest)
+    except (RuntimeError, TypeError):
+        map_named(_check_one_shape, first, *rest)
+        raise
 
 
 def unstack(tree: Tree) -> list[Tree]:
     """The K trees of a stacked one.
+
+    Raises:
+        FuncregError: when leaves do not share a leading axis; see `members`.
 
     >>> unstack({"w": torch.tensor([1, 2])})
     [{'w': tensor(1)}, {'w': tensor(2)}]
@@ -40,10 +48,26 @@ def unstack(tree: Tree) -> list[Tree]:
 def index(tree: Tree, member: int | Tensor) -> Tree:
     """One member of a stacked tree: `leaf[member]` of every leaf.
 
+    Args:
+        tree: of tensors with a leading axis, of one length.
+        member: an integer, or a tensor of integers (batched under vmap).
+
+    Returns:
+        A tree without that axis, or with those of member in its place.
+
+    Raises:
+        FuncregError: when member is not an integer or there is none of that number, or a leaf has no leading axis.
+
     >>> index({"w": torch.tensor([1, 2])}, 1)
     {'w': tensor(2)}
     """
-    return map(lambda leaf: leaf[member], tree)
+    mask = isinstance(member, bool) or (isinstance(member, Tensor) and member.dtype == torch.bool)
+    if mask or not isinstance(member, int | torch.SymInt | Tensor):
+        _checks.fail("member", _checks.describe(member), "an integer, or a tensor of integers")
+    try:
+        return map(lambda leaf: leaf[member], tree)
+    except (IndexError, TypeError):
+        _checks.fail("member", _checks.describe(member), f"the number of one of {members(tree)} members")
 
 
 def members(tree: Tree) -> int:
@@ -65,6 +89,13 @@ def members(tree: Tree) -> int:
             first, length = named[0][0], named[0][1].shape[0]
             _checks.fail(name, _checks.describe(leaf), f"a leading axis of {length}, as {first} has")
     return named[0][1].shape[0]
+
+
+def _check_one_shape(name: str, *each: Any) -> None:
+    shapes = [tuple(torch.as_tensor(leaf).shape) for leaf in each if isinstance(leaf, Tensor | bool | int | float)]
+    if len(shapes) < len(each) or len(set(shapes)) > 1:
+        got = f"leaves of shapes {shapes}" if len(shapes) == len(each) else _checks.describe(each[0])
+        _checks.fail(name or "trees", got, "tensors or numbers, of one shape in every tree")
 
 
 def _nonempty(trees: list[Tree]) -> list[Tree]:

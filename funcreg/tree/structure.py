@@ -1,5 +1,6 @@
 """The shape of a tree: its leaves, their names, and a function over them."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -28,22 +29,38 @@ def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     >>> map(lambda a, b: a + b, {"w": torch.tensor(1)}, {"w": torch.tensor(2)})
     {'w': tensor(3)}
     """
+    return map_as("tree", function, tree, *others)
+
+
+def map_as(argument: str, function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
+    """`map` for a caller whose trees have another name, which an error tells.
+
+    >>> map_as("trees", lambda a, b: a + b, {"n": 1}, {"n": 2})
+    {'n': 3}
+    """
     try:
         return optree.tree_map(function, tree, *others)
-    except ValueError as error:
-        if isinstance(error, _checks.FuncregError) or not others:
-            raise
-        _same_structure("tree", tree, others)
+    except (TypeError, ValueError) as error:
+        # Only now, since a training step maps often and has nothing to be told.
+        if not isinstance(error, _checks.FuncregError):
+            _checks.check_callable("function", function, "a function of one leaf of each tree")
+            _same_structure(argument, tree, others)
+            if any(optree.tree_structure(other) != optree.tree_structure(tree) for other in others):
+                _checks.fail(argument, f"trees that differ ({error})", "trees of one structure")
         raise
 
 
 def map_named(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     """`map` whose function also gets the leaf's name, first.
 
+    Raises:
+        FuncregError: when the structures differ.
+
     >>> import torch
     >>> map_named(lambda name, leaf: name, {"a": (torch.tensor(1), torch.tensor(2))})
     {'a': ('a.0', 'a.1')}
     """
+    _checks.check_callable("function", function, "a function of a name and one leaf of each tree")
     if others:
         _same_structure("tree", tree, others)
     flat, structure = optree.tree_flatten(tree)
@@ -52,7 +69,7 @@ def map_named(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
 
 
 def leaves(tree: Tree) -> list[Any]:
-    """The leaves, dicts in the order of their sorted keys.
+    """The leaves, dicts in the order of their sorted keys, an OrderedDict in its own.
 
     >>> import torch
     >>> leaves({"b": torch.tensor(2), "a": torch.tensor(1)})
@@ -64,6 +81,9 @@ def leaves(tree: Tree) -> list[Any]:
 def names(tree: Tree) -> list[str]:
     """The names of the leaves, in the order of `leaves`.
 
+    Raises:
+        FuncregError: for a dict whose keys have no order, such as 1 and "a".
+
     >>> import torch
     >>> names({"0.weight": torch.zeros(1), "head": (torch.zeros(1), torch.zeros(1))})
     ['0.weight', 'head.0', 'head.1']
@@ -74,7 +94,11 @@ def names(tree: Tree) -> list[str]:
 def _paths(tree: Tree) -> list[tuple[str, ...]]:
     """Each leaf's path. Not optree's, which torch.compile cannot trace through an empty dict."""
     if isinstance(tree, dict):
-        children = [(str(name), tree[name]) for name in sorted(tree)]
+        try:
+            keys = tree if isinstance(tree, OrderedDict) else sorted(tree)
+            children = [(str(name), tree[name]) for name in keys]
+        except TypeError:
+            _checks.fail("tree", f"a dict with the keys {list(tree)}", "keys of one kind, such as strings")
     elif isinstance(tree, tuple | list):
         fields = getattr(tree, "_fields", range(len(tree)))
         children = [(str(field), child) for field, child in zip(fields, tree, strict=True)]
@@ -84,9 +108,10 @@ def _paths(tree: Tree) -> list[tuple[str, ...]]:
 
 
 def _same_structure(argument: str, tree: Tree, others: Iterable[Tree]) -> None:
-    expected = set(names(tree))
+    expected = names(tree)
     for other in others:
-        found = set(names(other))
+        found = names(other)
         if found != expected:
-            missing, extra = sorted(expected - found)[:5], sorted(found - expected)[:5]
-            _checks.fail(argument, f"trees that differ (missing {missing}, extra {extra})", "trees of one structure")
+            missing, extra = sorted({*expected} - {*found})[:5], sorted({*found} - {*expected})[:5]
+            how = f"missing {missing}, extra {extra}" if missing or extra else "the same names in another order"
+            _checks.fail(argument, f"trees that differ ({how})", "trees of one structure")

@@ -1,9 +1,13 @@
 """The numbers in a tree: norm, choice, copies, conversions."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from .structure import Tree, leaves, map
+from .. import _checks
+from .structure import Tree, leaves, map, map_as, names
 
 
 def norm(tree: Tree) -> Tensor:
@@ -15,13 +19,20 @@ def norm(tree: Tree) -> Tensor:
     Returns:
         A tensor of shape ().
 
+    Raises:
+        FuncregError: for a leaf that is not a floating-point tensor, by its name.
+
     >>> norm({"a": torch.tensor([3.0]), "b": torch.tensor([4.0])})
     tensor(5.)
     """
     flat = leaves(tree)
     if not flat:
         return torch.zeros(())
-    each = [torch.linalg.vector_norm(leaf) for leaf in flat]
+    try:
+        each = [torch.linalg.vector_norm(leaf) for leaf in flat]
+    except (RuntimeError, TypeError):
+        _name_what_is_not(_checks.check_floating, tree)
+        raise
     return each[0] if len(each) == 1 else torch.linalg.vector_norm(torch.stack(each))
 
 
@@ -30,57 +41,94 @@ def where(condition: Tensor, true: Tree, false: Tree) -> Tree:
 
     Args:
         condition: bool of shape (), or one that broadcasts with every leaf.
-        true, false: trees of one structure.
+        true, false: trees of tensors of one structure.
 
     Returns:
         A tree of that structure.
 
+    Raises:
+        FuncregError: when condition is not a tensor of booleans, or the structures differ.
+
     >>> where(torch.tensor(True), {"w": torch.tensor(1)}, {"w": torch.tensor(2)})
     {'w': tensor(1)}
     """
-    return map(lambda a, b: torch.where(condition, a, b), true, false)
+    if not isinstance(condition, Tensor) or condition.dtype != torch.bool:
+        _checks.fail("condition", _checks.describe(condition), "a tensor of booleans", "Compare, or use Python's if.")
+    return map_as("false", lambda a, b: torch.where(condition, a, b), true, false)
 
 
 def zeros_like(tree: Tree) -> Tree:
     """Zeros with the shapes and dtypes of a tree.
 
+    Raises:
+        FuncregError: for a leaf that is not a tensor, by its name.
+
     >>> zeros_like({"w": torch.ones(2)})
     {'w': tensor([0., 0.])}
     """
-    return map(torch.zeros_like, tree)
+    return _map_tensors(torch.zeros_like, tree)
 
 
 def cast(tree: Tree, dtype: torch.dtype) -> Tree:
     """Floating-point leaves in another dtype; integers, keys and masks as they are.
 
+    Raises:
+        FuncregError: when dtype is not a floating-point one, or for a leaf that is not a tensor, by its name.
+
     >>> cast({"w": torch.ones(1), "n": torch.tensor(3)}, torch.float64)
     {'w': tensor([1.], dtype=torch.float64), 'n': tensor(3)}
     """
-    return map(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, tree)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        _checks.fail("dtype", _checks.describe(dtype), "a floating-point dtype such as torch.float64")
+    return _map_tensors(lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf, tree)
 
 
 def to(tree: Tree, device: torch.device | str) -> Tree:
     """Every leaf on a device.
 
+    Raises:
+        FuncregError: when torch does not know the device, or for a leaf that is not a tensor, by its name.
+
     >>> to({"w": torch.ones(1)}, "cpu")
     {'w': tensor([1.])}
     """
-    return map(lambda leaf: leaf.to(device), tree)
+    _checks.check_device("device", device)
+    return _map_tensors(lambda leaf: leaf.to(device), tree)
 
 
 def clone(tree: Tree) -> Tree:
     """Copies that share no storage with the leaves and carry no gradient history.
 
+    Raises:
+        FuncregError: for a leaf that is not a tensor, by its name.
+
     >>> clone({"w": torch.ones(1)})
     {'w': tensor([1.])}
     """
-    return map(lambda leaf: leaf.detach().clone(), tree)
+    return _map_tensors(lambda leaf: leaf.detach().clone(), tree)
 
 
 def count(tree: Tree) -> int:
-    """How many numbers a tree holds.
+    """How many numbers a tree of tensors holds.
+
+    Raises:
+        FuncregError: for a leaf that is not a tensor, by its name.
 
     >>> count({"w": torch.zeros(3, 4), "b": torch.zeros(4)})
     16
     """
-    return sum(leaf.numel() for leaf in leaves(tree))
+    return sum(leaves(_map_tensors(lambda leaf: leaf.numel(), tree)))
+
+
+def _map_tensors(function: Callable[[Tensor], Any], tree: Tree) -> Tree:
+    """`map` over tensors. What is no tensor is looked for only when the function failed, so that it costs nothing."""
+    try:
+        return map(function, tree)
+    except (AttributeError, TypeError):
+        _name_what_is_not(_checks.check_tensor, tree)
+        raise
+
+
+def _name_what_is_not(check: Callable[[str, Any], None], tree: Tree) -> None:
+    for name, leaf in zip(names(tree), leaves(tree), strict=True):
+        check(name or "tree", leaf)
