@@ -1,0 +1,194 @@
+"""Adversarial inputs: `(loss_fn, x, epsilon) -> x`, near x and with a higher loss.
+
+    loss_fn(x) -> a loss of shape (), or one for each example, (N,)
+
+It closes over the parameters and the targets, and each example's loss depends on that example alone:
+`lambda x: losses.cross_entropy(model.apply(params, state, x)[0], y)`. What the inputs are normalised
+by belongs into it too, so that epsilon and [low, high] are in the inputs' own unit.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import _checks, random
+from ._functorch import gradients
+from .losses.reductions import precise
+
+LossFn = Callable[[Tensor], Tensor]
+Bound = float | Tensor | None
+
+
+def fgsm(
+    loss_fn: LossFn,
+    x: Tensor,
+    epsilon: float | Tensor,
+    *,
+    low: Bound = 0.0,
+    high: Bound = 1.0,
+    targeted: bool = False,
+) -> Tensor:
+    """Fast gradient sign method, one step to the border: `clip(x + epsilon * sign(grad loss(x)), low, high)`.
+
+    Args:
+        loss_fn: x -> losses of shape () or (N,).
+        x: floating-point (N, ...), within [low, high].
+        epsilon: at least 0, in x's unit; a number or a tensor of shape ().
+        low, high: what an input may be; numbers, tensors of shape (), or None.
+        targeted: go down instead, for the loss of a class that the model shall see.
+
+    Returns:
+        x's shape and dtype, at most epsilon from x in each element; no gradient flows through it.
+
+    Raises:
+        FuncregError: when x is not floating-point (N, ...), a number is out of range, or loss_fn gives
+            another shape.
+
+    >>> fgsm(lambda x: (x * torch.tensor([1.0, -2.0, 0.0])).sum(dim=1), torch.full((1, 3), 0.5), 0.1)
+    tensor([[0.6000, 0.4000, 0.5000]])
+
+    Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015.
+    """
+    _check(loss_fn, x, epsilon, low, high, targeted)
+    start = precise(x).detach()
+    moved = start + epsilon * torch.sign(_ascent(loss_fn, start, x.dtype, targeted))
+    return _clip(moved, low, high).to(x.dtype).detach()
+
+
+def pgd(
+    loss_fn: LossFn,
+    x: Tensor,
+    epsilon: float | Tensor,
+    *,
+    key: Tensor,
+    steps: int = 10,
+    step_size: float | Tensor | None = None,
+    norm: str = "linf",
+    low: Bound = 0.0,
+    high: Bound = 1.0,
+    targeted: bool = False,
+) -> Tensor:
+    """Projected gradient descent, the strongest first-order attack: steps of one size, each back into the ball.
+
+    From a uniform point of the ball of radius epsilon around each example, `steps` times
+    `x = clip(project(x + step_size * d), low, high)`, d the sign of the gradient for "linf", the
+    gradient over its norm for "l2" (0 where it is 0), the norm being over all elements of an example.
+
+    Args:
+        loss_fn: x -> losses of shape () or (N,).
+        x: floating-point (N, ...), within [low, high].
+        epsilon: the radius, at least 0; a number or a tensor of shape ().
+        key: int64 (2,); draws the start.
+        steps: at least 1, each a gradient.
+        step_size: at least 0, a number or a tensor of shape (). Default: 2.5 * epsilon / steps.
+        norm: "linf" or "l2".
+        low, high: what an input may be; numbers, tensors of shape (), or None.
+        targeted: go down instead, for the loss of a class that the model shall see.
+
+    Returns:
+        x's shape and dtype, at most epsilon from x in that norm; no gradient flows through it.
+
+    Raises:
+        FuncregError: when x is not floating-point (N, ...), a number is out of range, norm is another,
+            or loss_fn gives another shape.
+
+    >>> pgd(lambda x: (x * torch.tensor([3.0, -4.0])).sum(dim=1), torch.full((1, 2), 0.5), 0.1, key=random.key(0))
+    tensor([[0.6000, 0.4000]])
+
+    Madry, Makelov, Schmidt, Tsipras and Vladu, "Towards deep learning models resistant to adversarial
+    attacks", ICLR 2018.
+    """
+    _check(loss_fn, x, epsilon, low, high, targeted)
+    _checks.check_choice("norm", norm, tuple(_BALLS))
+    _checks.check_count("steps", steps)
+    if step_size is None:
+        step_size = 2.5 * epsilon / steps
+    _checks.check_setting("step_size", step_size)
+    _checks.check_key(key, x)
+    ball, centre = _BALLS[norm], precise(x).detach()
+    radius = torch.as_tensor(epsilon, dtype=centre.dtype, device=centre.device)
+    found = _clip(centre + radius * ball.draw(key, centre), low, high)
+    for _ in range(steps):
+        moved = found + step_size * ball.direction(_ascent(loss_fn, found, x.dtype, targeted))
+        # The box is clipped to last: as x is in it, that brings no point further from x.
+        found = _clip(centre + ball.project(moved - centre, radius), low, high)
+    return found.to(x.dtype).detach()
+
+
+class _Ball(NamedTuple):
+    """A norm's unit ball, of each example."""
+
+    draw: Callable[[Tensor, Tensor], Tensor]  # (key, x) -> a uniform point of it, for each example of x
+    direction: Callable[[Tensor], Tensor]  # a gradient -> the point of it that is furthest up
+    project: Callable[[Tensor, Tensor], Tensor]  # (offset, radius) -> the nearest point of radius * ball
+
+
+def _in_cube(key: Tensor, x: Tensor) -> Tensor:
+    return random.uniform(key, tuple(x.shape), low=-1.0, high=1.0, dtype=x.dtype)
+
+
+def _in_ball(key: Tensor, x: Tensor) -> Tensor:
+    # A uniform point on the sphere of two dimensions more, without two coordinates, is uniform in the ball.
+    rows = random.normal(key, (x.shape[0], math.prod(x.shape[1:]) + 2), dtype=x.dtype)
+    return (rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True))[:, :-2].reshape(x.shape)
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    length = _lengths(gradient)
+    return gradient / torch.where(length == 0, 1.0, length)
+
+
+def _shorten(offset: Tensor, radius: Tensor) -> Tensor:
+    length = _lengths(offset)
+    return offset * (radius / torch.where(length == 0, 1.0, length)).clamp(max=1.0)
+
+
+def _lengths(x: Tensor) -> Tensor:
+    """Each example's norm, with an axis for each of its own."""
+    rows = x.reshape(x.shape[0], math.prod(x.shape[1:]))
+    return torch.linalg.vector_norm(rows, dim=1).reshape(-1, *(1 for _ in x.shape[1:]))
+
+
+_BALLS = {
+    "linf": _Ball(_in_cube, torch.sign, lambda offset, radius: torch.clamp(offset, -radius, radius)),
+    "l2": _Ball(_in_ball, _unit, _shorten),
+}
+
+
+def _ascent(loss_fn: LossFn, x: Tensor, dtype: torch.dtype, targeted: bool) -> Tensor:
+    """The gradient of the losses; of minus them for a targeted attack."""
+
+    def total(x: Tensor) -> tuple[Tensor, tuple[()]]:
+        losses = loss_fn(x.to(dtype))
+        if not isinstance(losses, Tensor) or losses.shape not in ((), x.shape[:1]):
+            got = f"one that gives {_checks.describe(losses)}"
+            _checks.fail("loss_fn", got, f"one that gives a loss of shape (), or losses ({x.shape[0]},)")
+        return -losses.sum() if targeted else losses.sum(), ()
+
+    with torch.no_grad():  # for the parameters, whose gradient through here nobody wants
+        return gradients(total, x, watched=False)[0]
+
+
+def _clip(x: Tensor, low: Bound, high: Bound) -> Tensor:
+    if low is not None:
+        x = torch.maximum(x, torch.as_tensor(low, dtype=x.dtype, device=x.device))
+    if high is not None:
+        x = torch.minimum(x, torch.as_tensor(high, dtype=x.dtype, device=x.device))
+    return x
+
+
+def _check(loss_fn: LossFn, x: Tensor, epsilon: float | Tensor, low: Bound, high: Bound, targeted: bool) -> None:
+    _checks.check_callable("loss_fn", loss_fn, "a function x -> losses of shape () or (N,)")
+    _checks.check_floating("x", x)
+    if x.ndim == 0:
+        _checks.fail("x", _checks.describe(x), "a tensor (N, ...)")
+    _checks.check_setting("epsilon", epsilon)
+    for name, bound in (("low", low), ("high", high)):
+        if bound is not None:
+            _checks.check_setting(name, bound, -math.inf)
+    if isinstance(low, int | float) and isinstance(high, int | float) and low > high:
+        _checks.fail("low", low, f"a number of at most high = {high}")
+    _checks.check_choice("targeted", targeted, (True, False))
