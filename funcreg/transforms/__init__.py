@@ -8,28 +8,44 @@ may be a tensor, and batched under `vmap`. Constants such as 1 - b2 and the bias
 computed in float64: in float32 they alone move Adam by 1e-6 in a thousand steps.
 
     core.py           Transform, chain
-    gradients.py      clipping, decay, freezing: nothing to remember
-    moments.py        momentum and Adam's moments
+    clipping.py       gradients made smaller
+    gradients.py      decay, freezing
+    moments.py        momentum, Adam's moments, RMSprop's
     learning_rate.py  the step itself, with a schedule or not
+    noise.py          Gaussian noise on gradients
+    wrappers.py       transforms of a transform: accumulation, skipping what is not finite
 """
 
+from .clipping import adaptive_clip, clip_by_global_norm, clip_by_value, clip_per_example
 from .core import Number, Transform, chain
-from .gradients import add_decayed_weights, clip_by_global_norm, freeze
+from .gradients import add_decayed_weights, freeze
 from .learning_rate import Schedule, ScheduleState, scale_by_learning_rate
-from .moments import AdamState, MomentumState, momentum, scale_by_adam
+from .moments import AdamState, MomentumState, RmsState, momentum, scale_by_adam, scale_by_rms
+from .noise import add_noise
+from .wrappers import AccumulateState, SkipState, accumulate, skip_nonfinite
 
 __all__ = [
+    "AccumulateState",
     "AdamState",
     "MomentumState",
     "Number",
+    "RmsState",
     "Schedule",
     "ScheduleState",
+    "SkipState",
     "Transform",
+    "accumulate",
+    "adaptive_clip",
     "add_decayed_weights",
+    "add_noise",
     "chain",
     "clip_by_global_norm",
+    "clip_by_value",
+    "clip_per_example",
     "freeze",
     "momentum",
     "scale_by_adam",
     "scale_by_learning_rate",
+    "scale_by_rms",
+    "skip_nonfinite",
 ]

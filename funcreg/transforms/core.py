@@ -89,6 +89,22 @@ def add_scaled(tensor: Tensor, other: Tensor, scale: Scalars) -> Tensor:
     return torch.add(tensor, other, alpha=value)
 
 
+def check_mask(mask: Any) -> None:
+    """Refuse what is neither a mask nor None."""
+    if mask is not None:
+        _checks.check_callable("mask", mask, "a function (name, leaf) -> bool, such as fr.tree.is_weight")
+
+
+def picks_some(mask: tree.Mask | None) -> Callable[[tree.Tree], tuple[()]]:
+    """The init of a transform that remembers nothing, and refuses a mask that picks no leaf."""
+
+    def init(params: tree.Tree) -> tuple[()]:
+        tree.select(params, mask)
+        return ()
+
+    return init
+
+
 def precise(value: Number) -> Number:
     """A tensor in float64; a Python number is that already."""
     return value.to(torch.float64) if isinstance(value, Tensor) else value

@@ -1,40 +1,10 @@
-"""Transforms of gradients that remember nothing: clipping, decay, freezing."""
-
-from collections.abc import Callable
+"""Transforms of gradients that remember nothing: decay, freezing."""
 
 import torch
 
 from .. import _checks, tree
 from . import core
 from .core import Number, Transform
-
-
-def clip_by_global_norm(max_norm: Number) -> Transform:
-    """Shrink gradients whose norm exceeds a maximum: g * min(1, max_norm / (||g|| + 1e-6)).
-
-    The norm is of all leaves together. As `torch.nn.utils.clip_grad_norm_`; Pascanu et al. 2013
-    (arXiv:1211.5063).
-
-    Args:
-        max_norm: at least 0.
-
-    Returns:
-        A Transform without state.
-
-    Raises:
-        FuncregError: for a negative number.
-
-    >>> updates, _ = clip_by_global_norm(1.0).update({"w": torch.tensor([3.0, 4.0])}, (), None)
-    >>> updates
-    {'w': tensor([0.6000, 0.8000])}
-    """
-    _checks.check_number("max_norm", max_norm, 0.0)
-
-    def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
-        factor = core.Scalars((max_norm / (tree.norm(grads) + 1e-6)).clamp(max=1.0))
-        return tree.map(lambda g: g * factor.like(g)[0], grads), state
-
-    return Transform(core.no_state, update)
 
 
 def add_decayed_weights(decay: Number, *, mask: tree.Mask | None = None) -> Transform:
@@ -57,8 +27,8 @@ def add_decayed_weights(decay: Number, *, mask: tree.Mask | None = None) -> Tran
     >>> updates
     {'w': tensor([0.5000, 0.5000])}
     """
-    _checks.check_number("decay", decay, 0.0)
-    _check_mask(mask)
+    _checks.check_setting("decay", decay)
+    core.check_mask(mask)
 
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
         if core.is_zero(decay):
@@ -69,7 +39,7 @@ def add_decayed_weights(decay: Number, *, mask: tree.Mask | None = None) -> Tran
         picks = mask
         return tree.map_named(lambda n, w, g: core.add_scaled(g, w, scalar) if picks(n, w) else g, params, grads), state
 
-    return Transform(_check_picks(mask), update)
+    return Transform(core.picks_some(mask), update)
 
 
 def freeze(mask: tree.Mask) -> Transform:
@@ -94,17 +64,4 @@ def freeze(mask: tree.Mask) -> Transform:
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
         return tree.map_named(lambda n, w, g: torch.zeros_like(g) if mask(n, w) else g, params, grads), state
 
-    return Transform(_check_picks(mask), update)
-
-
-def _check_mask(mask: tree.Mask | None) -> None:
-    if mask is not None:
-        _checks.check_callable("mask", mask, "a function (name, leaf) -> bool, such as fr.tree.is_weight")
-
-
-def _check_picks(mask: tree.Mask | None) -> Callable[[tree.Tree], tuple[()]]:
-    def init(params: tree.Tree) -> tuple[()]:
-        tree.select(params, mask)
-        return ()
-
-    return init
+    return Transform(core.picks_some(mask), update)

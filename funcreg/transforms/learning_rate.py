@@ -37,7 +37,7 @@ def scale_by_learning_rate(lr: Number | Schedule) -> Transform:
     """
     if callable(lr):
         return _scale_by_schedule(lr)
-    _checks.check_number("lr", lr, 0.0)
+    _checks.check_setting("lr", lr)
 
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
         return core.scaled(grads, -lr), state

@@ -1,4 +1,4 @@
-"""Transforms that average gradients over time: momentum, and Adam's two moments."""
+"""Transforms that average gradients over time: momentum, Adam's two moments, RMSprop's."""
 
 from typing import Any, NamedTuple
 
@@ -33,6 +33,13 @@ class AdamState(NamedTuple):
     offset: Tensor
 
 
+class RmsState(NamedTuple):
+    """`square`, `mean`: moving averages of g * g and g; mean is `()` where it is not centered."""
+
+    square: tree.Tree
+    mean: tree.Tree
+
+
 def momentum(decay: Number, *, dampening: Number = 0.0, nesterov: bool = False) -> Transform:
     """A running sum of gradients: b = decay * b + (1 - dampening) * g, and b = g at first; gives b.
 
@@ -56,8 +63,8 @@ def momentum(decay: Number, *, dampening: Number = 0.0, nesterov: bool = False) 
     >>> updates
     {'w': tensor([1.9000])}
     """
-    _checks.check_number("decay", decay, 0.0, 1.0)
-    _checks.check_number("dampening", dampening, 0.0, 1.0)
+    _checks.check_setting("decay", decay, 0.0, 1.0)
+    _checks.check_setting("dampening", dampening, 0.0, 1.0)
     if nesterov and not isinstance(dampening, Tensor) and dampening != 0:
         _checks.fail("dampening", dampening, "0 when nesterov=True")
 
@@ -101,9 +108,9 @@ def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> T
     >>> updates
     {'w': tensor([ 1.0000, -1.0000])}
     """
-    _checks.check_number("b1", b1, 0.0, 1.0, exclusive="high")
-    _checks.check_number("b2", b2, 0.0, 1.0, exclusive="high")
-    _checks.check_number("eps", eps, 0.0)
+    _checks.check_setting("b1", b1, 0.0, 1.0, exclusive="high")
+    _checks.check_setting("b2", b2, 0.0, 1.0, exclusive="high")
+    _checks.check_setting("eps", eps)
     low, high = core.precise(b1), core.precise(b2)
 
     def init(params: tree.Tree) -> AdamState:
@@ -131,5 +138,53 @@ def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> T
             updates.append(mean / torch.addcmul(plus, root, by))
         new = AdamState(structure.unflatten(means), structure.unflatten(squares), step, scale, offset)
         return structure.unflatten(updates), new
+
+    return Transform(init, update)
+
+
+def scale_by_rms(decay: Number = 0.99, eps: Number = 1e-8, *, centered: bool = False) -> Transform:
+    """RMSprop's direction: g / (sqrt(v) + eps), v the moving average of g * g, which starts at 0.
+
+    centered: the variance instead, v - m * m with m the moving average of g (Graves 2013,
+    arXiv:1308.0850). Tieleman and Hinton 2012 (lecture 6.5). Differentiable where a gradient is 0.
+
+    Args:
+        decay: in [0, 1).
+        eps: at least 0.
+        centered: subtract the squared mean.
+
+    Returns:
+        A Transform with an RmsState.
+
+    Raises:
+        FuncregError: for a number out of range.
+
+    >>> transform, params = scale_by_rms(0.75), {"w": torch.zeros(2)}
+    >>> updates, _ = transform.update({"w": torch.tensor([0.1, -20.0])}, transform.init(params), params)
+    >>> updates
+    {'w': tensor([ 2.0000, -2.0000])}
+    """
+    _checks.check_setting("decay", decay, 0.0, 1.0, exclusive="high")
+    _checks.check_setting("eps", eps)
+    _checks.check_choice("centered", centered, (True, False))
+    weight = core.Scalars(1 - core.precise(decay), eps)
+
+    def init(params: tree.Tree) -> RmsState:
+        return RmsState(tree.zeros_like(params), tree.zeros_like(params) if centered else ())
+
+    def moved(average: Tensor, new: Tensor) -> Tensor:
+        return torch.lerp(average, new, weight.like(new)[0])
+
+    def scaled(g: Tensor, variance: Tensor) -> Tensor:
+        # As in scale_by_adam; and a variance that rounding made negative has a root too.
+        return g / (variance.clamp(min=torch.finfo(g.dtype).tiny).sqrt() + weight.like(g)[1])
+
+    def update(grads: tree.Tree, state: RmsState, params: tree.Tree) -> tuple[tree.Tree, RmsState]:
+        square = tree.map(lambda v, g: moved(v, g * g), state.square, grads)
+        if not centered:
+            return tree.map(scaled, grads, square), RmsState(square, ())
+        mean = tree.map(moved, state.mean, grads)
+        variance = tree.map(lambda v, m: v - m * m, square, mean)
+        return tree.map(scaled, grads, variance), RmsState(square, mean)
 
     return Transform(init, update)
