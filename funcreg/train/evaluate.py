@@ -1,5 +1,6 @@
 """Metrics over a whole data set, exactly: every sample once, whatever the batch size."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _jit, tree
+from .chunks import Chunks
+from .step import check_members
 
 MetricFn = Callable[[Any, Any, Any], dict[str, Tensor]]
 
@@ -19,12 +22,16 @@ class Evaluate(Protocol):
     ) -> dict[str, Tensor]: ...
 
 
-def make_evaluate(metric_fn: MetricFn, *, members: int | None = None, jit: bool = False) -> Evaluate:
+def make_evaluate(
+    metric_fn: MetricFn, *, members: int | None = None, chunk_size: int | None = None, jit: bool = False
+) -> Evaluate:
     """Means of per-sample metrics over a data set, taken batch by batch.
 
     Args:
         metric_fn: (params, state, batch) -> name -> tensor (samples of the batch,), one value a sample.
         members: with it, params and state have a leading axis, and so have the results.
+        chunk_size: members at a time; bounds the memory, and changes the result by rounding only.
+            Default: all.
         jit: compile metric_fn, once for each batch size; a last smaller batch is filled up with
             repeated samples, which are not counted.
 
@@ -33,7 +40,8 @@ def make_evaluate(metric_fn: MetricFn, *, members: int | None = None, jit: bool 
         data is a tree of tensors with a leading axis; batch_size None takes it whole.
 
     Raises:
-        FuncregError: when metric_fn returns something else than one value a sample.
+        FuncregError: when metric_fn returns something else than one value a sample, or params and state
+            are not of `members`.
 
     >>> evaluate = make_evaluate(lambda params, state, batch: {"val_loss": (batch - params) ** 2})
     >>> evaluate(torch.tensor(1.0), {}, torch.tensor([0.0, 1.0, 3.0]), batch_size=2)
@@ -42,26 +50,34 @@ def make_evaluate(metric_fn: MetricFn, *, members: int | None = None, jit: bool 
     _checks.check_callable("metric_fn", metric_fn, "a function (params, state, batch) -> dict of tensors")
     if members is not None:
         _checks.check_count("members", members)
+    chunks = Chunks(members, chunk_size)
     function = metric_fn if members is None else torch.func.vmap(metric_fn, in_dims=(0, 0, None))
     function = _jit.jit(function) if jit else function
+
+    def metrics_of(batch: tree.Tree, model: tuple[tree.Tree, tree.Tree]) -> dict[str, Tensor]:
+        metrics = function(*model, batch)
+        _check_metrics(metrics, (*chunks.shape, tree.members(batch)))
+        return metrics
 
     @torch.no_grad()
     def evaluate(
         params: tree.Tree, state: tree.Tree, data: tree.Tree, *, batch_size: int | None = None
     ) -> dict[str, Tensor]:
+        if members is not None:
+            check_members("params", params, members)
+            check_members("state", state, members)
         samples = tree.members(data)
         size = samples if batch_size is None else batch_size
         _checks.check_count("batch_size", size)
         size = min(size, samples)
         sums: dict[str, Tensor] = {}
+        models = chunks.split((params, state))
         for start in range(0, samples, size):
             batch = tree.map(lambda leaf, start=start: leaf[start : start + size], data)
             count = min(size, samples - start)
             if jit and count < size:
                 batch = tree.map(lambda leaf, missing=size - count: _fill(leaf, missing), batch)
-            metrics = function(params, state, batch)
-            _check_metrics(metrics, (*(() if members is None else (members,)), size if jit else count))
-            for name, value in metrics.items():
+            for name, value in chunks.join(chunks.each(functools.partial(metrics_of, batch), models)).items():
                 total = value[..., :count].sum(-1, dtype=torch.float64)
                 sums[name] = sums[name] + total if name in sums else total
         return {name: total / samples for name, total in sums.items()}

@@ -1,16 +1,18 @@
 """The training loop: Python around one compiled step, for one model or K members side by side."""
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import _checks, _jit, random, tree
+from .. import _checks, tree
 from . import console, resume
+from .chunks import Chunks
+from .program import dense, program_of
 from .run import Run, Variables, advance, choose, start
+from .shuffling import shuffled
 from .step import Metrics, Step, TrainState, as_hparams, check_members
 from .stopping import EarlyStopping
 
@@ -45,6 +47,7 @@ def fit(
     hparams: Any = None,
     members: int | None = None,
     batches: str = "shared",
+    chunk_size: int | None = None,
     jit: bool = True,
     evaluate: Callable[[Any, Any], Metrics] | None = None,
     early_stopping: EarlyStopping | None = None,
@@ -77,12 +80,17 @@ def fit(
         members: K models. Default: one.
         batches: "shared": all members see the same batches, those of a single run with this key;
             "own": member i shuffles by `random.split(key, members)[i]`.
+        chunk_size: members that a step takes at a time, one chunk after the other: memory for the
+            work on so many, and for everyone's state. The numbers are those of all at once, and to
+            rounding only where a kernel of torch's depends on how many it computes (on a CPU
+            sigmoid does, at a tensor's end; tanh and matrix products do not). Default: all.
         jit: compile the step, once, whatever the hyperparameters.
         evaluate: (params, state) -> name -> tensor () or (K,), after each epoch; see `make_evaluate`.
         early_stopping: from `early_stopping`.
         monitor: the metric that it watches, a step's or evaluate's.
         checkpoint: a file that keeps the run; where it exists, the run goes on from it and ends with
-            the same bits as one that was never interrupted. Needs the same arguments, epochs apart.
+            the same bits as one that was never interrupted. Needs the same arguments; epochs and
+            chunk_size may be others.
         checkpoint_every: epochs between two writes, the last always being written.
         progress: show a bar (needs tqdm). Default: when tqdm is there and stderr is a terminal.
 
@@ -93,7 +101,7 @@ def fit(
     Raises:
         FuncregError: for bad arguments, a checkpoint of other arguments, or divergence.
 
-    >>> from funcreg import optim, train
+    >>> from funcreg import optim, random, train
     >>> def loss_fn(params, state, batch, *, key, hparams):
     ...     return ((params["w"] * batch.x - batch.y) ** 2).mean(), (state, {})
     >>> optimizer = lambda hparams: optim.sgd(hparams["lr"])
@@ -112,10 +120,11 @@ def fit(
     size = min(size, samples)
     hparams = as_hparams(hparams, device)
     _check_members(members, batches, train_state, hparams)
-    own = batches == "own" and size < samples
+    chunks = Chunks(members, chunk_size)
+    own = members if batches == "own" and size < samples else None
 
     # Every step gets tensors alike in kind to those that a step returns: one compilation.
-    train_state = tree.map(lambda leaf: leaf.detach().contiguous(), train_state)
+    train_state = tree.map(lambda leaf: dense(leaf.detach()), train_state)
     run = start(train_state, members, early_stopping)
     arguments: dict[str, Any] = {}
     if checkpoint is not None:
@@ -133,20 +142,23 @@ def fit(
         run = resume.load(checkpoint, run, arguments, epochs)
     saved = run.epoch
 
-    program = _program(step, members is not None, own, hparams is None, jit)
+    program = program_of(step, batched=members is not None, own=own is not None, bare=hparams is None, jit=jit)
+    program, settings = chunks.over(program), chunks.split(hparams)
     last, interrupted = run.train_state, False
     done = run.epoch == epochs or not run.active.any()
     with console.Progress(progress, run, epochs, samples // size) as bar, console.interruptible() as interrupt:
         while not (done or interrupted):
-            records: list[Metrics] = []
-            for batch in _batches(data, key, run.epoch, size, members if own else None, device):
-                last, metrics = program(last, batch, hparams)
+            last, records = chunks.split(run.train_state), []
+            epoch = shuffled(data, key=key, epoch=run.epoch, size=size, own=own, chunks=chunks, device=device)
+            for batch in epoch:
+                last, metrics = program(last, batch, settings)
                 records.append(metrics)
                 bar.step()
                 if interrupt.requested:
                     break
+            last = chunks.join(last)
             if len(records) == samples // size:
-                row = _row(records, evaluate, last, monitor, members)
+                row = _row(records, evaluate, last, monitor)
                 run = advance(run, last, row, stopping=early_stopping, monitor=monitor)
                 bar.epoch(run)
                 last = run.train_state
@@ -192,98 +204,21 @@ def _check_members(members: int | None, batches: str, train_state: TrainState, h
         _checks.fail("batches", "'own' for one model", "'shared'", "Pass members=K for K models.")
 
 
-def _program(step: Step, batched: bool, own: bool, bare: bool, jit: bool) -> Step:
-    """The step for one batch of all members, compiled if wanted, and with errors in our words."""
-    plain = _vmapped(step, batched, own, bare)
-    compiled = _compiled(step, batched, own, bare) if jit else plain
-
-    def program(train_state: TrainState, batch: Any, hparams: Any) -> tuple[TrainState, Metrics]:
-        try:
-            return compiled(train_state, batch, hparams)
-        except _checks.FuncregError:
-            raise
-        except Exception as error:
-            _explain(error)
-            if jit:
-                # The compiler wraps an error of the step in many lines of its own.
-                _explain_by_running(plain, train_state, batch, hparams)
-            raise
-
-    return program
-
-
-def _explain_by_running(plain: Step, *arguments: Any) -> None:
-    """Raise the FuncregError that the step raises when it is not compiled, if it does."""
-    try:
-        plain(*arguments)
-    except _checks.FuncregError:
-        raise
-    except Exception as error:
-        _explain(error)
-
-
-def _explain(error: Exception) -> None:
-    """vmap's refusal of a global draw, as a FuncregError with the remedy."""
-    if isinstance(error, RuntimeError) and "vmap" in str(error) and "randomness" in str(error):
-        remedy = (
-            "Draw with fr.random from the key it gets. Outside fit, pass a key per member: fr.random.split(key, n)."
-        )
-        _checks.fail("loss_fn", "a draw from torch's global generator under vmap", "draws from a key", remedy)
-
-
-@functools.lru_cache(maxsize=16)
-def _compiled(step: Step, batched: bool, own: bool, bare: bool) -> Step:
-    """Kept, so that a second fit with the same step does not compile again."""
-    return _jit.jit(_vmapped(step, batched, own, bare))
-
-
-def _vmapped(step: Step, batched: bool, own: bool, bare: bool) -> Step:
-    if not batched:
-        return step
-    return torch.func.vmap(step, in_dims=(0, 0 if own else None, None if bare else 0))
-
-
-def _batches(
-    data: tree.Tree, key: Tensor, epoch: int, size: int, members: int | None, device: torch.device
-) -> Iterator[tree.Tree]:
-    """The batches of an epoch, (size, ...), or (members, size, ...) when each has its own order."""
-    samples = tree.members(data)
-    if size == samples:
-        yield tree.to(data, device)
-        return
-    place = tree.leaves(data)[0].device
-
-    def shuffled(key: Tensor) -> Tensor:
-        return random.permutation(random.fold_in(key, epoch), samples)
-
-    if members is None:
-        order = shuffled(key.to(place))
-    else:
-        order = torch.func.vmap(shuffled)(random.split(key.to(place), members))
-    for first in range(0, samples - size + 1, size):
-        chosen = order[..., first : first + size]
-        yield tree.map(lambda leaf, chosen=chosen: leaf[chosen.to(leaf.device)].to(device), data)
-
-
 def _row(
-    records: list[Metrics],
-    evaluate: Callable[[Any, Any], Metrics] | None,
-    train_state: TrainState,
-    monitor: str,
-    members: int | None,
+    records: list[Metrics], evaluate: Callable[[Any, Any], Metrics] | None, train_state: TrainState, monitor: str
 ) -> Metrics:
     """The metrics of an epoch, on the CPU in float64."""
     row = {name: torch.stack([r[name] for r in records]).cpu().to(torch.float64).mean(0) for name in records[0]}
     evaluated = {} if evaluate is None else evaluate(train_state.params, train_state.state)
     if not isinstance(evaluated, dict):
         _checks.fail("evaluate", f"a return of {_checks.describe(evaluated)}", "a dict of name -> tensor")
-    shape = () if members is None else (members,)
+    shape = train_state.step.shape
     for name, value in evaluated.items():
         if name in row:
             remedy = f"Call it {'val_' + name!r}."
             _checks.fail("evaluate", f"a metric {name!r}, as the step has", "other names than the step's", remedy)
-        if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-            _checks.fail(f"evaluate's {name!r}", _checks.describe(value), f"a tensor of shape {shape}")
+        if not isinstance(value, Tensor) or value.shape != shape:
+            _checks.fail(f"evaluate's {name!r}", _checks.describe(value), f"a tensor of shape {tuple(shape)}")
         row[name] = value.cpu().to(torch.float64)
     if monitor not in row:
         _checks.fail("monitor", repr(monitor), "one of " + ", ".join(map(repr, row)))

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
-import optree
 import torch
 from torch import Tensor
 
 from .. import _checks, _jit, optim, random, tree
-from .._functorch import in_transform
+from .._functorch import gradients
 from ..transforms import Transform
 
 Metrics = dict[str, Tensor]
@@ -42,6 +41,7 @@ class LossFn(Protocol):
     ) -> tuple[Tensor, tuple[Any, Metrics]]: ...
 
 
+Constraint = Callable[[tree.Tree, Any], tree.Tree]
 Optimizer = Transform | Callable[[Any], Transform]
 Step = Callable[..., tuple[TrainState, Metrics]]
 
@@ -97,7 +97,14 @@ def init(
     return TrainState(params, state, each(params, hparams), keys.to(device), steps)
 
 
-def make_step(loss_fn: LossFn, optimizer: Optimizer, *, penalties: Penalties | None = None) -> Step:
+def make_step(
+    loss_fn: LossFn,
+    optimizer: Optimizer,
+    *,
+    penalties: Penalties | None = None,
+    constraint: Constraint | None = None,
+    per_example: bool = False,
+) -> Step:
     """A training step: gradients of the loss, an update, and what there is to know about both.
 
     Pure: it can be vmapped over members, compiled with `fr.jit`, and differentiated. Where nobody
@@ -109,15 +116,21 @@ def make_step(loss_fn: LossFn, optimizer: Optimizer, *, penalties: Penalties | N
             metrics a dict of tensors of shape (), state of the structure that it got.
         optimizer: a Transform, or a function hparams -> Transform.
         penalties: name -> (params, hparams) -> a tensor of shape (); each is added to the loss.
+        constraint: (params, hparams) -> params, applied to what the update gives; see `fr.constraints`.
+        per_example: take the gradient of each example: loss_fn gets each as a batch of one, with a
+            key of its own (`random.split`), and penalties are part of each one's loss. The optimizer's
+            chain starts with `fr.transforms.clip_per_example`. Examples must not change the state.
 
     Returns:
         step(train_state, batch, hparams=None) -> (train_state, metrics). Metrics are those of
         loss_fn, each penalty by its name, "loss" (with penalties), "grad_norm" (before any
-        clipping) and "param_norm" (after the update). The key is split: one half draws this
+        clipping) and "param_norm" (after the update and the constraint); with per_example, means
+        over the examples, and the norm of the mean gradient. The key is split: one half draws this
         step's noise, the other is the next key.
 
     Raises:
-        FuncregError: when loss_fn or a penalty returns something else; the message says what.
+        FuncregError: when loss_fn, a penalty or the constraint returns something else, and when an
+            example changes the state; the message says what.
 
     >>> def loss_fn(params, state, batch, *, key, hparams):
     ...     return ((params["w"] * batch.x - batch.y) ** 2).mean(), (state, {})
@@ -135,13 +148,16 @@ def make_step(loss_fn: LossFn, optimizer: Optimizer, *, penalties: Penalties | N
         _checks.check_callable(f"penalties[{name!r}]", penalty, "a function (params, hparams) -> tensor of shape ()")
         if name in _OWN:
             _checks.fail("penalties", repr(name), f"other names than {', '.join(_OWN)}")
+    if constraint is not None:
+        _checks.check_callable("constraint", constraint, "a function (params, hparams) -> params")
+    _checks.check_choice("per_example", per_example, (True, False))
 
     def step(train_state: TrainState, batch: Any, hparams: Any = None) -> tuple[TrainState, Metrics]:
         params, state, opt_state, key, count = train_state
         key, loss_key = random.split(key)
 
-        def total(params: tree.Tree) -> Any:  # torch.compile cannot trace a subscripted annotation here
-            output = loss_fn(params, state, batch, key=loss_key, hparams=hparams)
+        def total(params: tree.Tree, batch: Any, key: Tensor) -> Any:  # a subscripted annotation cannot be compiled
+            output = loss_fn(params, state, batch, key=key, hparams=hparams)
             loss, (new_state, metrics) = _checked(output, state)
             metrics = dict(metrics)
             for name, penalty in penalties.items():
@@ -152,11 +168,23 @@ def make_step(loss_fn: LossFn, optimizer: Optimizer, *, penalties: Penalties | N
                 loss = loss + value
             return loss, (new_state, metrics)
 
-        grads, (loss, (state, metrics)) = _gradients(total, params)
+        if per_example:
+            grads, (loss, (state, metrics)) = _per_example(total, params, batch, loss_key)
+            mean = tree.map(lambda g: g.mean(0), grads)
+        else:
+            watched = torch.is_grad_enabled()
+            grads, (loss, (state, metrics)) = gradients(lambda p: total(p, batch, loss_key), params, watched=watched)
+            mean = grads
         updates, opt_state = transform(optimizer, hparams).update(grads, opt_state, params)
-        params = optim.apply_updates(params, updates)
-        metrics = {"loss": loss, **metrics, "grad_norm": tree.norm(grads), "param_norm": tree.norm(params)}
-        return TrainState(params, state, opt_state, key, count + 1), metrics
+        updated = optim.apply_updates(params, updates)
+        if per_example:
+            remedy = "With per_example=True its chain starts with fr.transforms.clip_per_example."
+            _check_like("optimizer", updated, params, remedy)
+        if constraint is not None:
+            updated = constraint(updated, hparams)
+            _check_like("constraint", updated, params, "It takes and returns the whole tree of parameters.")
+        metrics = {"loss": loss, **metrics, "grad_norm": tree.norm(mean), "param_norm": tree.norm(updated)}
+        return TrainState(updated, state, opt_state, key, count + 1), metrics
 
     return step
 
@@ -192,19 +220,23 @@ def check_members(argument: str, stacked: tree.Tree, members: int) -> None:
             _checks.fail(where, _checks.describe(leaf), f"a leading axis of members = {members}", remedy)
 
 
-def _gradients(function: Callable[[tree.Tree], tuple[Tensor, Any]], params: tree.Tree) -> tuple[tree.Tree, Any]:
-    """(gradients, (value, aux)) of a function params -> (value, aux)."""
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or torch.is_inference_mode_enabled() or in_transform():
-        return torch.func.grad_and_value(function, has_aux=True)(params)
-    flat, structure = optree.tree_flatten(params)
-    flat = [leaf.detach().requires_grad_() for leaf in flat]
-    with torch.enable_grad():
-        value, aux = function(structure.unflatten(flat))
-        if value.requires_grad:
-            grads = torch.autograd.grad(value, flat, allow_unused=True, materialize_grads=True)
-        else:
-            grads = [torch.zeros_like(leaf) for leaf in flat]
-    return structure.unflatten(grads), (value.detach(), tree.map(torch.Tensor.detach, aux))
+def _per_example(function: Callable[..., Any], params: tree.Tree, batch: Any, key: Tensor) -> tuple[tree.Tree, Any]:
+    """(gradients (N, ...), (mean value, (state, mean metrics))) of a function of (params, batch, key)."""
+
+    def one(example: Any, key: Tensor) -> tuple[tree.Tree, Any]:
+        alone = tree.map(lambda leaf: leaf.unsqueeze(0), example)
+        return torch.func.grad_and_value(function, has_aux=True)(params, alone, key)
+
+    keys = random.split(key, tree.members(batch))
+    grads, (values, (states, metrics)) = torch.func.vmap(one)(batch, keys)
+    for name, leaf in zip(tree.names(states), tree.leaves(states), strict=True):
+        # What no example took part in is one tensor, seen by all of them through a stride of 0.
+        if len(leaf) > 1 and leaf.stride(0) != 0:
+            remedy = "Batch statistics have no gradient of one example: run the model with train=False, or by groups."
+            _checks.fail("loss_fn's state", f"another {name} for each example", "a state they do not change", remedy)
+    state = tree.index(states, 0)
+    metrics = tree.map(lambda m: m.mean(dtype=torch.promote_types(m.dtype, torch.float32)), metrics)
+    return grads, (values.mean(), (state, metrics))
 
 
 def _checked(output: Any, state: tree.Tree) -> tuple[Tensor, tuple[tree.Tree, Metrics]]:
@@ -234,6 +266,16 @@ def _checked(output: Any, state: tree.Tree) -> tuple[Tensor, tuple[tree.Tree, Me
 def _check_scalar(argument: str, value: Any, remedy: str = "") -> None:
     if not isinstance(value, Tensor) or value.ndim != 0:
         _checks.fail(argument, _describe(value), "a tensor of shape ()", remedy)
+
+
+def _check_like(argument: str, updated: tree.Tree, params: tree.Tree, remedy: str) -> None:
+    """Refuse parameters that a step gave another structure or shape."""
+    if tree.names(updated) != tree.names(params):
+        _checks.fail(argument, f"a return of {_describe(updated)}", "a tree like the parameters", remedy)
+    for name, before, after in zip(tree.names(params), tree.leaves(params), tree.leaves(updated), strict=True):
+        if not isinstance(after, Tensor) or after.shape != before.shape:
+            where = f"{argument}'s {name}" if name else argument
+            _checks.fail(where, _checks.describe(after), f"a tensor of shape {tuple(before.shape)}", remedy)
 
 
 def _describe(value: Any) -> str:

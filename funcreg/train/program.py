@@ -1,0 +1,82 @@
+"""A step as the program that `fit` runs: vmapped over members, compiled, and with errors in our words."""
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _checks, _jit, tree
+from .step import Metrics, Step, TrainState
+
+
+def program_of(step: Step, *, batched: bool, own: bool, bare: bool, jit: bool) -> Step:
+    """The step for one batch.
+
+    Args:
+        step: from `make_step`.
+        batched: for members, with a leading axis; else for one model.
+        own: each member has its own batch.
+        bare: there are no hyperparameters.
+        jit: compiled.
+    """
+    plain = _vmapped(step, batched, own, bare)
+    compiled = _compiled(step, batched, own, bare) if jit else plain
+
+    def program(train_state: TrainState, batch: Any, hparams: Any) -> tuple[TrainState, Metrics]:
+        try:
+            return compiled(train_state, batch, hparams)
+        except _checks.FuncregError:
+            raise
+        except Exception as error:
+            _explain(error)
+            if jit:
+                # The compiler wraps an error of the step in many lines of its own.
+                _explain_by_running(plain, train_state, batch, hparams)
+            raise
+
+    return program
+
+
+def dense(leaf: Tensor) -> Tensor:
+    """The same numbers, laid out as a new tensor's; with other strides a compiled program compiles again."""
+    fresh = torch.empty(leaf.shape, device="meta").stride()
+    return leaf if leaf.stride() == fresh else leaf.clone(memory_format=torch.contiguous_format)
+
+
+def _explain_by_running(plain: Step, *arguments: Any) -> None:
+    """Raise the FuncregError that the step raises when it is not compiled, if it does."""
+    try:
+        plain(*arguments)
+    except _checks.FuncregError:
+        raise
+    except Exception as error:
+        _explain(error)
+
+
+def _explain(error: Exception) -> None:
+    """vmap's refusal of a global draw, as a FuncregError with the remedy."""
+    if isinstance(error, RuntimeError) and "vmap" in str(error) and "randomness" in str(error):
+        remedy = (
+            "Draw with fr.random from the key it gets. Outside fit, pass a key per member: fr.random.split(key, n)."
+        )
+        _checks.fail("loss_fn", "a draw from torch's global generator under vmap", "draws from a key", remedy)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(step: Step, batched: bool, own: bool, bare: bool) -> Step:
+    """Kept, so that a second fit with the same step does not compile again."""
+    plain = _vmapped(step, batched, own, bare)
+
+    def program(train_state: TrainState, batch: Any, hparams: Any) -> tuple[TrainState, Metrics]:
+        train_state, metrics = plain(train_state, batch, hparams)
+        # A member's key is a part of a split, with the strides of the whole.
+        return tree.map(dense, train_state), metrics
+
+    return _jit.jit(program)
+
+
+def _vmapped(step: Step, batched: bool, own: bool, bare: bool) -> Step:
+    if not batched:
+        return step
+    return torch.func.vmap(step, in_dims=(0, 0 if own else None, None if bare else 0))
