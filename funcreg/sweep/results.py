@@ -1,0 +1,146 @@
+"""What came of a sweep: a table of its members, and the best of them."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _checks, tree
+from ..train import FitResult
+
+
+class Table(NamedTuple):
+    """One row a member: {"member": index, a hyperparameter: its value, ..., a metric: its value, ...}.
+
+    `str(table)` is a text table. `table.sort("loss")` is another one, in that order.
+    """
+
+    rows: tuple[dict[str, float], ...]
+
+    def sort(self, by: str, mode: str = "min") -> "Table":
+        """The rows by a column: the lowest first, or the highest for "max". What is NaN comes last."""
+        _checks.check_choice("by", by, list(self.rows[0]))
+        _checks.check_choice("mode", mode, ("min", "max"))
+        sign = 1 if mode == "min" else -1
+        return Table(tuple(sorted(self.rows, key=lambda row: (math.isnan(row[by]), sign * row[by]))))
+
+    def __str__(self) -> str:
+        lines = [list(self.rows[0]), *([_shown(value) for value in row.values()] for row in self.rows)]
+        widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+        return "\n".join(
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+        )
+
+
+class Member(NamedTuple):
+    """One model of a sweep, without the leading axis: which it was, its values, its settings, its metrics."""
+
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride] (a field may hide tuple.index)
+    params: tree.Tree
+    state: tree.Tree
+    hparams: Any
+    metrics: dict[str, Tensor]
+
+
+def table(hparams: Any, metrics: dict[str, Tensor]) -> Table:
+    """Each member's hyperparameters and metrics, side by side.
+
+    Args:
+        hparams: a tree of tensors (K,), named by their paths; None for none.
+        metrics: name -> tensor (K,): those of `at_best(result)`, or your own.
+
+    Returns:
+        A Table of K rows.
+
+    Raises:
+        FuncregError: for a column that is not (K,), or a name that is in both.
+
+    >>> print(table({"rate": torch.tensor([0.0, 0.5])}, {"loss": torch.tensor([0.25, 0.125])}).sort("loss"))
+    member  rate   loss
+         1   0.5  0.125
+         0     0   0.25
+    """
+    settings = dict(zip(tree.names(hparams), tree.leaves(hparams), strict=True))
+    for name in settings.keys() & metrics.keys():
+        _checks.fail("metrics", f"{name!r}, as the hyperparameters have", "names of their own", "Rename it.")
+    columns = {name or "hparams": column for name, column in (settings | metrics).items()}
+    members = tree.members(columns)
+    for name, column in columns.items():
+        if column.ndim != 1:
+            remedy = "Of a history take each member's best epoch: fr.sweep.at_best(result)."
+            _checks.fail(name, _checks.describe(column), f"a tensor of shape ({members},)", remedy)
+    values = {"member": range(members)} | {name: column.tolist() for name, column in columns.items()}
+    return Table(tuple(dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)))
+
+
+def at_best(result: FitResult) -> dict[str, Tensor]:
+    """Each member's metrics at its best epoch, at which `result.best` holds its parameters.
+
+    Args:
+        result: of `train.fit(members=K)`.
+
+    Returns:
+        name -> float64 (K,); NaN for a member that has no best epoch, as it diverged in the first.
+
+    Raises:
+        FuncregError: when result is something else, is of one model, or has no epoch.
+
+    >>> history = {"loss": torch.tensor([[3.0, 4.0], [1.0, 2.0], [1.5, 0.5]])}  # two members, three epochs
+    >>> at_best(FitResult(None, history, None, torch.tensor([2, 3]), None, None, False))
+    {'loss': tensor([1.0000, 0.5000])}
+    """
+    if not isinstance(result, FitResult):
+        _checks.fail("result", _checks.describe(result), "what fr.train.fit returns")
+    if not isinstance(result.best_epoch, Tensor):
+        remedy = "Its parameters are in result.best, its metrics in result.history."
+        _checks.fail("result", "a fit of one model", "one of members", remedy)
+    if not result.history:
+        _checks.fail("result", "a fit that was interrupted in its first epoch", "one of at least one epoch")
+    at = (result.best_epoch - 1).clamp_min(0).unsqueeze(0)
+    never = result.best_epoch == 0
+    return {name: torch.where(never, torch.nan, rows.gather(0, at)[0]) for name, rows in result.history.items()}
+
+
+def best(result: FitResult, hparams: Any, metric: str = "loss", mode: str = "min") -> Member:
+    """The member with the best metric at its own best epoch, and the parameters that it had then.
+
+    A member that diverged competes by its last good epoch; one without any, or whose metric is
+    not finite, never wins. Of equals the first does.
+
+    Args:
+        result: of `train.fit(members=K)`.
+        hparams: as `fit` was given them, every leaf (K, ...).
+        metric: a name in `result.history`, a step's or evaluate's.
+        mode: "min" when lower is better, "max" when higher is.
+
+    Returns:
+        A Member, copied: `fr.to_module(module, member.params, member.state)` is it as a module.
+
+    Raises:
+        FuncregError: when result is of one model, metric is not in its history, or no member's is finite.
+
+    >>> history = {"loss": torch.tensor([[3.0, 4.0], [1.0, 2.0], [1.5, 0.5]])}
+    >>> variables = ({"w": torch.tensor([10.0, 20.0])}, {})  # at each member's best epoch
+    >>> result = FitResult(None, history, variables, torch.tensor([2, 3]), None, None, False)
+    >>> best(result, {"lr": torch.tensor([0.1, 0.2])})
+    Member(index=1, params={'w': tensor(20.)}, state={}, hparams={'lr': tensor(0.2000)},
+        metrics={'loss': tensor(0.5000)})
+    """
+    metrics = at_best(result)
+    _checks.check_choice("metric", metric, list(metrics))
+    _checks.check_choice("mode", mode, ("min", "max"))
+    members = len(result.best_epoch)
+    if tree.leaves(hparams) and tree.members(hparams) != members:
+        _checks.fail("hparams", f"those of {tree.members(hparams)} members", f"those of the result's {members}")
+    values = metrics[metric] if mode == "min" else -metrics[metric]
+    finite = torch.isfinite(values)
+    if not finite.any():
+        _checks.fail("result", f"no member whose {metric!r} is finite", "at least one")
+    index = int(torch.where(finite, values, torch.inf).argmin())
+    chosen = tree.clone(tree.index((*result.best, hparams, metrics), index))
+    return Member(index, *chosen)
+
+
+def _shown(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
