@@ -88,6 +88,15 @@ def expected_calibration_error(probabilities: Tensor, targets: Tensor, *, bins: 
     return torch.where(inside, excess, 0.0).sum(dim=-1).abs().sum() / confidence.numel()
 
 
+def check_targets(targets: Tensor, shape: torch.Size) -> Tensor:
+    """The targets as int64 (..., 1), after refusing what is not integers of a shape."""
+    _checks.check_tensor("targets", targets)
+    integers = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
+    if not integers or targets.shape != shape:
+        _checks.fail("targets", _checks.describe(targets), f"integers {tuple(shape)}")
+    return targets.to(torch.int64).unsqueeze(-1)
+
+
 def _reduce(scores: Tensor, reduction: str) -> Tensor:
     return scores.mean() if reduction == "mean" else scores
 
@@ -95,8 +104,5 @@ def _reduce(scores: Tensor, reduction: str) -> Tensor:
 def _of_targets(probabilities: Tensor, targets: Tensor) -> Tensor:
     """The probability of each target."""
     check_probabilities(probabilities)
-    _checks.check_tensor("targets", targets)
-    integers = not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
-    if not integers or targets.shape != probabilities.shape[:-1]:
-        _checks.fail("targets", _checks.describe(targets), f"integers {tuple(probabilities.shape[:-1])}")
-    return precise(probabilities).gather(-1, targets.to(torch.int64).unsqueeze(-1)).squeeze(-1)
+    chosen = check_targets(targets, probabilities.shape[:-1])
+    return precise(probabilities).gather(-1, chosen).squeeze(-1)

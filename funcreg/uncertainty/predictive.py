@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from .. import _checks, random
+from .. import _checks, random, tree
 
 # How torch says that something batched is written into something that is not.
 _WRITES = ("inplace arithmetic", "in place", "(self, *extra_args)", "match the broadcast shape")
@@ -89,27 +89,56 @@ def mc_dropout(
 
     Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016.
     """
-    # An nn.Module has an apply of its own, which does something else.
-    if isinstance(model, torch.nn.Module) or not callable(getattr(model, "apply", None)):
-        allowed = "a model with apply(params, state, x, *, key, rates)"
-        _checks.fail("model", _checks.describe(model), allowed, "Make one: fr.from_module(module).")
+    _check_model(model, chunk_size)
     _checks.check_count("samples", samples)
-    if chunk_size is not None:
-        _checks.check_count("chunk_size", chunk_size)
 
-    def probabilities(member: Tensor) -> Tensor:
-        logits, _ = model.apply(params, state, x, key=member, rates=rates)
-        if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.ndim < 1:
-            _checks.fail("model", f"an output of {_checks.describe(logits)}", "logits (N, C)")
-        return torch.softmax(precise(logits), dim=-1)
+    def draw(key: Tensor) -> Tensor:
+        return _logits(model.apply(params, state, x, key=key, rates=rates))
 
-    keys = random.split(key, samples)
-    moments = None
-    for chunk in keys.split(chunk_size or samples):
-        each = _moments(_over_keys(probabilities, chunk))
-        moments = each if moments is None else _merge(moments, each)
-    assert moments is not None  # samples is at least 1
-    return _predictive(moments)
+    return _predict(draw, random.split(key, samples), samples, chunk_size)
+
+
+def ensemble(model: HasApply, params: Any, state: Any, x: Tensor, *, chunk_size: int | None = None) -> Predictive:
+    """The predictions of K trained members as one: a deep ensemble.
+
+    Each member predicts with its noise off, `model.apply(params[k], state[k], x)`, softmax, all under
+    one `vmap`; their average is the prediction, their disagreement what they do not know.
+
+    Args:
+        model: what `fr.from_module` returns; its output is logits (N, C).
+        params, state: stacked, every leaf (K, ...), as those of `train.fit(members=K)` and `model_members`.
+        x: the inputs, (N, ...), the same for all.
+        chunk_size: how many members at once; bounds the peak memory, and changes the result by
+            rounding only. Default: all.
+
+    Returns:
+        Predictive, in float32 (float64 for a float64 model).
+
+    Raises:
+        FuncregError: for a wrong chunk_size, a model without `apply`, leaves that do not share a leading
+            axis, and a model that draws global random numbers or writes to a buffer.
+
+    >>> from collections import namedtuple
+    >>> model = namedtuple("Model", "apply")(lambda params, state, x: (x * params["scale"], state))
+    >>> params = {"scale": torch.tensor([1.0, -1.0])}  # two members of opposite opinions
+    >>> ensemble(model, params, {}, torch.tensor([[1000.0, 0.0]]))
+    Predictive(mean=tensor([[0.5000, 0.5000]]), variance=tensor([[0.2500, 0.2500]]), entropy=tensor([0.6931]),
+        expected_entropy=tensor([0.]), mutual_information=tensor([0.6931]))
+
+    Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive uncertainty estimation using
+    deep ensembles", NeurIPS 2017.
+    """
+    _check_model(model, chunk_size)
+    members = tree.members(params)
+    if members == 0:
+        _checks.fail("params", "no members", "a leading axis of at least one")
+    if tree.leaves(state) and tree.members(state) != members:
+        _checks.fail("state", f"that of {tree.members(state)} members", f"that of {members}, as params")
+
+    def member(values: tuple[Any, Any]) -> Tensor:
+        return _logits(model.apply(*values, x))
+
+    return _predict(member, (params, state), members, chunk_size)
 
 
 def from_samples(probabilities: Tensor) -> Predictive:
@@ -153,12 +182,24 @@ def entropy(probabilities: Tensor) -> Tensor:
     return _entropy(precise(probabilities))
 
 
-def _over_keys(function: Callable[[Tensor], Tensor], keys: Tensor) -> Tensor:
+def _predict(function: Callable[[Any], Tensor], stacked: tree.Tree, members: int, chunk_size: int | None) -> Predictive:
+    """What the softmaxes of a function of each member of a stacked tree say, a chunk of members at a time."""
+    size = chunk_size or members
+    moments = None
+    for start in range(0, members, size):
+        chunk = tree.map(lambda leaf, start=start: leaf[start : start + size], stacked)
+        each = _moments(torch.softmax(_over_members(function, chunk), dim=-1))
+        moments = each if moments is None else _merge(moments, each)
+    assert moments is not None  # there is at least one member
+    return _predictive(moments)
+
+
+def _over_members(function: Callable[[Any], Tensor], stacked: tree.Tree) -> Tensor:
     """vmap, with torch's two complaints about impure models in terms of the model."""
     if torch.compiler.is_compiling():
-        return torch.func.vmap(function)(keys)
+        return torch.func.vmap(function)(stacked)
     try:
-        return torch.func.vmap(function)(keys)
+        return torch.func.vmap(function)(stacked)
     except RuntimeError as error:
         message = str(error)
         remedy = "Build it with fr.from_module, and see fr.check(model, params, state, x)."
@@ -169,6 +210,23 @@ def _over_keys(function: Callable[[Tensor], Tensor], keys: Tensor) -> Tensor:
         else:
             raise
         raise _checks.FuncregError(f"model: got {impure}; expected one whose noise is keyed. {remedy}") from error
+
+
+def _check_model(model: Any, chunk_size: int | None) -> None:
+    # An nn.Module has an apply of its own, which does something else.
+    if isinstance(model, torch.nn.Module) or not callable(getattr(model, "apply", None)):
+        allowed = "a model with apply(params, state, x, *, key, rates)"
+        _checks.fail("model", _checks.describe(model), allowed, "Make one: fr.from_module(module).")
+    if chunk_size is not None:
+        _checks.check_count("chunk_size", chunk_size)
+
+
+def _logits(output: tuple[Any, Any]) -> Tensor:
+    """The logits that a model returned, with its state."""
+    logits, _ = output
+    if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.ndim < 1:
+        _checks.fail("model", f"an output of {_checks.describe(logits)}", "logits (N, C)")
+    return precise(logits)
 
 
 def _moments(samples: Tensor) -> _Moments:
