@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .. import _checks, random, tree
 from . import attention, layers, recurrent  # noqa: F401  (importing them fills the registry)
-from .apply import Apply, Params, Rates, State
+from .apply import Apply, Params, Rates, State, check_names
 from .purity import Impurity
 from .registry import Draw, momentum_of, register_layer
 
@@ -155,13 +155,13 @@ def to_module(module: nn.Module | Callable[[], nn.Module], params: Params, state
     else:
         with torch.random.fork_rng(devices=_cuda_devices()):
             filled = _made(_factory(module))
-    own: dict[str, Tensor] = {**dict(filled.named_parameters()), **dict(filled.named_buffers())}
-    given = {**params, **state}
-    if own.keys() != given.keys():
-        missing, unknown = sorted(own.keys() - given.keys())[:8], sorted(given.keys() - own.keys())[:8]
-        _checks.fail("params", f"entries that do not fit (missing {missing}, unknown {unknown})", "the module's own")
+    own_params, own_state = dict(filled.named_parameters()), dict(filled.named_buffers())
+    check_names("params", params, own_params.keys())
+    check_names("state", state, own_state.keys())
+    own, given = {**own_params, **own_state}, {**params, **state}
     with torch.no_grad():
         for name, tensor in own.items():
+            _checks.check_tensor(name, given[name])
             if tensor.shape != given[name].shape:
                 _checks.fail(name, _checks.describe(given[name]), f"a tensor of shape {tuple(tensor.shape)}")
             tensor.data = given[name].detach().clone()
@@ -179,11 +179,15 @@ def model_members(model: Model, key: Tensor, members: int) -> tuple[Params, Stat
     Returns:
         (params, state), stacked.
 
+    Raises:
+        FuncregError: when model is not one made from a function, or members below 1.
+
     >>> import funcreg as fr
     >>> params, _ = model_members(from_module(lambda: nn.Linear(3, 2)), fr.random.key(0), 5)
     >>> params["weight"].shape
     torch.Size([5, 2, 3])
     """
+    _check_model(model)
     _checks.check_count("members", members)
     return tree.stack([model.init(each) for each in random.split(key, members)])
 
@@ -196,10 +200,14 @@ def check(
     Args:
         model: from `from_module`.
         *args, **kwargs: example inputs of its forward.
-        params, state: the values to run it with. Default: `model.init`'s, or small ones if it has none.
+        params, state: the values to run it with, both or neither. Default: `model.init`'s, or small ones if
+            it has none.
 
     Returns:
         One `Impurity(layer, did, operator)` for each; none when the model is pure.
+
+    Raises:
+        FuncregError: when model is not from `from_module`, or params and state do not fit it.
 
     >>> class Counter(nn.Module):
     ...     def __init__(self):
@@ -211,11 +219,13 @@ def check(
     >>> print(*check(from_module(Counter), torch.zeros(2)))
     the module (Counter) writes into calls in place (aten.add_.Tensor)
     """
-    if params is None or state is None:
-        params, state = _example_values(model)
+    _check_model(model)
+    if not isinstance(model.apply, Apply):
+        _checks.fail("model", "a Model with another apply", "one from fr.from_module, whose layers can be watched")
+    values: Any = _example_values(model) if params is None and state is None else (params, state)
     found: dict[Impurity, None] = {}
     for train in (True, False):
-        for each in model.apply.spy(params, state, *args, key=random.key(0), train=train, **kwargs):
+        for each in model.apply.spy(*values, *args, key=random.key(0), train=train, **kwargs):
             found[each] = None
     return tuple(found)
 
@@ -232,6 +242,11 @@ def _example_values(model: Model) -> tuple[Params, State]:
         {name: example(tensor) for name, tensor in module.named_parameters()},
         {name: example(tensor) for name, tensor in module.named_buffers()},
     )
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, Model):
+        _checks.fail("model", _checks.describe(model), "a Model", "Make one: fr.from_module(module).")
 
 
 def _no_factory(key: Tensor) -> tuple[Params, State]:

@@ -3,7 +3,7 @@
 import copy
 import itertools
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from contextlib import nullcontext
 from typing import Any
 
@@ -31,9 +31,9 @@ class Apply:
     def __init__(self, module: nn.Module, *, rnn: str) -> None:
         source = prototype(module)
         self.identity = next(_identities)
-        self.parameters = [name for name, _ in source.named_parameters()]
         self.buffers = [name for name, _ in source.named_buffers()]
-        self.parameter_names, self.buffer_names = frozenset(self.parameters), frozenset(self.buffers)
+        self.parameter_names = frozenset(name for name, _ in source.named_parameters())
+        self.buffer_names = frozenset(self.buffers)
         self.ties = _ties(source)
         self.skeletons: dict[Mode, Skeleton] = {mode: build(source, mode, rnn=rnn) for mode in MODES}
         self.rates, self.tracked = self.skeletons[MODES[0]].noise, self.skeletons[MODES[0]].tracked
@@ -71,6 +71,8 @@ class Apply:
 
     def spy(self, params: Params, state: State, *args: Any, key: Tensor, train: bool, **kwargs: Any) -> Any:
         """Run once under a spy, on copies; return what it did that is impure."""
+        check_names("params", params, self.parameter_names)
+        check_names("state", state, self.buffer_names)
         mode = Mode(True, False, train)
         tensors = self._tied({name: tensor.detach().clone() for name, tensor in {**params, **state}.items()})
         module, watched = self.skeletons[mode].module, dict(tensors)
@@ -149,10 +151,7 @@ class Apply:
 
     def _lend_momentum(self, tensors: dict[str, Tensor], momentum: float | Tensor, train: bool) -> None:
         """Add the momentum of running statistics to each layer that has them."""
-        _checks.check_number("momentum", momentum, 0.0, 1.0)
-        if isinstance(momentum, Tensor) and momentum.ndim:
-            allowed = "a number or a tensor of shape ()"
-            _checks.fail("momentum", _checks.describe(momentum), allowed, "Batch it with vmap.")
+        _checks.check_setting("momentum", momentum, 0.0, 1.0)
         if not train:
             remedy = "Running statistics move exactly when train=True."
             _checks.fail("momentum", "a momentum without train=True", "train=True beside it", remedy)
@@ -174,10 +173,8 @@ class Apply:
         return self.methods[mode, method]
 
     def _check(self, params: Any, state: Any, key: Any, train: Any, rates: Any) -> None:
-        if not isinstance(params, dict) or params.keys() != self.parameter_names:
-            _fail_names("params", params, self.parameters)
-        if not isinstance(state, dict) or state.keys() != self.buffer_names:
-            _fail_names("state", state, self.buffers)
+        check_names("params", params, self.parameter_names)
+        check_names("state", state, self.buffer_names)
         if not isinstance(train, bool):
             _checks.fail("train", _checks.describe(train), "True or False")
         if key is not None:
@@ -205,11 +202,17 @@ class Apply:
             _checks.fail("rates", _checks.describe(rates), "None, since this module has no noise layer")
 
 
-def _fail_names(argument: str, given: Any, expected: list[str]) -> None:
+def check_names(argument: str, given: Any, expected: Set[str]) -> None:
+    """Refuse what is not a dict with exactly these entries.
+
+    >>> check_names("params", {"weight": torch.zeros(1)}, {"weight"})
+    """
     if not isinstance(given, dict):
         _checks.fail(argument, _checks.describe(given), "a flat dict of tensors, as model.init returns")
-    missing = [name for name in expected if name not in given]
-    unknown = [name for name in given if name not in expected]
+    if given.keys() == expected:
+        return
+    missing = sorted(expected - given.keys())
+    unknown = sorted(given.keys() - expected)
     told = [
         f"{what} {', '.join(map(repr, names[:8]))}{' ...' if len(names) > 8 else ''}"
         for what, names in (("missing", missing), ("unknown", unknown))

@@ -43,7 +43,7 @@ def _stochastic_depth(layer: Any, draw: Draw | None, x: Tensor) -> Tensor:
 def _batch_norm(layer: Any, x: Tensor) -> Tensor:
     layer._check_input_dim(x)
     tracked = layer.running_mean is not None
-    if not layer.training and tracked:
+    if tracked and not layer.training and _fused(layer):
         return F.batch_norm(x, layer.running_mean, layer.running_var, layer.weight, layer.bias, eps=layer.eps)
     stats = (
         norm.BatchStats(layer.running_mean, layer.running_var, layer.num_batches_tracked)
@@ -51,11 +51,23 @@ def _batch_norm(layer: Any, x: Tensor) -> Tensor:
         else norm.init_batch_stats(x.shape[1], device=x.device)
     )
     y, stats = norm.batch_norm(
-        x, stats, scale=layer.weight, shift=layer.bias, train=True, momentum=momentum_of(layer), eps=layer.eps
+        x,
+        stats,
+        scale=layer.weight,
+        shift=layer.bias,
+        train=layer.training or not tracked,
+        momentum=momentum_of(layer),
+        eps=layer.eps,
     )
-    if tracked:
+    if tracked and layer.training:
         layer.running_mean, layer.running_var, layer.num_batches_tracked = stats
     return y
+
+
+def _fused(layer: Any) -> bool:
+    """Whether torch's kernel for evaluation will do: compiled it has no vmap rule, and its vectors are of one dtype."""
+    alike = layer.weight is None or layer.weight.dtype == layer.running_mean.dtype
+    return alike and not torch.compiler.is_compiling()
 
 
 def _instance_norm(layer: Any, x: Tensor) -> Tensor:
@@ -63,31 +75,44 @@ def _instance_norm(layer: Any, x: Tensor) -> Tensor:
     layer._check_input_dim(x)
     batched = x.ndim != layer._get_no_batch_dim()
     images = x if batched else x.unsqueeze(0)
-    use_own = layer.training or layer.running_mean is None
-    mean, var = (None, None) if use_own else (layer.running_mean, layer.running_var)
+    running: tuple[Tensor, ...] = () if layer.running_mean is None else (layer.running_mean, layer.running_var)
+    use_own = layer.training or not running
+    mean, var = (None, None) if use_own else (each.to(x.dtype) for each in running)
     y = F.instance_norm(images, mean, var, layer.weight, layer.bias, use_input_stats=use_own, eps=layer.eps)
-    if layer.training and layer.running_mean is not None:
+    if layer.training and running:
         axes = tuple(range(2, images.ndim))
-        image_var, image_mean = torch.var_mean(images, dim=axes)
+        old_mean, old_var = running
+        var, mean = torch.var_mean(images.to(old_mean.dtype), dim=axes)
         momentum = momentum_of(layer)
-        layer.running_mean = layer.running_mean + momentum * (image_mean.mean(0) - layer.running_mean)
-        layer.running_var = layer.running_var + momentum * (image_var.mean(0) - layer.running_var)
+        layer.running_mean = old_mean + momentum * (mean.mean(0) - old_mean)
+        layer.running_var = old_var + momentum * (var.mean(0) - old_var)
     return y if batched else y.squeeze(0)
+
+
+def _in_the_weights_dtype(layer_type: type[nn.Module]) -> Callable[..., Tensor]:
+    """The own forward of a layer, also on 16-bit inputs beside float32 weights: vmap refuses its backward."""
+
+    def forward(layer: Any, x: Tensor) -> Tensor:
+        if layer.weight is None or layer.weight.dtype == x.dtype:
+            return layer_type.forward(layer, x)
+        return layer_type.forward(layer, x.to(layer.weight.dtype)).to(x.dtype)
+
+    return forward
 
 
 def _spectral_norm(layer: Any, weight: Tensor) -> Tensor:
     if weight.ndim == 1:
         return F.normalize(weight, dim=0, eps=layer.eps)
-    matrix = layer._reshape_weight_to_matrix(weight)
-    u, v = layer._u, layer._v
+    scaled, state = norm.spectral_norm(
+        weight,
+        norm.SpectralState(layer._u, layer._v),
+        steps=layer.n_power_iterations if layer.training else 0,
+        dim=layer.dim,
+        eps=layer.eps,
+    )
     if layer.training:
-        # The power method's vectors are constants of the gradient (Miyato et al., 2018).
-        fixed = matrix.detach()
-        for _ in range(layer.n_power_iterations):
-            u = F.normalize(fixed @ v, dim=0, eps=layer.eps)
-            v = F.normalize(fixed.mH @ u, dim=0, eps=layer.eps)
-        layer._u, layer._v = u, v
-    return weight / torch.vdot(u, matrix @ v)
+        layer._u, layer._v = state
+    return scaled
 
 
 def _refuse_in_training(why: str, remedy: str) -> Callable[[Any], None]:
@@ -123,6 +148,8 @@ for _type in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
     register_layer(_type, _batch_norm, tracks=True)
 for _type in (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d):
     register_layer(_type, _instance_norm, tracks=True)
+for _type in (nn.LayerNorm, nn.RMSNorm):
+    register_layer(_type, _in_the_weights_dtype(_type))
 register_layer("torch.nn.utils.parametrizations._SpectralNorm", _spectral_norm)
 register_layer(nn.TransformerEncoderLayer, None, prepare=_avoid_fused_evaluation)
 register_layer(nn.TransformerEncoder, None, prepare=_avoid_nested_tensors)

@@ -64,7 +64,8 @@ def register_layer(
             their momentum from `momentum_of(layer)`, so that a call of `apply` can give another.
 
     Raises:
-        FuncregError: for what is not a module class, or a forward that cannot be called.
+        FuncregError: for what is not a module class, a forward or prepare that cannot be called, or a rate
+            that is no name.
 
     >>> import torch, funcreg as fr
     >>> class Jitter(torch.nn.Module):
@@ -82,10 +83,17 @@ def register_layer(
         if not isinstance(layer_type, type) or not issubclass(layer_type, nn.Module):
             _checks.fail("layer_type", _checks.describe(layer_type), "a subclass of torch.nn.Module")
         layer_type = _qualified(layer_type)
+    elif "." not in layer_type:
+        _checks.fail("layer_type", repr(layer_type), 'a qualified name, "package.module.Class"')
     if forward is not None:
         _checks.check_callable("forward", forward, "a function (layer, *args) -> output, or None")
-    if rate is not None and forward is None:
-        _checks.fail("forward", None, "a function (layer, draw, ...) -> output, since a rate is named")
+    if prepare is not None:
+        _checks.check_callable("prepare", prepare, "a function (layer) -> None, or None")
+    if rate is not None and not isinstance(rate, str):
+        _checks.fail("rate", _checks.describe(rate), "the name of an attribute, such as 'p', or None")
+    if forward is None and (rate is not None or tracks):
+        why = "a rate is named" if rate is not None else "it takes the momentum"
+        _checks.fail("forward", None, f"a function (layer, ...) -> output, since {why}")
     _layers[layer_type] = PureLayer(forward, rate, prepare, tracks)
 
 
