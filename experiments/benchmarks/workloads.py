@@ -8,12 +8,11 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 import funcreg as fr
-from funcreg.train import Batch, TrainState
 
-from . import stateful
+from . import regularizers, stateful
 from .measure import Workload, peak_memory, timed_first_call
+from .steps import MLP, advance, classification, functional_step, step_workload
 
-MLP = (784, 512, 512, 10)
 TOY = (2, 32, 32, 2)
 MEMBERS = 64
 SAMPLES = 100
@@ -38,25 +37,29 @@ def dropout() -> Workload:
 
 def mlp_step() -> Workload:
     """A step that is mostly matrix products."""
-    return _step_workload(
+    return step_workload(
         "mlp-step",
         "a step of an MLP 784-512-512-10, batch 128, dropout, Adam",
-        MLP,
-        128,
-        {"eager": 1 / 1.3, "jit": 2.0},
+        lambda: stateful.mlp(MLP, 0.5),
+        classification((128, MLP[0]), MLP[-1]),
+        targets={"eager": 1 / 1.3, "jit": 2.0},
     )
 
 
 def toy_step() -> Workload:
     """A step that is mostly overhead."""
-    return _step_workload(
-        "toy-step", "a step of an MLP 2-32-32-2, 140 points, dropout, Adam", TOY, 140, {"eager": 1 / 2.5, "jit": 4.0}
+    return step_workload(
+        "toy-step",
+        "a step of an MLP 2-32-32-2, 140 points, dropout, Adam",
+        lambda: stateful.mlp(TOY, 0.5),
+        classification((140, TOY[0]), TOY[-1]),
+        targets={"eager": 1 / 2.5, "jit": 4.0},
     )
 
 
 def toy_sweep() -> Workload:
     """Many small models as one program, each with its own rate, strength and learning rate."""
-    batch = _batch(TOY, 140)
+    batch = classification((140, TOY[0]), TOY[-1])
     hparams = {
         "rate": torch.linspace(0.1, 0.6, MEMBERS),
         "decay": torch.linspace(0.0, 0.02, MEMBERS),
@@ -67,7 +70,7 @@ def toy_sweep() -> Workload:
         settings = {name: float(values[member]) for name, values in hparams.items()}
         module = stateful.mlp(TOY, settings["rate"])
         steps.append(stateful.training_step(module, batch.x, batch.y, lr=settings["lr"], decay=settings["decay"]))
-    step, train_state = _functional_step(TOY, hparams, members=MEMBERS)
+    step, train_state = functional_step(lambda: stateful.mlp(TOY, 0.5), hparams, members=MEMBERS)
     over_members = vmap(step, in_dims=(0, None, 0))
     compiled = fr.jit(over_members)
     first = timed_first_call(torch.no_grad()(lambda: compiled(train_state, batch, hparams)))
@@ -76,8 +79,8 @@ def toy_sweep() -> Workload:
         question=f"a step of {MEMBERS} MLPs 2-32-32-2, each with its own rate, strength and learning rate",
         contenders={
             "one by one": lambda: [step() for step in steps],
-            "vmap": _advance(over_members, train_state, batch, hparams),
-            "jit(vmap)": _advance(compiled, train_state, batch, hparams),
+            "vmap": advance(over_members, train_state, batch, hparams),
+            "jit(vmap)": advance(compiled, train_state, batch, hparams),
         },
         targets={"jit(vmap)": 30.0},
         compile_seconds={"jit(vmap)": first},
@@ -88,7 +91,7 @@ def monte_carlo() -> Workload:
     """Many noisy forward passes of one network."""
     module = stateful.mlp(MLP, 0.5)
     model, (params, state) = fr.from_module(module), fr.variables(module)
-    x, key = _batch(MLP, 100).x, fr.random.key(1)
+    x, key = classification((100, MLP[0]), MLP[-1]).x, fr.random.key(1)
 
     def predict(params: Any, x: Tensor, key: Tensor) -> Any:
         return fr.uncertainty.mc_dropout(model, params, state, x, key=key, samples=SAMPLES)
@@ -113,6 +116,10 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "toy-step": toy_step,
     "toy-sweep": toy_sweep,
     "monte-carlo": monte_carlo,
+    "augmentation": regularizers.augmentation,
+    "sam-step": regularizers.sam_step,
+    "spectral-step": regularizers.spectral_step,
+    "ensemble": regularizers.ensemble,
 }
 
 
@@ -130,65 +137,3 @@ baseline()
 fr.uncertainty.mc_dropout(model, params, state, x, key=key, samples=100, chunk_size=CHUNK)
 """
     return {str(chunk): peak_memory(code.replace("CHUNK", str(chunk))) for chunk in chunk_sizes}
-
-
-def _step_workload(name: str, question: str, widths: tuple[int, ...], size: int, targets: dict[str, float]) -> Workload:
-    batch = _batch(widths, size)
-    hparams = {"rate": 0.5, "decay": 1e-4, "lr": 1e-3}
-    module = stateful.mlp(widths, hparams["rate"])
-    step, train_state = _functional_step(widths, hparams)
-    compiled = fr.jit(step)
-    as_data = fr.tree.map(torch.tensor, hparams)
-    first = timed_first_call(torch.no_grad()(lambda: compiled(train_state, batch, as_data)))
-    return Workload(
-        name=name,
-        question=question,
-        contenders={
-            "stateful": stateful.training_step(module, batch.x, batch.y, lr=hparams["lr"], decay=hparams["decay"]),
-            "eager": _advance(step, train_state, batch, hparams),
-            "jit": _advance(compiled, train_state, batch, as_data),
-        },
-        targets=targets,
-        compile_seconds={"jit": first},
-    )
-
-
-def _functional_step(
-    widths: tuple[int, ...], hparams: dict[str, Any], members: int | None = None
-) -> tuple[Callable[..., Any], TrainState]:
-    """The step of `stateful.training_step`, pure, and its first state; rates are the call's when swept."""
-    model = fr.from_module(lambda: stateful.mlp(widths, 0.5))
-
-    def loss_fn(params: Any, state: Any, batch: Batch, /, *, key: Tensor, hparams: Any) -> Any:
-        rates = None if members is None else hparams["rate"]
-        logits, state = model.apply(params, state, batch.x, key=key, train=True, rates=rates)
-        return fr.losses.cross_entropy(logits, batch.y), (state, {})
-
-    def optimizer(hparams: Any) -> fr.transforms.Transform:
-        return fr.optim.adam(hparams["lr"], weight_decay=hparams["decay"])
-
-    key = fr.random.key(0)
-    params, state = model.init(key) if members is None else fr.model_members(model, key, members)
-    first = fr.train.init(params, state, optimizer, key=key, hparams=hparams, members=members)
-    return fr.train.make_step(loss_fn, optimizer), first
-
-
-def _advance(step: Callable[..., Any], first: TrainState, batch: Batch, hparams: Any) -> Callable[[], Any]:
-    """A function of nothing that takes the next step each time, as `stateful.training_step`'s does."""
-    current, count = first, 0
-
-    @torch.no_grad()
-    def advance() -> Any:
-        nonlocal current, count
-        count += 1
-        if count % stateful.RESTART == 0:
-            current = first
-        current, metrics = step(current, batch, hparams)
-        return metrics
-
-    return advance
-
-
-def _batch(widths: tuple[int, ...], size: int) -> Batch:
-    x_key, y_key = fr.random.split(fr.random.key(7))
-    return Batch(fr.random.normal(x_key, (size, widths[0])), fr.random.randint(y_key, (size,), 0, widths[-1]))
