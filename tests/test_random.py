@@ -1,12 +1,9 @@
-"""fr.random: golden bits, two executions with the same bits, and the distributions they make."""
+"""fr.random: two executions with the same bits, keys as streams, and draws that stay within their laws' bounds."""
 
-import itertools
 import math
 from collections.abc import Callable
 
-import numpy as np
 import pytest
-import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +11,6 @@ from torch import Tensor
 from torch.func import vmap
 
 import funcreg as fr
-from funcreg.random import philox
 
 HAS_NATIVE = fr.random.backend() == "native"
 needs_native = pytest.mark.skipif(not HAS_NATIVE, reason="this torch has no native Philox kernels")
@@ -34,32 +30,6 @@ DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
     "normal": lambda k: fr.random.normal(k, (5,)),
 }
 EXACT = tuple(name for name in DRAWS if name != "normal")  # normal goes through log and cos
-
-
-def words_of(text: str) -> tuple[Tensor, ...]:
-    return tuple(torch.tensor(int(word, 16)) for word in text.split())
-
-
-# Random123's kat_vectors for philox4x32 with 10 rounds: counter, key, result.
-@pytest.mark.parametrize(
-    ("counter", "key", "expected"),
-    [
-        ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
-        ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
-        ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
-    ],
-)
-def test_philox_gives_the_published_vectors(counter: str, key: str, expected: str) -> None:
-    c0, c1, c2, c3 = words_of(counter)
-    k0, k1 = words_of(key)
-    assert philox.rounds((c0, c1, c2, c3), (k0, k1)) == words_of(expected)
-
-
-def test_a_draw_is_the_published_stream_of_its_key() -> None:
-    # Only the vector of zeros: the upper half of a stream's counter is 0.
-    expected = [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
-    assert fr.random.bits(fr.random.key(0), 4).tolist() == expected
-    assert torch.equal(fr.random.uniform(fr.random.key(0), 4), torch.tensor([(w & 0xFFFFFF) / 2**24 for w in expected]))
 
 
 @needs_native
@@ -129,18 +99,6 @@ def test_compiled_draws_have_the_same_bits(backend: str, single: tuple[str, ...]
 def test_a_gpu_draws_the_same_bits(name: str) -> None:
     key = fr.random.key(4)
     assert torch.equal(DRAWS[name](key.cuda()).cpu(), DRAWS[name](key))
-
-
-@pytest.mark.skipif(fr.random.backend() != "native", reason="this torch has no stateless generator on the CPU")
-def test_bits_are_torchs_own() -> None:
-    theirs = pytest.importorskip("torch.func._random", reason="this torch has no stateless generator")
-    key, their_key = fr.random.key(1234), theirs.key(1234)
-    assert torch.equal(key, their_key.view(torch.int64))
-    assert torch.equal(fr.random.split(key, 4), theirs.split(their_key, 4).view(torch.int64))
-    assert torch.equal(fr.random.fold_in(key, 77), theirs.fold_in(their_key, 77).view(torch.int64))
-    assert torch.equal(fr.random.uniform(key, (5, 3)), theirs.uniform(their_key, 5, 3))
-    # Box and Muller's log and cos differ by vendor in the last digits.
-    torch.testing.assert_close(fr.random.normal(key, (5, 3)), theirs.normal(their_key, 5, 3), rtol=1e-6, atol=1e-6)
 
 
 @given(seed=SEEDS, num=st.integers(1, 20))
@@ -217,15 +175,36 @@ def test_any_shape_can_be_drawn(key: Tensor, shape: int | tuple[int, ...]) -> No
         assert draw(key, shape).shape == expected
 
 
-def p_of_ks(samples: Tensor, cdf: Callable[[np.ndarray], np.ndarray]) -> float:
-    return float(scipy.stats.kstest(samples.double().numpy(), cdf).pvalue)
-
-
-# Keys are fixed, so these p-values are constants: 1e-3 says that nothing is wrong, and cannot flake.
-def test_uniform_is_uniform(key: Tensor) -> None:
+def test_numbers_stay_within_their_range(key: Tensor) -> None:
     drawn = fr.random.uniform(key, (200_000,))
-    assert p_of_ks(drawn, scipy.stats.uniform.cdf) > 1e-3
     assert 0 <= float(drawn.min()) < float(drawn.max()) < 1
+    for low, high in ((-2.0, 2.0), (0.5, 1.0), (-6.0, -4.0), (9.0, 10.0)):
+        drawn = fr.random.truncated_normal(key, (20_000,), low=low, high=high, dtype=torch.float64)
+        assert low <= float(drawn.min()) < float(drawn.max()) <= high
+    for low, high in ((0, 7), (-3, 4), (2**40, 2**40 + 5)):
+        drawn = fr.random.randint(key, (1000,), low, high)
+        assert (int(drawn.min()), int(drawn.max())) == (low, high - 1)
+    assert fr.random.randint(key, (3,), 5, 6).tolist() == [5, 5, 5]
+    for dtype in (torch.float32, torch.float64):
+        alpha = torch.full((50_000,), 0.3, dtype=dtype)
+        assert float(fr.random.gamma(key, alpha).min()) >= 0
+        assert 0 <= float(fr.random.beta(key, alpha, alpha).min()) < float(fr.random.beta(key, alpha, alpha).max()) <= 1
+
+
+def test_certainties_are_exact(key: Tensor) -> None:
+    never, always = vmap(lambda p: fr.random.bernoulli(key, p, (100_000,)))(torch.tensor([0.0, 1.0]))
+    assert never.dtype == torch.bool
+    assert not bool(never.any())
+    assert bool(always.all())
+    assert fr.random.bernoulli(key, torch.ones(2, 3)).shape == (2, 3)
+    excluded = torch.tensor([0.0, 1.0, -torch.inf]).expand(100_000, 3)
+    assert fr.random.categorical(key, excluded).unique().tolist() == [0, 1]
+
+
+def test_gamma_and_beta_have_the_dtype_of_their_parameters(key: Tensor) -> None:
+    for dtype in (torch.float32, torch.float64):
+        assert fr.random.gamma(key, torch.ones(2, dtype=dtype)).dtype == dtype
+        assert fr.random.beta(key, torch.ones(2, dtype=dtype), 1.0).dtype == torch.promote_types(dtype, torch.float32)
 
 
 def test_members_are_independent(key: Tensor) -> None:
@@ -234,109 +213,15 @@ def test_members_are_independent(key: Tensor) -> None:
     assert float(off_diagonal.abs().max()) < 4.5 / math.sqrt(20_000)  # the largest of 435 normal deviates
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_normal_is_normal(key: Tensor, dtype: torch.dtype) -> None:
-    drawn = fr.random.normal(key, (200_001,), dtype=dtype)
-    assert p_of_ks(drawn, scipy.stats.norm.cdf) > 1e-3
-    moments = [float((drawn.double() ** power).mean()) for power in (1, 2, 3, 4)]
-    assert moments == pytest.approx([0, 1, 0, 3], abs=0.04)  # standard errors .002, .003, .009, .02
-    assert bool(torch.isfinite(drawn).all())
-
-
 def test_normal_takes_mean_and_std_from_a_batch(key: Tensor) -> None:
     mean, std = torch.tensor([1.0, -3.0]), torch.tensor([0.5, 2.0])
     batched = vmap(lambda m, s: fr.random.normal(key, (5,), mean=m, std=s))(mean, std)
     assert torch.equal(batched, mean[:, None] + std[:, None] * fr.random.normal(key, (5,)))
 
 
-@pytest.mark.parametrize(("low", "high"), [(-2.0, 2.0), (0.5, 1.0), (-6.0, -4.0), (5.0, 7.0)])
-def test_truncated_normal_is_truncated_normal(key: Tensor, low: float, high: float) -> None:
-    drawn = fr.random.truncated_normal(key, (20_000,), low=low, high=high, dtype=torch.float64)
-    assert p_of_ks(drawn, scipy.stats.truncnorm(low, high).cdf) > 1e-3
-    assert low <= float(drawn.min()) < float(drawn.max()) <= high
-    shifted = fr.random.truncated_normal(key, (20_000,), low=low, high=high, mean=3.0, std=2.0, dtype=torch.float64)
-    torch.testing.assert_close(shifted, 3 + 2 * drawn)
-
-
-def test_bernoulli_has_its_frequency_and_exact_ends(key: Tensor) -> None:
-    p = torch.tensor([0.0, 0.25, 0.9, 1.0])
-    drawn = vmap(lambda each: fr.random.bernoulli(key, each, (100_000,)))(p)
-    assert drawn.dtype == torch.bool
-    frequency = drawn.double().mean(dim=1)
-    assert float(frequency[0]) == 0
-    assert float(frequency[3]) == 1
-    assert frequency[1:3].tolist() == pytest.approx([0.25, 0.9], abs=0.006)
-    assert fr.random.bernoulli(key, p).shape == p.shape
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 7), (-3, 4), (2**40, 2**40 + 5)])
-def test_randint_is_uniform_over_its_range(key: Tensor, low: int, high: int) -> None:
-    drawn = fr.random.randint(key, (70_000,), low, high)
-    counts = torch.bincount(drawn - low, minlength=high - low)
-    assert counts.shape[0] == high - low, "nothing at or above high"
-    assert scipy.stats.chisquare(counts.numpy()).pvalue > 1e-3
-
-
-def test_randint_reaches_both_ends_of_the_widest_range(key: Tensor) -> None:
-    drawn = fr.random.randint(key, (100_000,), 0, 2**31).double()
-    assert p_of_ks(drawn / 2**31, scipy.stats.uniform.cdf) > 1e-3
-    assert fr.random.randint(key, (3,), 5, 6).tolist() == [5, 5, 5]
-
-
-def test_every_order_of_four_is_equally_likely(key: Tensor) -> None:
-    orders = vmap(lambda k: fr.random.permutation(k, 4))(fr.random.split(key, 24_000))
-    ranks = {order: rank for rank, order in enumerate(itertools.permutations(range(4)))}
-    counts = torch.bincount(torch.tensor([ranks[tuple(order)] for order in orders.tolist()]), minlength=24)
-    assert scipy.stats.chisquare(counts.numpy()).pvalue > 1e-3
-
-
 @given(n=st.integers(1, 3000))
 def test_a_permutation_holds_each_index_once(n: int) -> None:
     assert torch.equal(fr.random.permutation(fr.random.key(n), n).sort().values, torch.arange(n))
-
-
-def test_categorical_has_the_softmaxs_frequencies(key: Tensor) -> None:
-    logits = torch.tensor([0.0, 1.0, -1.0, -torch.inf])
-    drawn = fr.random.categorical(key, logits.expand(100_000, 4))
-    counts = torch.bincount(drawn, minlength=4)
-    assert int(counts[3]) == 0, "a class of -inf is never drawn"
-    expected = torch.softmax(logits, 0)[:3].double()
-    assert scipy.stats.chisquare(counts[:3].numpy(), (expected / expected.sum() * 100_000).numpy()).pvalue > 1e-3
-
-
-# Below alpha of 1/2 float32 underflows to 0 too often for a test of the whole law, so float64 there.
-@pytest.mark.parametrize(
-    ("alpha", "dtype"),
-    [(0.05, torch.float64), (0.3, torch.float64), (0.5, torch.float32), (1.0, torch.float32), (1.01, torch.float32),
-     (3.0, torch.float32), (20.0, torch.float32), (100.0, torch.float32)],
-)  # fmt: skip
-def test_gamma_is_gamma(key: Tensor, alpha: float, dtype: torch.dtype) -> None:
-    drawn = fr.random.gamma(key, torch.tensor(alpha, dtype=dtype), (50_000,))
-    assert drawn.dtype == dtype
-    assert bool((torch.isfinite(drawn) & (drawn >= 0)).all())
-    assert p_of_ks(drawn, scipy.stats.gamma(alpha).cdf) > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "dtype"),
-    [(0.05, 0.05, torch.float64), (0.4, 0.4, torch.float64), (1.0, 1.0, torch.float32), (2.0, 5.0, torch.float32),
-     (0.5, 3.0, torch.float64), (100.0, 100.0, torch.float32), (0.05, 100.0, torch.float64)],
-)  # fmt: skip
-def test_beta_is_beta(key: Tensor, a: float, b: float, dtype: torch.dtype) -> None:
-    drawn = fr.random.beta(key, torch.tensor(a, dtype=dtype), torch.tensor(b, dtype=dtype), (50_000,))
-    assert bool(torch.isfinite(drawn).all())
-    # Even float64 rounds some of Beta(0.05, 0.05) to exactly 1: compare the laws below that.
-    inside = drawn[(drawn > 0) & (drawn < 1 - 1e-12)].double().numpy()
-    law = scipy.stats.beta(a, b)
-    top = law.cdf(1 - 1e-12)
-    assert scipy.stats.kstest(inside, lambda x: law.cdf(x) / top).pvalue > 1e-3
-    assert float((drawn < 1 - 1e-12).double().mean()) == pytest.approx(top, abs=0.01)
-
-
-def test_beta_in_float32_is_finite_down_to_005(key: Tensor) -> None:
-    drawn = fr.random.beta(key, 0.05, 0.05, (200_000,))
-    assert bool(torch.isfinite(drawn).all())
-    assert float(drawn.mean()) == pytest.approx(0.5, abs=0.005)
 
 
 def test_gamma_and_beta_take_batched_parameters(key: Tensor) -> None:

@@ -1,11 +1,28 @@
-"""Grids of hyperparameters."""
+"""Points of a sweep, and what came of them: tables, the best member, and its way back to a module."""
 
 import itertools
+import math
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
 
-from funcreg import FuncregError, sweep
+import funcreg as fr
+from funcreg import FuncregError, optim, random, sweep, train, tree
+from funcreg.train import Batch
+
+RANGES: dict[str, Any] = {
+    "rate": (0.0, 0.5),
+    "lr": sweep.log_uniform(1e-4, 1e-1),
+    "width": sweep.integers(1, 9),
+    "size": sweep.choice([16, 32]),
+}
+
+
+# Points
 
 
 def test_grid_is_the_product_of_its_axes() -> None:
@@ -43,3 +60,209 @@ def test_grid_of_mixed_numbers_is_float64() -> None:
 def test_bad_axes_are_named(axes: dict, message: str) -> None:
     with pytest.raises(FuncregError, match=message):
         sweep.grid(**axes)
+
+
+def test_random_points_are_hparams(key: Tensor) -> None:
+    points = sweep.random_search(key, 12, **RANGES, noise=lambda key, n: random.normal(key, n))
+    assert list(points) == [*RANGES, "noise"]
+    kinds = {name: column.dtype for name, column in points.items()}
+    assert kinds == {
+        "rate": torch.float64,
+        "lr": torch.float64,
+        "width": torch.int64,
+        "size": torch.int64,
+        "noise": torch.float32,
+    }
+    assert all(column.shape == (12,) and len(set(column.tolist())) > 1 for column in points.values())
+    again = sweep.random_search(key, 12, **RANGES)
+    assert all(torch.equal(points[name], column) for name, column in again.items())
+
+
+def test_a_name_gets_the_same_numbers_whatever_the_others_are(key: Tensor) -> None:
+    points = sweep.random_search(key, 12, **RANGES)
+    for name, each in RANGES.items():
+        assert torch.equal(sweep.random_search(key, 12, **{name: each})[name], points[name])
+    more = sweep.random_search(key, 20, new=(0.0, 1.0), **dict(reversed(RANGES.items())))
+    assert all(torch.equal(more[name][:12], column) for name, column in points.items())
+    # Equal ranges of other names are not the same numbers.
+    twins = sweep.random_search(key, 12, a=(0.0, 1.0), b=(0.0, 1.0))
+    assert not torch.equal(twins["a"], twins["b"])
+    # `key` and `n` are names like others.
+    assert set(sweep.random_search(key, 3, key=(0.0, 1.0), n=(0.0, 1.0))) == {"key", "n"}
+
+
+@given(st.floats(1e-12, 1e6), st.floats(1.0001, 1e9), st.integers(0, 100))
+def test_draws_stay_within_their_range(low: float, factor: float, seed: int) -> None:
+    high = low * factor
+    for draw in (sweep.uniform(low, high), sweep.log_uniform(low, high)):
+        draws = draw(random.key(seed), 200)
+        assert float(draws.min()) >= low
+        assert float(draws.max()) <= high
+
+
+def test_log_uniform_is_uniform_in_the_order_of_magnitude(key: Tensor) -> None:
+    draws = sweep.log_uniform(1e-4, 1.0)(key, 40_000)
+    shares = torch.histc(draws.log10().float(), bins=4, min=-4, max=0) / 40_000
+    assert float((shares - 0.25).abs().max()) < 0.01  # 4.6 standard deviations
+
+
+def test_every_value_is_drawn(key: Tensor) -> None:
+    assert set(sweep.integers(-2, 3)(key, 200).tolist()) == {-2, -1, 0, 1, 2}
+    values = torch.tensor([0.5, 0.25], dtype=torch.bfloat16)
+    drawn = sweep.choice(values)(key, 200)
+    assert drawn.dtype == torch.bfloat16
+    assert set(drawn.tolist()) == {0.25, 0.5}
+
+
+# What came of it
+
+
+def test_a_table_is_its_members_side_by_side() -> None:
+    hparams = {"lr": torch.tensor([0.1, 0.01, 1e-5], dtype=torch.float64), "net": {"width": torch.tensor([8, 128, 64])}}
+    table = sweep.table(hparams, {"loss": torch.tensor([0.5, math.nan, 0.123456789], dtype=torch.float64)})
+    assert list(table.rows[2]) == ["member", "lr", "net.width", "loss"]
+    assert table.rows[2] == {"member": 2, "lr": 1e-5, "net.width": 64, "loss": 0.123456789}
+    assert str(table) == (
+        "member     lr  net.width    loss\n"
+        "     0    0.1          8     0.5\n"
+        "     1   0.01        128     nan\n"
+        "     2  1e-05         64  0.1235"
+    )
+    assert [row["member"] for row in table.sort("loss").rows] == [2, 0, 1]
+    assert [row["member"] for row in table.sort("loss", mode="max").rows] == [0, 2, 1]
+    assert [row["member"] for row in table.rows] == [0, 1, 2], "sorting gives another table"
+    assert len(sweep.table(None, {"loss": torch.zeros(3)}).rows) == 3
+
+
+def fitted(history: dict[str, list[list[float]]], best_epoch: list[int]) -> train.FitResult:
+    """What a fit of members returns, of a parameter w that is 10 * member + its best epoch."""
+    epochs = torch.tensor(best_epoch)
+    never, unused = torch.zeros_like(epochs), train.TrainState(0, 0, 0, epochs, epochs)
+    best = train.Variables({"w": 10 * torch.arange(len(best_epoch)) + epochs}, {})
+    columns = {name: torch.tensor(rows, dtype=torch.float64) for name, rows in history.items()}
+    return train.FitResult(unused, columns, best, epochs, never, never, False)
+
+
+RATES = {"rate": torch.tensor([0.0, 0.1, 0.2, 0.3])}
+
+
+def test_the_best_is_by_each_members_own_best_epoch() -> None:
+    losses = [[3.0, 4.0, 5.0, 6.0], [1.0, 9.0, 2.0, 5.0], [0.1, 2.0, 8.0, 4.0]]
+    others = [[-value for value in row] for row in losses]
+    result = fitted({"loss": losses, "other": others}, best_epoch=[2, 3, 2, 3])
+    assert sweep.at_best(result)["loss"].tolist() == [1.0, 2.0, 2.0, 4.0]
+    member = sweep.best(result, RATES)
+    assert (member.index, float(member.params["w"]), float(member.hparams["rate"])) == (0, 2, 0.0)
+    assert {name: float(value) for name, value in member.metrics.items()} == {"loss": 1.0, "other": -1.0}
+    assert sweep.best(result, RATES, mode="max").index == 3
+    assert sweep.best(result, RATES, "other").index == 3
+    assert sweep.best(result, None).hparams is None
+    tied = fitted({"loss": [[2.0, 1.0, 1.0, 3.0]]}, best_epoch=[1, 1, 1, 1])
+    assert sweep.best(tied, RATES).index == 1
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_member_that_diverged_never_wins_by_it(mode: str) -> None:
+    # Member 1 has no good epoch, and the metrics of 0 and 3 are not finite.
+    result = fitted({"loss": [[math.inf, 0.0, 5.0, math.nan], [-math.inf, 0.0, 5.0, 1.0]]}, best_epoch=[2, 0, 1, 1])
+    assert torch.isnan(sweep.at_best(result)["loss"]).tolist() == [False, True, False, True]
+    assert sweep.best(result, RATES, mode=mode).index == 2
+    with pytest.raises(FuncregError, match="result: got no member whose 'loss' is finite"):
+        sweep.best(fitted({"loss": [[math.nan] * 4]}, best_epoch=[0, 0, 0, 1]), RATES, mode=mode)
+
+
+def test_a_fit_of_one_model_is_refused() -> None:
+    sgd = optim.sgd(0.1)
+    step = train.make_step(lambda params, state, batch, *, key, hparams: ((params["w"] ** 2).sum(), (state, {})), sgd)
+    train_state = train.init({"w": torch.ones(2)}, {}, sgd, key=random.key(0))
+    result = train.fit(step, train_state, torch.ones(4), key=random.key(1), epochs=2, jit=False)
+    for call in (sweep.at_best, lambda result: sweep.best(result, None)):
+        with pytest.raises(FuncregError, match=r"result: got a fit of one model; .*result\.best"):
+            call(result)
+
+
+# From a sweep to a module
+
+
+class Convolutional(nn.Module):
+    """Layers of every kind that keep state or draw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout2d(0.1))
+        self.head = nn.Linear(4 * 16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x.unflatten(-1, (1, 4, 4))).flatten(1))
+
+
+def dense() -> nn.Module:
+    return nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("make", [dense, Convolutional])
+def test_a_sweep_ends_in_a_module(make: Any) -> None:
+    """Random search, members with early stopping, the best of them, and torch alone from there on."""
+    model = fr.from_module(make)
+    x = random.normal(random.key(1), (96, 16), dtype=torch.float64)
+    y = (x[:, :3] + random.normal(random.key(2), (96, 3), dtype=torch.float64)).argmax(-1)
+    data, held_out = Batch(x[:64], y[:64]), Batch(x[64:], y[64:])
+
+    def loss_fn(params, state, batch, *, key, hparams):
+        logits, state = model.apply(params, state, batch.x, key=key, train=True)
+        return fr.losses.cross_entropy(logits, batch.y), (state, {})
+
+    def metric_fn(params, state, batch):
+        return {"val_loss": fr.losses.cross_entropy(model.apply(params, state, batch.x)[0], batch.y, reduction="none")}
+
+    def optimizer(hparams):
+        return optim.adam(hparams["lr"])
+
+    members = 5
+    hparams = sweep.random_search(random.key(3), members, lr=sweep.log_uniform(1e-3, 0.3))
+    params, state = tree.cast(fr.model_members(model, random.key(4), members), torch.float64)
+    train_state = train.init(params, state, optimizer, key=random.key(5), hparams=hparams, members=members)
+    evaluate = train.make_evaluate(metric_fn, members=members, chunk_size=2)
+    result = train.fit(
+        train.make_step(loss_fn, optimizer),
+        train_state,
+        data,
+        key=random.key(6),
+        epochs=40,
+        batch_size=16,
+        hparams=hparams,
+        members=members,
+        chunk_size=2,
+        jit=False,
+        evaluate=lambda params, state: evaluate(params, state, held_out),
+        early_stopping=train.early_stopping(2),
+        monitor="val_loss",
+    )
+    assert len(set(result.best_epoch.tolist())) > 1, "all members were best at the same epoch"
+    member = sweep.best(result, hparams, "val_loss")
+    lowest = result.history["val_loss"].min(0).values
+    assert member.index == int(lowest.argmin())
+    assert float(member.metrics["val_loss"]) == float(lowest.min())
+    assert torch.equal(member.hparams["lr"], hparams["lr"][member.index])
+
+    module = fr.to_module(make, member.params, member.state)
+    assert not module.training
+    logits = module(held_out.x)
+    assert torch.equal(logits, model.apply(member.params, member.state, held_out.x)[0])
+    # The metric is that of these parameters, not of the last ones.
+    loss = nn.functional.cross_entropy(logits, held_out.y).detach()
+    torch.testing.assert_close(loss, member.metrics["val_loss"], rtol=1e-12, atol=0)
+    last = tree.index(result.train_state, member.index)
+    assert abs(float(train.make_evaluate(metric_fn)(last.params, last.state, held_out)["val_loss"] - loss)) > 1e-3
+
+    # An ordinary module: it trains, saves and loads as one, and the sweep knows nothing of that.
+    before = tree.clone(result.best)
+    fresh = make().double()
+    fresh.load_state_dict(module.state_dict())
+    assert torch.equal(fresh.eval()(held_out.x), logits)
+    module.train()
+    nn.functional.cross_entropy(module(data.x), data.y).backward()
+    torch.optim.SGD(module.parameters(), lr=1.0).step()
+    assert not torch.equal(module.eval()(held_out.x), logits)
+    assert all(torch.equal(a, b) for a, b in zip(tree.leaves(before), tree.leaves(result.best), strict=True))
+    assert all(leaf.untyped_storage().nbytes() == leaf.nbytes for leaf in tree.leaves(member.params)), "a view"

@@ -16,7 +16,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
-from torch.nn import functional as F
 
 import funcreg as fr
 from funcreg import FuncregError, checkpoint, optim, random, sweep, train, tree
@@ -80,35 +79,10 @@ def strided(leaf: Tensor) -> Tensor:
 # One step
 
 
-def test_steps_are_torchs() -> None:
-    """100 steps of a network without noise, with a penalty, against backward() and torch.optim.Adam."""
-    hparams = SETTINGS | {"rate": 0.0}
-    begun = begin(hparams=hparams)
-    module = fr.to_module(MODEL_MODULE(), begun.params, {}).double()
-    reference = torch.optim.Adam(module.parameters(), lr=hparams["lr"])
-    batch, train_state, metrics = data(), begun, {}
-    for _ in range(100):
-        reference.zero_grad()
-        total = F.cross_entropy(module(batch.x), batch.y, label_smoothing=hparams["smoothing"])
-        penalty = hparams["l2"] * torch.stack([(leaf**2).sum() for leaf in module.parameters()]).sum()
-        (total + penalty).backward()
-        norm = torch.nn.utils.get_total_norm([leaf.grad for leaf in module.parameters()])  # type: ignore[misc]
-        reference.step()
-        train_state, metrics = STEP(train_state, batch, hparams)
-        torch.testing.assert_close(metrics["loss"], (total + penalty).detach(), rtol=1e-9, atol=0)
-        torch.testing.assert_close(metrics["l2"], penalty.detach(), rtol=1e-9, atol=0)
-        torch.testing.assert_close(metrics["grad_norm"], norm, rtol=1e-8, atol=0)
-    theirs = {name: leaf.detach() for name, leaf in module.named_parameters()}
-    change = tree.norm(tree.map(torch.sub, theirs, begun.params))
-    assert change > 1.0, "the reference did not move"
-    # Rounding of 100 steps, which Adam's division by small roots magnifies.
-    assert tree.norm(tree.map(torch.sub, train_state.params, theirs)) < 1e-10 * change
+def test_a_step_counts_and_reports_the_updated_parameters() -> None:
+    train_state, metrics = STEP(begin(), data(), SETTINGS)
+    assert int(train_state.step) == 1
     torch.testing.assert_close(metrics["param_norm"], tree.norm(train_state.params))
-    assert int(train_state.step) == 100
-
-
-def MODEL_MODULE() -> nn.Module:
-    return nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Identity(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
 
 
 def test_plain_autograd_gives_the_same_bits() -> None:
@@ -277,6 +251,22 @@ def test_evaluation_of_members() -> None:
     for member, each in enumerate(states):
         alone = train.make_evaluate(per_sample)(each.params, each.state, data(10))
         assert_close(tree.index(result, member), alone, 1e-12)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=[needs_compiler, pytest.mark.slow])])
+def test_evaluation_of_members_in_chunks(jit: bool, chunk_size: int) -> None:
+    stacked = tree.stack([begin(seed) for seed in range(5)])
+    whole = train.make_evaluate(per_sample, members=5)
+    chunked = train.make_evaluate(per_sample, members=5, chunk_size=chunk_size, jit=jit)
+    given = (stacked.params, stacked.state, data(10))
+    assert_close(chunked(*given, batch_size=4), whole(*given, batch_size=4), 1e-12)
+
+
+def test_evaluation_of_other_members_is_refused() -> None:
+    stacked = tree.stack([begin(seed) for seed in range(3)])
+    with pytest.raises(FuncregError, match=r"params's 0\.bias: got .*; expected a leading axis of members = 4"):
+        train.make_evaluate(per_sample, members=4, chunk_size=2)(stacked.params, stacked.state, data(10))
 
 
 @pytest.mark.parametrize(
@@ -507,6 +497,126 @@ def test_one_compilation_whatever_the_numbers() -> None:
         eager = quick_fit(given, key=random.key(seed), hparams=hparams, epochs=2 + seed)
         assert_close(compiled.train_state, eager.train_state, 1e-10)
     assert counters["stats"]["unique_graphs"] - before == 1
+
+
+# Members in chunks
+
+
+def in_chunks(members: int, **changes: Any) -> train.FitResult:
+    """A fit whose arithmetic depends on no number's place in memory: noise, products and sums, but no exp or log."""
+
+    def loss_fn(params, state, batch, *, key, hparams):
+        kept = fr.noise.dropout(params["w"], hparams["rate"], key=key)
+        error = kept * batch.x - batch.y
+        return (error**2).sum(), ({"seen": state["seen"] + 1}, {"largest": error.abs().amax()})
+
+    def momentum(hparams):
+        return optim.sgd(hparams["lr"], momentum=0.9)
+
+    hparams = {
+        "rate": torch.linspace(0.1, 0.7, members, dtype=torch.float64),
+        "lr": torch.linspace(1e-3, 4e-3, members, dtype=torch.float64),
+    }
+    state = {"seen": torch.zeros(members, dtype=torch.int64)}
+    w = random.normal(random.key(0), (members, 7), dtype=torch.float64)
+    begun = train.init({"w": w}, state, momentum, key=random.key(2), hparams=hparams, members=members)
+    samples = Batch(random.normal(random.key(1), (64, 7), dtype=torch.float64), torch.ones(64, 7))
+    arguments: dict[str, Any] = {"step": train.make_step(loss_fn, momentum), "data": samples, "members": members}
+    return quick_fit(begun, hparams=hparams, **(arguments | changes))
+
+
+@pytest.mark.parametrize("batches", ["shared", "own"])
+@pytest.mark.parametrize("chunk_size", [1, 2, 3, 5, 9])
+def test_chunks_give_the_same_bits(chunk_size: int, batches: str) -> None:
+    stopping = {"early_stopping": train.early_stopping(1), "epochs": 3, "batches": batches}
+    whole = in_chunks(5, **stopping)
+    assert 0 < len(whole.stopped_epoch.nonzero()) < 5, "members that stop and members that do not"
+    assert same_bits(in_chunks(5, chunk_size=chunk_size, **stopping), whole)
+
+
+@pytest.mark.parametrize("batches", ["shared", "own"])
+@pytest.mark.parametrize("chunk_size", [1, 4])
+def test_a_network_in_chunks_is_the_same_to_rounding(chunk_size: int, batches: str) -> None:
+    points, keys = sweep_points(6), random.split(random.key(9), 6)
+    starts = tree.stack([begin(seed, keys[seed], tree.index(points, seed)) for seed in range(6)])
+    whole = quick_fit(starts, hparams=points, members=6, batches=batches)
+    chunked = quick_fit(starts, hparams=points, members=6, batches=batches, chunk_size=chunk_size)
+    assert_close(chunked[:3], whole[:3], 1e-10)
+    assert tree.norm(tree.map(torch.sub, whole.train_state.params, starts.params)) > 0.1, "training did not move"
+
+
+@needs_compiler
+@pytest.mark.parametrize("chunk_size", [None, 2, pytest.param(1, marks=pytest.mark.slow)])
+def test_one_compilation_for_all_chunks_of_all_epochs(chunk_size: int | None) -> None:
+    from torch._dynamo.utils import counters
+
+    eager, before = in_chunks(5), counters["stats"]["unique_graphs"]
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        compiled = in_chunks(5, chunk_size=chunk_size, jit=True)
+    assert counters["stats"]["unique_graphs"] - before == 1
+    assert_close(compiled[:3], eager[:3], 1e-12)
+
+
+def test_a_chunked_run_resumes_with_the_same_bits_and_other_chunks(tmp_path: Path) -> None:
+    whole = in_chunks(5, epochs=6)
+    for epochs, chunk_size in ((2, 2), (3, None), (6, 3)):
+        resumed = in_chunks(5, epochs=epochs, chunk_size=chunk_size, checkpoint=tmp_path / "run")
+    assert same_bits(resumed, whole)
+
+
+def test_ctrl_c_between_chunks_finishes_the_step(tmp_path: Path) -> None:
+    points = sweep_points(5)
+    starts = tree.stack([begin(seed, random.key(seed), tree.index(points, seed)) for seed in range(5)])
+    arguments: dict[str, Any] = {"hparams": points, "members": 5, "chunk_size": 2, "checkpoint": tmp_path / "run"}
+    result = quick_fit(starts, step=interrupting(after=17), **arguments)  # in the second of step 6's three chunks
+    assert result.interrupted
+    assert result.train_state.step.tolist() == [6] * 5
+    assert same_bits(quick_fit(starts, **arguments), quick_fit(starts, **(arguments | {"checkpoint": None})))
+
+
+def test_a_repeated_member_that_diverges_is_one_member() -> None:
+    """The last, which fills up its chunk."""
+    arguments = explosive(hparams={"lr": torch.tensor([0.01, 0.02, 10.0])}, members=3)
+    train_state = train.init({"w": torch.ones(3, 2)}, {}, optim.sgd(1.0), key=random.key(0), members=3)
+    with pytest.warns(train.DivergenceWarning, match=r"epoch 2: 1 of 3 members diverged \(not finite: loss.*\): 2\."):
+        result = quick_fit(train_state, chunk_size=2, **arguments)
+    assert result.diverged_epoch.tolist() == [0, 0, 2]
+    assert result.best_epoch.tolist() == [6, 6, 1]
+    with pytest.warns(train.DivergenceWarning):
+        assert same_bits(result.train_state, quick_fit(train_state, **arguments).train_state)
+
+
+MEMORY = """
+import torch
+from torch import nn
+import funcreg as fr
+from funcreg import optim, random, train
+torch.set_num_threads(1)
+layers = [nn.Linear(8, 256), nn.Tanh(), nn.Linear(256, 256), nn.Tanh(), nn.Linear(256, 2)]
+model = fr.from_module(lambda: nn.Sequential(*layers))
+def loss_fn(params, state, batch, *, key, hparams):
+    logits, state = model.apply(params, state, batch.x)
+    return fr.losses.cross_entropy(logits, batch.y), (state, {{}})
+params, state = fr.model_members(model, random.key(0), 32)
+batch = train.Batch(torch.ones(2048, 8), torch.zeros(2048, dtype=torch.int64))
+begun = train.init(params, state, optim.sgd(0.1), key=random.key(1), members=32)
+step = train.make_step(loss_fn, optim.sgd(0.1))
+def fit(batch):
+    train.fit(step, begun, batch, key=random.key(2), epochs=2, members=32, jit=False, chunk_size={chunk_size})
+fit(train.Batch(*(leaf[:2] for leaf in batch)))  # what is imported and allocated once
+baseline()
+fit(batch)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+def test_chunks_bound_the_memory() -> None:
+    """Activations of 32 networks, 64 MiB and more for each layer, against those of 4."""
+    from experiments.benchmarks.measure import peak_memory
+
+    whole, chunked = (peak_memory(MEMORY.format(chunk_size=chunk_size)) for chunk_size in (None, 4))
+    assert chunked < whole / 2, f"{chunked:.0f} MiB against {whole:.0f}"
 
 
 # What goes wrong

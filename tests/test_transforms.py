@@ -1,4 +1,4 @@
-"""Gradient transforms: torch's own clipping and moments, as changes from the start, and batched numbers."""
+"""Gradient transforms beside what `oracles/transforms.py` compares: batched numbers, edges, masks, state."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch.func import grad, vmap
 from funcreg import FuncregError, random, transforms, tree
 
 untyped: Any = transforms  # for arguments that pyright would refuse too
+KEY = random.key(0)
 
 
 def params(dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
@@ -24,23 +25,16 @@ def assert_close(actual: tree.Tree, expected: tree.Tree, rtol: float = 1e-12) ->
     tree.map(lambda a, b: torch.testing.assert_close(a, b, rtol=rtol, atol=1e-14), actual, expected)
 
 
-@pytest.mark.parametrize("max_norm", [0.0, 0.5, 2.0, 1e6])
-def test_clipping_is_torchs(max_norm: float) -> None:
-    grads = gradients()
-    leaves = [leaf.clone().requires_grad_() for leaf in grads.values()]
-    for leaf, g in zip(leaves, grads.values(), strict=True):
-        leaf.grad = g.clone()
-    torch.nn.utils.clip_grad_norm_(leaves, max_norm)
-    updates, _ = transforms.clip_by_global_norm(max_norm).update(grads, (), params())
-    assert_close(updates, dict(zip(grads, [leaf.grad for leaf in leaves], strict=True)))
-
-
 def test_clipping_leaves_small_gradients_alone_and_is_smooth_at_zero() -> None:
     zeros = tree.zeros_like(params())
     clip = transforms.clip_by_global_norm(1.0)
     assert_close(clip.update(zeros, (), params())[0], zeros)
     slopes = grad(lambda g: sum(leaf.sum() for leaf in clip.update(g, (), params())[0].values()))(zeros)
     assert all(torch.isfinite(leaf).all() for leaf in slopes.values())
+
+
+def same_bits(one: tree.Tree, other: tree.Tree) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(tree.leaves(one), tree.leaves(other), strict=True))
 
 
 NUMBERS = {
@@ -52,6 +46,20 @@ NUMBERS = {
     "b2": (lambda number: transforms.scale_by_adam(b2=number), [0.0, 0.5, 0.9999]),
     "eps": (lambda number: transforms.scale_by_adam(eps=number), [0.0, 1e-3, 1.0]),
     "lr": (lambda number: transforms.scale_by_learning_rate(number), [0.0, 0.1, 2.0]),
+    "limit": (lambda number: transforms.clip_by_value(number), [0.0, 0.35, 2.0]),
+    "ratio": (lambda number: transforms.adaptive_clip(number), [0.0, 0.1, 2.0]),
+    "clip eps": (lambda number: transforms.adaptive_clip(0.1, eps=number), [0.0, 5.0, 1e-3]),
+    "std": (lambda number: transforms.add_noise(number, key=random.key(2)), [0.0, 0.1, 2.0]),
+    "rms decay": (lambda number: transforms.scale_by_rms(number), [0.0, 0.5, 0.99]),
+    "rms eps": (lambda number: transforms.scale_by_rms(0.9, number, centered=True), [0.0, 1e-3, 1.0]),
+    "lr, accumulated": (
+        lambda number: transforms.accumulate(transforms.scale_by_learning_rate(number), 3),
+        [0.0, 0.1, 2.0],
+    ),
+    "lr, finite": (
+        lambda number: transforms.skip_nonfinite(transforms.scale_by_learning_rate(number)),
+        [0.0, 0.1, 2.0],
+    ),
 }
 
 
@@ -167,6 +175,185 @@ def test_updates_leave_their_arguments_alone() -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(tree.leaves(before), tree.leaves((grads, state, weights)), strict=True)
     )
+
+
+def test_clipping_by_value_keeps_what_is_not_a_number() -> None:
+    grads = {"w": torch.tensor([torch.nan, torch.inf, -torch.inf, 0.5])}
+    updates, _ = transforms.clip_by_value(1.0).update(grads, (), grads)
+    assert torch.equal(updates["w"].nan_to_num(9.0), torch.tensor([9.0, 1.0, -1.0, 0.5]))
+
+
+def test_adaptive_clipping_is_by_unit_and_leaves_out_what_the_mask_does() -> None:
+    weights = {"a.weight": torch.tensor([[1.0, 0.0], [0.0, 0.0]]), "a.bias": torch.tensor(2.0)}
+    grads = {"a.weight": torch.tensor([[0.05, 0.0], [3.0, 4.0]]), "a.bias": torch.tensor(7.0)}
+    updates, _ = transforms.adaptive_clip(0.1, eps=0.01).update(grads, (), weights)
+    # Below its limit of 0.1; above eps's limit of 0.001; a scalar, which is one unit.
+    expected = {"a.weight": torch.tensor([[0.05, 0.0], [0.0006, 0.0008]]), "a.bias": torch.tensor(0.2)}
+    assert_close(updates, expected, rtol=1e-6)
+    updates, _ = transforms.adaptive_clip(0.1, eps=0.01, mask=tree.is_weight).update(grads, (), weights)
+    assert updates["a.bias"] == 7.0
+    frozen = transforms.adaptive_clip(0.0).update(grads, (), weights)[0]
+    assert all((leaf == 0).all() for leaf in frozen.values())
+
+
+def test_noise_is_drawn_from_the_key_folded_with_the_update() -> None:
+    transform, grads = transforms.add_noise(0.3, key=random.key(5)), gradients()
+    state = transform.init(params())
+    for step in range(4):
+        updates, state = transform.update(grads, state, params())
+        draws = random.normal(random.fold_in(random.key(5), step), (15,), dtype=torch.float64)
+        # In the order of tree.leaves: the bias comes first.
+        assert_close(updates["0.bias"] - grads["0.bias"], 0.3 * draws[:3])
+        assert_close(updates["0.weight"] - grads["0.weight"], 0.3 * draws[3:].reshape(3, 4))
+    assert int(state.step) == 4
+
+
+def test_noise_differs_by_member_and_is_wide_for_16_bits() -> None:
+    narrow = tree.cast(params(), torch.bfloat16)
+    keys = random.split(random.key(1), 3)
+
+    def noisy(key: torch.Tensor, like: tree.Tree) -> tree.Tree:
+        transform = transforms.add_noise(1.0, key=key)
+        return transform.update(tree.zeros_like(like), transform.init(like), like)[0]
+
+    batched = vmap(lambda key: noisy(key, params()))(keys)
+    for member, key in enumerate(keys):
+        assert_close(tree.index(batched, member), noisy(key, params()))
+    assert len(set(batched["0.weight"][:, 0, 0].tolist())) == 3
+    single = tree.cast(noisy(keys[0], tree.cast(params(), torch.float32)), torch.bfloat16)
+    assert all(torch.equal(a, b) for a, b in zip(tree.leaves(noisy(keys[0], narrow)), tree.leaves(single), strict=True))
+
+
+def test_a_variance_that_rounding_makes_negative_has_a_root() -> None:
+    transform, grads = transforms.scale_by_rms(0.5, 1e-3, centered=True), {"w": torch.tensor([0.1, 0.3, 7.7, 0.0])}
+    state, updates = transform.init(grads), grads
+    for _ in range(200):
+        updates, state = transform.update(grads, state, grads)
+    assert (state.square["w"] - state.mean["w"] ** 2 < 0).any(), "nothing was tested"
+    assert torch.isfinite(updates["w"]).all()
+
+
+def broken(value: float, leaf: str = "0.bias") -> dict[str, torch.Tensor]:
+    grads = tree.clone(gradients())
+    grads[leaf][1] = value
+    return grads
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_what_is_not_finite_is_skipped_and_counted(value: float) -> None:
+    inner = transforms.chain(transforms.momentum(0.9), transforms.scale_by_adam(), transforms.add_noise(0.1, key=KEY))
+    transform = transforms.skip_nonfinite(inner)
+    state, plain = transform.init(params()), inner.init(params())
+    for step in range(6):
+        if step in (0, 3, 4):
+            before = state.inner
+            updates, state = transform.update(broken(value), state, params())
+            assert all((leaf == 0).all() for leaf in updates.values())
+            assert same_bits(before, state.inner)
+        updates, state = transform.update(gradients(step), state, params())
+        expected, plain = inner.update(gradients(step), plain, params())
+        assert same_bits((updates, state.inner), (expected, plain))
+    assert int(state.skipped) == 3
+
+
+def test_finite_gradients_that_overflow_the_state_are_skipped() -> None:
+    """1e30 squared is infinite in float32, and Adam would never move again."""
+    transform = transforms.skip_nonfinite(transforms.scale_by_adam())
+    params, huge = {"w": torch.ones(2)}, {"w": torch.tensor([1.0, 1e30])}
+    updates, state = transform.update(huge, transform.init(params), params)
+    assert (updates["w"] == 0).all()
+    assert int(state.skipped) == 1
+    updates, _ = transform.update({"w": torch.ones(2)}, state, params)
+    torch.testing.assert_close(updates["w"], torch.ones(2))
+
+
+def test_members_skip_each_on_their_own() -> None:
+    transform = transforms.skip_nonfinite(transforms.momentum(0.9))
+    grads = tree.stack([gradients(), broken(torch.nan), gradients(1)])
+    states = vmap(lambda _: transform.init(params()))(torch.arange(3))
+    updates, states = vmap(lambda g, s: transform.update(g, s, params()))(grads, states)
+    assert states.skipped.tolist() == [0, 1, 0]
+    assert (updates["0.weight"][1] == 0).all()
+    assert same_bits(tree.index(updates, 2), gradients(1))
+
+
+def test_accumulation_acts_once_in_its_steps() -> None:
+    inner = transforms.chain(transforms.momentum(0.9), transforms.scale_by_learning_rate(lambda step: 1.0 / (1 + step)))
+    transform = transforms.accumulate(inner, 3)
+    state, plain = transform.init(params()), inner.init(params())
+    for group in range(4):
+        parts = [gradients(3 * group + part) for part in range(3)]
+        for part in parts[:2]:
+            before = state.inner
+            updates, state = transform.update(part, state, params())
+            assert all((leaf == 0).all() for leaf in updates.values())
+            assert same_bits(before, state.inner)
+        updates, state = transform.update(parts[2], state, params())
+        expected, plain = inner.update(tree.map(lambda *g: torch.stack(g).mean(0), *parts), plain, params())
+        assert_close((updates, state.inner), (expected, plain))
+        assert int(state.count) == 0
+        assert all((leaf == 0).all() for leaf in state.total.values())
+
+
+def test_members_accumulate_different_numbers_of_steps() -> None:
+    steps = torch.tensor([1, 2, 3])
+
+    def updates(steps: torch.Tensor) -> list[tree.Tree]:
+        transform = transforms.accumulate(transforms.momentum(0.5), steps)
+        state, each = transform.init(params()), []
+        for step in range(6):
+            update, state = transform.update(gradients(step), state, params())
+            each.append(update)
+        return each
+
+    batched = vmap(updates)(steps)
+    for member, count in enumerate(steps.tolist()):
+        assert_close(tree.index(batched, member), updates(count))
+
+
+def test_accumulation_of_16_bits_is_in_float32() -> None:
+    """In bfloat16 a total of 1 would not feel 0.0039, half of its last bit."""
+    params, small = {"w": torch.ones(1, dtype=torch.bfloat16)}, 2.0**-8
+    transform, updates = transforms.accumulate(transforms.scale_by_learning_rate(1.0), 257), params
+    state = transform.init(params)
+    for gradient in [1.0, *[small] * 256]:
+        updates, state = transform.update({"w": torch.full((1,), gradient, dtype=torch.bfloat16)}, state, params)
+    assert updates["w"].dtype == torch.bfloat16
+    assert torch.equal(updates["w"], torch.tensor([-2 / 257]).bfloat16())
+
+
+def test_a_bad_micro_batch_is_left_out_of_the_mean() -> None:
+    transform = transforms.skip_nonfinite(transforms.accumulate(transforms.scale_by_learning_rate(1.0), 2))
+    state, updates = transform.init(params()), params()
+    for grads in (gradients(0), broken(torch.inf), gradients(1)):
+        updates, state = transform.update(grads, state, params())
+    assert_close(updates, tree.map(lambda a, b: -(a + b) / 2, gradients(0), gradients(1)))
+    assert int(state.skipped) == 1
+
+
+def test_no_example_moves_the_mean_by_more_than_its_share() -> None:
+    limit, weights = 0.5, params()
+    grads = {
+        name: random.normal(random.key(9), (6, *leaf.shape), dtype=torch.float64) for name, leaf in weights.items()
+    }
+    clip = transforms.clip_per_example(limit)
+    first, _ = clip.update(grads, (), weights)
+    moved = tree.map(lambda g: torch.cat((1e6 * g[:1], g[1:])), grads)
+    second, _ = clip.update(moved, (), weights)
+    # Its direction stays, and its norm was at the limit already.
+    assert_close(first, second, rtol=1e-5)
+    gone = tree.map(lambda g: torch.cat((0 * g[:1], g[1:])), grads)
+    assert tree.norm(tree.map(torch.sub, first, clip.update(gone, (), weights)[0])) <= limit / 6
+    scalar, _ = clip.update({"w": torch.tensor([0.1, 3.0])}, (), {"w": torch.tensor(0.0)})
+    torch.testing.assert_close(scalar["w"], torch.tensor(0.3))
+
+
+def test_per_example_gradients_of_16_bits_are_averaged_in_float32() -> None:
+    """The mean of 512 rounded in bfloat16 would be off by more than its last bit."""
+    grads = {"w": random.normal(random.key(2), (512, 3), dtype=torch.bfloat16) + 1}
+    weights = {"w": torch.zeros(3, dtype=torch.bfloat16)}
+    updates, _ = transforms.clip_per_example(1e6).update(grads, (), weights)
+    assert torch.equal(updates["w"], grads["w"].float().mean(0).bfloat16())
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,80 @@ def test_16_bit_logits_are_summarised_in_float32(key: Tensor) -> None:
     assert {each.dtype for each in uncertainty.mc_dropout(model, params, {}, x, key=key, samples=3)} == {torch.float32}
 
 
+def members(dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    """Seven networks' parameters, stacked."""
+    keys = fr.random.split(fr.random.key(8), 2)
+    shapes = {"0": (7, 5, 16), "1": (7, 16, 3)}
+    return {
+        name: fr.random.normal(each, shape, dtype=torch.float64).to(dtype)
+        for each, (name, shape) in zip(keys, shapes.items(), strict=True)
+    }
+
+
+def test_an_ensemble_is_a_loop_over_members() -> None:
+    model, _, x = network()
+    params = members()
+    logits = torch.stack([model.apply(each, {}, x)[0] for each in fr.tree.unstack(params)])
+    result = uncertainty.ensemble(model, params, {}, x)
+    torch.testing.assert_close(result, by_hand(torch.softmax(logits, dim=-1)), rtol=1e-10, atol=1e-12)
+    assert float(result.mutual_information.min()) > 0
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 3, 6, 7, 100])
+def test_an_ensemble_in_chunks_changes_nothing_but_rounding(chunk_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _, x = network()
+    whole = uncertainty.ensemble(model, members(), {}, x)
+    held: list[int] = []
+    summarise = predictive._moments
+
+    def spy(samples: Tensor) -> Any:
+        held.append(samples.shape[0])
+        return summarise(samples)
+
+    monkeypatch.setattr(predictive, "_moments", spy)
+    chunked = uncertainty.ensemble(model, members(), {}, x, chunk_size=chunk_size)
+    torch.testing.assert_close(chunked, whole, rtol=1e-10, atol=1e-12)
+    assert sum(held) == 7
+    assert max(held) <= chunk_size, "more members at once than asked for"
+
+
+def test_one_member_knows_no_disagreement() -> None:
+    model, _, x = network()
+    alone = fr.tree.map(lambda leaf: leaf[2:3], members())
+    result = uncertainty.ensemble(model, alone, {}, x)
+    torch.testing.assert_close(result.mean, torch.softmax(model.apply(fr.tree.index(alone, 0), {}, x)[0], dim=-1))
+    assert float(result.variance.max()) == 0
+    assert float(result.mutual_information.max()) == 0
+
+
+def test_an_ensemble_of_modules_predicts_with_running_statistics_and_no_noise(key: Tensor) -> None:
+    def make() -> torch.nn.Module:
+        return torch.nn.Sequential(
+            torch.nn.Linear(5, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)
+        )
+
+    model = fr.from_module(make)
+    params, state = fr.model_members(model, key, 4)
+    state = state | {"1.running_mean": fr.random.normal(key, (4, 8))}
+    x = network(torch.float32)[2]
+    result = uncertainty.ensemble(model, params, state, x, chunk_size=3)
+    # With batch statistics one input alone would be refused, and would depend on its neighbours.
+    alone = uncertainty.ensemble(model, params, state, x[:1], chunk_size=3)
+    torch.testing.assert_close(alone.mean, result.mean[:1])
+
+
+def test_an_ensemble_compiles_whole() -> None:
+    model, _, x = network()
+    predict = fr.jit(lambda params, x: uncertainty.ensemble(model, params, {}, x, chunk_size=3))
+    expected = uncertainty.ensemble(model, members(), {}, x)
+    torch.testing.assert_close(predict(members(), x), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_an_ensemble_of_16_bit_networks_is_summarised_in_float32() -> None:
+    model, _, x = network(torch.bfloat16)
+    assert {each.dtype for each in uncertainty.ensemble(model, members(torch.bfloat16), {}, x)} == {torch.float32}
+
+
 def test_an_impure_model_is_named(key: Tensor) -> None:
     class Global(NamedTuple):
         def apply(self, params: Any, state: Any, x: Tensor, **_: Any) -> tuple[Tensor, Any]:
@@ -139,6 +213,13 @@ def test_an_impure_model_is_named(key: Tensor) -> None:
 
     with pytest.raises(fr.FuncregError, match="model: got a model that draws from the global generator"):
         uncertainty.mc_dropout(Global(), {}, {}, torch.ones(2, 3), key=key)
+
+    class Noisy(NamedTuple):
+        def apply(self, params: Any, state: Any, x: Tensor) -> tuple[Tensor, Any]:
+            return torch.nn.functional.dropout(x, 0.5) * params["w"], state
+
+    with pytest.raises(fr.FuncregError, match="model: got a model that draws from the global generator"):
+        uncertainty.ensemble(Noisy(), {"w": torch.ones(2)}, {}, torch.ones(2, 3))
     for model in (Writes(), Copies()):
         with pytest.raises(fr.FuncregError, match="model: got a model that writes to its buffers"):
             uncertainty.mc_dropout(model, {}, {"mean": torch.zeros(3)}, torch.ones(2, 3), key=key)
@@ -226,3 +307,85 @@ def test_scores_take_any_leading_axes_and_a_batch() -> None:
 def test_a_probability_of_zero_is_a_finite_loss() -> None:
     nll = uncertainty.negative_log_likelihood(torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
     assert float(nll) == pytest.approx(87.3, abs=0.1)
+
+
+# Temperature
+
+
+def sampled(seed: int, sureness: float, n: int = 400, classes: int = 5) -> tuple[Tensor, Tensor]:
+    """Logits and targets that they predict with right probabilities once divided by their sureness."""
+    first, second = fr.random.split(fr.random.key(seed))
+    logits = 2 * fr.random.normal(first, (n, classes), dtype=torch.float64)
+    return sureness * logits, fr.random.categorical(second, logits)
+
+
+@given(st.integers(0, 1000), st.floats(-6.0, 6.0), st.integers(2, 6), st.integers(20, 300))
+def test_the_temperature_is_where_the_loss_is_flat(seed: int, magnitude: float, classes: int, n: int) -> None:
+    logits, targets = sampled(seed, 10**magnitude, n, classes)
+
+    def loss(log_temperature: Tensor) -> Tensor:
+        return fr.losses.cross_entropy(logits / log_temperature.exp(), targets)
+
+    at = uncertainty.fit_temperature(logits, targets).log()
+    slope, curvature = torch.func.grad(loss)(at), torch.func.grad(torch.func.grad(loss))(at)
+    assert float(curvature) > 0
+    assert abs(float(slope / curvature)) < 1e-12  # how far it is from flat, by Newton's method
+
+
+def test_calibrated_logits_get_their_sureness_back() -> None:
+    for sureness in (0.2, 1.0, 5.0):
+        logits, targets = sampled(0, sureness, n=40_000)
+        temperature = uncertainty.fit_temperature(logits, targets)
+        assert float(temperature) == pytest.approx(sureness, rel=0.02)  # sampling: about 1 / sqrt(n) by some
+        p = torch.softmax(logits / temperature, dim=-1)
+        assert float(uncertainty.expected_calibration_error(p, targets)) < 0.01
+
+
+def test_the_temperature_has_the_unit_of_the_logits() -> None:
+    logits, targets = sampled(1, 1.0)
+    temperature = uncertainty.fit_temperature(logits, targets)
+    for factor in (1e-8, 3.0, 1e12):
+        assert float(uncertainty.fit_temperature(factor * logits, targets) / factor) == pytest.approx(
+            float(temperature)
+        )
+    shifted = logits + fr.random.normal(fr.random.key(2), (400, 1), dtype=torch.float64)
+    assert float(uncertainty.fit_temperature(shifted, targets)) == pytest.approx(float(temperature))
+    blocks = uncertainty.fit_temperature(logits.reshape(20, 20, 5), targets.reshape(20, 20))
+    torch.testing.assert_close(blocks, temperature)
+
+
+def test_a_temperature_without_a_minimum_stays_within_bounds() -> None:
+    logits = fr.random.normal(fr.random.key(3), (50, 4), dtype=torch.float64)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        z = logits.to(dtype)
+        right, wrong = z.argmax(dim=-1), z.argmin(dim=-1)
+        for targets, bound in ((right, -10), (wrong, 10)):
+            spread = (z.double() - z.double().gather(-1, targets.unsqueeze(-1))).square().mean().sqrt()
+            temperature = uncertainty.fit_temperature(z, targets)
+            assert temperature.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+            assert math.log(float(temperature) / float(spread)) == pytest.approx(bound, abs=0.05)
+            assert bool(torch.isfinite(torch.func.grad(uncertainty.fit_temperature)(z, targets)).all())
+        assert float(uncertainty.fit_temperature(torch.full_like(z, 3.0), right)) == 1
+    one_class = uncertainty.fit_temperature(torch.ones(5, 1), torch.zeros(5, dtype=torch.int64))
+    assert float(one_class) == 1
+
+
+def test_temperatures_of_members_are_theirs_alone() -> None:
+    """Ordinary ones beside one of overconfidence, one that is always right, and one that is constant."""
+    ordinary, targets = sampled(4, 1.0)
+    perfect = torch.nn.functional.one_hot(targets, 5).double()
+    together = torch.stack((ordinary, 300 * ordinary, 1e-3 * ordinary, perfect, torch.zeros_like(ordinary)))
+    alone = torch.stack([uncertainty.fit_temperature(each, targets) for each in together])
+    batched = torch.func.vmap(uncertainty.fit_temperature, in_dims=(0, None))(together, targets)
+    torch.testing.assert_close(batched, alone, rtol=1e-12, atol=0)
+    single = torch.func.vmap(uncertainty.fit_temperature, in_dims=(0, None))(together[:3].float(), targets)
+    torch.testing.assert_close(single.double(), alone[:3], rtol=1e-5, atol=0)
+
+
+def test_the_gradient_of_the_temperature_is_that_of_the_minimum() -> None:
+    logits, targets = sampled(5, 2.0, n=60)
+    direction = fr.random.normal(fr.random.key(6), (60, 5), dtype=torch.float64)
+    slope = (torch.func.grad(uncertainty.fit_temperature)(logits, targets) * direction).sum()
+    ahead, behind = (uncertainty.fit_temperature(logits + h * direction, targets) for h in (1e-5, -1e-5))
+    # Central differences in float64.
+    torch.testing.assert_close(slope, (ahead - behind) / 2e-5, rtol=1e-6, atol=0)

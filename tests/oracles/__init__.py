@@ -51,7 +51,7 @@ def oracle(
 def difference(row: Oracle) -> float:
     """The largest difference between ours and theirs; infinite where one of them is not finite or has another shape."""
     ours, theirs = (
-        [torch.as_tensor(leaf).detach().to(torch.float64) for leaf in optree.tree_leaves(side)]  # pyright: ignore
+        [torch.as_tensor(leaf, dtype=torch.float64).detach() for leaf in optree.tree_leaves(side)]  # pyright: ignore
         for side in row.compare()
     )
     assert theirs, "the oracle gives nothing"

@@ -8,6 +8,7 @@ from tests.refusals import CLASSES, INTEGERS, Refusal, X, bad
 REFUSALS: list[Refusal] = [
     ("losses.cross_entropy", "logits", lambda: losses.cross_entropy(INTEGERS, CLASSES)),
     ("losses.cross_entropy", "logits", lambda: losses.cross_entropy(torch.tensor(1.0), CLASSES)),
+    ("losses.cross_entropy", "logits", lambda: losses.cross_entropy(X[:, :0], CLASSES)),
     ("losses.cross_entropy", "targets", lambda: losses.cross_entropy(X, CLASSES.float())),
     ("losses.cross_entropy", "targets", lambda: losses.cross_entropy(X, CLASSES[:2])),
     ("losses.cross_entropy", "targets", lambda: losses.cross_entropy(X, bad([0, 1, 2, 0]))),
@@ -15,6 +16,7 @@ REFUSALS: list[Refusal] = [
     ("losses.cross_entropy", "smoothing", lambda: losses.cross_entropy(X, CLASSES, smoothing=1.1)),
     ("losses.cross_entropy", "smoothing", lambda: losses.cross_entropy(X, CLASSES, smoothing=torch.ones(2))),
     ("losses.cross_entropy", "weight", lambda: losses.cross_entropy(X, CLASSES, weight=torch.ones(2))),
+    ("losses.cross_entropy", "weight", lambda: losses.cross_entropy(X, CLASSES, weight=bad([1.0, 2.0, 3.0]))),
     ("losses.cross_entropy", "reduction", lambda: losses.cross_entropy(X, CLASSES, reduction="average")),
     ("losses.binary_cross_entropy", "logits", lambda: losses.binary_cross_entropy(INTEGERS, X)),
     ("losses.binary_cross_entropy", "targets", lambda: losses.binary_cross_entropy(X, X[:2])),
@@ -31,4 +33,16 @@ REFUSALS: list[Refusal] = [
     ("losses.spectral_l2", "predictions", lambda: losses.spectral_l2(torch.tensor(1.0), torch.tensor(1.0))),
     ("losses.spectral_l2", "targets", lambda: losses.spectral_l2(X, X[:1])),
     ("losses.accuracy", "targets", lambda: losses.accuracy(X, CLASSES[:1])),
+    ("losses.mae", "predictions", lambda: losses.mae(INTEGERS, X)),
+    ("losses.mae", "reduction", lambda: losses.mae(X, X, reduction="max")),
+    ("losses.correlation", "predictions", lambda: losses.correlation(INTEGERS, X)),
+    ("losses.correlation", "targets", lambda: losses.correlation(X, X[:2])),
+    ("losses.spectral_l2", "reduction", lambda: losses.spectral_l2(X, X, reduction=bad(None))),
+    ("losses.accuracy", "logits", lambda: losses.accuracy(INTEGERS, CLASSES)),
+    ("losses.accuracy", "logits", lambda: losses.accuracy(X[:, :0], CLASSES)),
+    *(
+        (f"losses.{loss.__name__}", "targets", lambda loss=loss: loss(X, X.to(torch.complex64)))
+        for loss in (losses.binary_cross_entropy, losses.mse, losses.mae, losses.correlation, losses.spectral_l2)
+    ),
+    ("losses.accuracy", "reduction", lambda: losses.accuracy(X, CLASSES, reduction="max")),
 ]

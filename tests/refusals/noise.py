@@ -33,4 +33,22 @@ REFUSALS: list[Refusal] = [
     ("noise.drop_block", "x", lambda: noise.drop_block(torch.ones(2, 3, 4, 4, 4, 4), 0.5, key=KEY, block_size=2)),
     ("noise.drop_connect", "n", lambda: noise.drop_connect({"n": INTEGERS}, 0.5, key=KEY)),
     ("noise.drop_connect", "mask", lambda: noise.drop_connect(PARAMS, 0.5, key=KEY, mask=lambda name, leaf: False)),
+    *(
+        (f"noise.{function.__name__}", "key", lambda function=function: function(IMAGES, 0.5, key=KEYS))
+        for function in (
+            noise.channel_dropout,
+            noise.alpha_dropout,
+            noise.gaussian_dropout,
+            noise.gaussian_noise,
+            noise.drop_path,
+        )
+    ),
+    ("noise.alpha_dropout", "x", lambda: noise.alpha_dropout(INTEGERS, 0.5, key=KEY)),
+    ("noise.gaussian_dropout", "x", lambda: noise.gaussian_dropout(INTEGERS, 0.5, key=KEY)),
+    ("noise.drop_path", "rate", lambda: noise.drop_path(X, 1.01, key=KEY)),
+    ("noise.drop_block", "rate", lambda: noise.drop_block(IMAGES, torch.ones(2), key=KEY, block_size=2)),
+    ("noise.drop_block", "key", lambda: noise.drop_block(IMAGES, 0.5, key=KEYS, block_size=2)),
+    ("noise.drop_connect", "params", lambda: noise.drop_connect(bad(3), 0.5, key=KEY)),
+    ("noise.drop_connect", "rate", lambda: noise.drop_connect(PARAMS, -0.1, key=KEY)),
+    ("noise.drop_connect", "head.rate", lambda: noise.drop_connect({"head": {"rate": 0.5}}, 0.5, key=KEY)),
 ]

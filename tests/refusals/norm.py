@@ -1,11 +1,15 @@
 """Bad arguments of `norm`."""
 
+import math
+
 import torch
 
 from funcreg import norm
-from tests.refusals import INTEGERS, Refusal, X, bad
+from tests.refusals import IMAGES, INTEGERS, KEY, KEYS, Refusal, X, bad
 
-STATS = norm.init_batch_stats(3)
+STATS, PAIR = norm.init_batch_stats(3), torch.ones(2)
+STATE = norm.SpectralState(torch.ones(4), torch.ones(3))
+SCALING = norm.Scaling(torch.zeros(3), torch.ones(3))
 
 REFUSALS: list[Refusal] = [
     ("norm.init_batch_stats", "channels", lambda: norm.init_batch_stats(0)),
@@ -14,10 +18,67 @@ REFUSALS: list[Refusal] = [
     ("norm.batch_norm", "x", lambda: norm.batch_norm(torch.ones(1, 3), STATS, train=True)),
     ("norm.batch_norm", "stats", lambda: norm.batch_norm(X, bad((X, X, X)), train=True)),
     ("norm.batch_norm", "stats.mean", lambda: norm.batch_norm(torch.ones(4, 2), STATS, train=True)),
-    ("norm.batch_norm", "scale", lambda: norm.batch_norm(X, STATS, scale=torch.ones(2), train=True)),
+    ("norm.batch_norm", "scale", lambda: norm.batch_norm(X, STATS, scale=PAIR, train=True)),
     ("norm.batch_norm", "shift", lambda: norm.batch_norm(X, STATS, shift=bad(0.0), train=True)),
     ("norm.batch_norm", "train", lambda: norm.batch_norm(X, STATS, train=bad(None))),
     ("norm.batch_norm", "momentum", lambda: norm.batch_norm(X, STATS, train=True, momentum=1.1)),
-    ("norm.batch_norm", "momentum", lambda: norm.batch_norm(X, STATS, train=True, momentum=torch.ones(2))),
+    ("norm.batch_norm", "momentum", lambda: norm.batch_norm(X, STATS, train=True, momentum=PAIR)),
     ("norm.batch_norm", "eps", lambda: norm.batch_norm(X, STATS, train=True, eps=-1e-5)),
+    ("norm.layer_norm", "x", lambda: norm.layer_norm(INTEGERS)),
+    ("norm.layer_norm", "x", lambda: norm.layer_norm(X, dims=3)),
+    ("norm.layer_norm", "x", lambda: norm.layer_norm(torch.ones(4, 1))),
+    ("norm.layer_norm", "dims", lambda: norm.layer_norm(X, dims=0)),
+    ("norm.layer_norm", "scale", lambda: norm.layer_norm(X, scale=PAIR)),
+    ("norm.layer_norm", "shift", lambda: norm.layer_norm(X, shift=torch.ones(3), dims=2)),
+    ("norm.layer_norm", "eps", lambda: norm.layer_norm(X, eps=-1e-5)),
+    ("norm.layer_norm", "eps", lambda: norm.layer_norm(X, eps=PAIR)),
+    ("norm.rms_norm", "x", lambda: norm.rms_norm(bad(1.0))),
+    ("norm.rms_norm", "dims", lambda: norm.rms_norm(X, dims=bad(1.0))),
+    ("norm.rms_norm", "scale", lambda: norm.rms_norm(X, scale=torch.ones(3, dtype=torch.int64))),
+    ("norm.rms_norm", "eps", lambda: norm.rms_norm(X, eps=math.nan)),
+    ("norm.group_norm", "x", lambda: norm.group_norm(torch.ones(3), 3)),
+    ("norm.group_norm", "x", lambda: norm.group_norm(X, 3)),
+    ("norm.group_norm", "groups", lambda: norm.group_norm(IMAGES, 2)),
+    ("norm.group_norm", "groups", lambda: norm.group_norm(IMAGES, 0)),
+    ("norm.group_norm", "scale", lambda: norm.group_norm(IMAGES, 3, scale=PAIR)),
+    ("norm.group_norm", "shift", lambda: norm.group_norm(IMAGES, 3, shift=torch.ones(3, 1))),
+    ("norm.group_norm", "eps", lambda: norm.group_norm(IMAGES, 3, eps=-1.0)),
+    ("norm.instance_norm", "x", lambda: norm.instance_norm(X)),
+    ("norm.instance_norm", "x", lambda: norm.instance_norm(torch.ones(4, 3, 1))),
+    ("norm.instance_norm", "scale", lambda: norm.instance_norm(IMAGES, scale=PAIR)),
+    ("norm.instance_norm", "shift", lambda: norm.instance_norm(IMAGES, shift=bad(0.0))),
+    ("norm.instance_norm", "eps", lambda: norm.instance_norm(IMAGES, eps=-1.0)),
+    ("norm.weight_norm", "direction", lambda: norm.weight_norm(INTEGERS, torch.ones(4))),
+    ("norm.weight_norm", "magnitude", lambda: norm.weight_norm(X, torch.ones(3))),
+    ("norm.weight_norm", "magnitude", lambda: norm.weight_norm(X, bad(1.0), dim=None)),
+    ("norm.weight_norm", "dim", lambda: norm.weight_norm(X, torch.ones(3), dim=2)),
+    ("norm.init_spectral_state", "weight", lambda: norm.init_spectral_state(torch.ones(3), key=KEY)),
+    ("norm.init_spectral_state", "key", lambda: norm.init_spectral_state(X, key=KEYS)),
+    ("norm.init_spectral_state", "steps", lambda: norm.init_spectral_state(X, key=KEY, steps=-1)),
+    ("norm.init_spectral_state", "dim", lambda: norm.init_spectral_state(X, key=KEY, dim=-3)),
+    ("norm.spectral_norm", "weight", lambda: norm.spectral_norm(INTEGERS, STATE)),
+    ("norm.spectral_norm", "weight", lambda: norm.spectral_norm(torch.ones(4), STATE)),
+    ("norm.spectral_norm", "state", lambda: norm.spectral_norm(X, bad((STATE.u, STATE.v)))),
+    ("norm.spectral_norm", "state.u", lambda: norm.spectral_norm(X, STATE, dim=1)),
+    ("norm.spectral_norm", "state.v", lambda: norm.spectral_norm(torch.ones(4, 2), STATE)),
+    ("norm.spectral_norm", "steps", lambda: norm.spectral_norm(X, STATE, steps=bad(1.0))),
+    ("norm.spectral_norm", "dim", lambda: norm.spectral_norm(X, STATE, dim=2)),
+    ("norm.spectral_norm", "eps", lambda: norm.spectral_norm(X, STATE, eps=0.0)),
+    ("norm.fit_standard", "x", lambda: norm.fit_standard(INTEGERS)),
+    ("norm.fit_standard", "x", lambda: norm.fit_standard(IMAGES)),
+    ("norm.fit_standard", "x", lambda: norm.fit_standard(torch.ones(0, 3))),
+    ("norm.fit_min_max", "x", lambda: norm.fit_min_max(torch.ones(3))),
+    ("norm.fit_min_max", "low", lambda: norm.fit_min_max(X, low=-math.inf)),
+    ("norm.fit_min_max", "high", lambda: norm.fit_min_max(X, high=PAIR)),
+    ("norm.fit_min_max", "high", lambda: norm.fit_min_max(X, low=1.0, high=1.0)),
+    ("norm.apply_scaling", "x", lambda: norm.apply_scaling(INTEGERS, SCALING)),
+    ("norm.apply_scaling", "x", lambda: norm.apply_scaling(torch.tensor(1.0), SCALING)),
+    ("norm.apply_scaling", "scaling", lambda: norm.apply_scaling(X, bad(tuple(SCALING)))),
+    ("norm.apply_scaling", "scaling.offset", lambda: norm.apply_scaling(torch.ones(4, 2), SCALING)),
+    ("norm.apply_scaling", "scaling.factor", lambda: norm.apply_scaling(X, SCALING._replace(factor=torch.ones(1)))),
+    ("norm.unit_norm", "x", lambda: norm.unit_norm(INTEGERS)),
+    ("norm.unit_norm", "dim", lambda: norm.unit_norm(X, dim=2)),
+    ("norm.unit_norm", "order", lambda: norm.unit_norm(X, order=0.5)),
+    ("norm.unit_norm", "order", lambda: norm.unit_norm(X, order=bad(torch.tensor(2.0)))),
+    ("norm.unit_norm", "order", lambda: norm.unit_norm(X, order=bad("l2"))),
 ]

@@ -5,7 +5,7 @@ import math
 import torch
 
 import funcreg as fr
-from tests.refusals import INTEGERS, KEY, KEYS, Refusal, bad
+from tests.refusals import INTEGERS, KEY, KEYS, Refusal, X, bad
 
 REFUSALS: list[Refusal] = [
     ("random.key", "seed", lambda: fr.random.key(bad(1.5))),
@@ -41,4 +41,45 @@ REFUSALS: list[Refusal] = [
     ("random.beta", "a", lambda: fr.random.beta(KEY, -1.0, 2.0)),
     ("random.beta", "b", lambda: fr.random.beta(KEY, 1.0, bad(None))),
     ("random.use_backend", "name", lambda: fr.random.use_backend("fast").__enter__()),
+    *(
+        (f"random.{name}", "key", lambda draw=draw: draw(KEYS))
+        for name, draw in {
+            "bits": lambda key: fr.random.bits(key, 2),
+            "fold_in": lambda key: fr.random.fold_in(key, 1),
+            "skip": lambda key: fr.random.skip(key, 1),
+            "truncated_normal": lambda key: fr.random.truncated_normal(key, 2),
+            "bernoulli": lambda key: fr.random.bernoulli(key, 0.5),
+            "randint": lambda key: fr.random.randint(key, 2, 0, 3),
+            "permutation": lambda key: fr.random.permutation(key, 3),
+            "categorical": lambda key: fr.random.categorical(key, X),
+            "gamma": lambda key: fr.random.gamma(key, 1.0),
+            "beta": lambda key: fr.random.beta(key, 1.0, 1.0),
+        }.items()
+    ),
+    *(
+        (f"random.{name}", "shape", lambda draw=draw: draw((2, -1)))
+        for name, draw in {
+            "normal": lambda shape: fr.random.normal(KEY, shape),
+            "truncated_normal": lambda shape: fr.random.truncated_normal(KEY, shape),
+            "bernoulli": lambda shape: fr.random.bernoulli(KEY, 0.5, shape),
+            "randint": lambda shape: fr.random.randint(KEY, shape, 0, 3),
+            "gamma": lambda shape: fr.random.gamma(KEY, 1.0, shape),
+            "beta": lambda shape: fr.random.beta(KEY, 1.0, 1.0, shape),
+        }.items()
+    ),
+    ("random.uniform", "low", lambda: fr.random.uniform(KEY, 2, low=torch.zeros(3))),
+    ("random.uniform", "high", lambda: fr.random.uniform(KEY, 2, high=torch.ones(2, 2))),
+    ("random.normal", "mean", lambda: fr.random.normal(KEY, (3, 2), mean=torch.zeros(3))),
+    ("random.normal", "std", lambda: fr.random.normal(KEY, std=torch.ones(2))),
+    ("random.truncated_normal", "high", lambda: fr.random.truncated_normal(KEY, 2, high=math.nan)),
+    ("random.truncated_normal", "mean", lambda: fr.random.truncated_normal(KEY, 2, mean=bad(None))),
+    ("random.truncated_normal", "std", lambda: fr.random.truncated_normal(KEY, 2, std=-1.0)),
+    ("random.truncated_normal", "dtype", lambda: fr.random.truncated_normal(KEY, 2, dtype=torch.bool)),
+    ("random.bernoulli", "p", lambda: fr.random.bernoulli(KEY, torch.ones(3) / 2, (2,))),
+    ("random.randint", "low", lambda: fr.random.randint(KEY, 2, bad(0.0), 5)),
+    ("random.gamma", "alpha", lambda: fr.random.gamma(KEY, torch.ones(3), (2,))),
+    ("random.beta", "b", lambda: fr.random.beta(KEY, torch.ones(3), torch.ones(2))),
+    ("random.key", "device", lambda: fr.random.key(0, device="gpu")),
+    ("random.backend", "device", lambda: fr.random.backend("gpu")),
+    ("random.compiled_draws_are", "name", lambda: fr.random.compiled_draws_are("auto")),
 ]

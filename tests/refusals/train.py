@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import funcreg as fr
 from funcreg import optim, train
 from tests.refusals import CLASSES, INTEGERS, KEY, PARAMS, Refusal, X, bad
 
@@ -10,6 +11,10 @@ BATCH = train.Batch(X, CLASSES)
 
 def loss_fn(params: Any, state: Any, batch: Any, *, key: Any, hparams: Any) -> Any:
     return (params["0.weight"] ** 2).sum(), (state, {})
+
+
+def metric_fn(params: Any, state: Any, batch: Any) -> Any:
+    return {"x": batch}
 
 
 OPTIMIZER = optim.sgd(0.1)
@@ -24,6 +29,21 @@ REFUSALS: list[Refusal] = [
         "penalties",
         lambda: train.make_step(loss_fn, OPTIMIZER, penalties={"loss": lambda params, hparams: X.sum()}),
     ),
+    ("train.make_step", "constraint", lambda: train.make_step(loss_fn, OPTIMIZER, constraint=bad(0.5))),
+    (
+        "train.make_step",
+        "constraint",
+        lambda: train.make_step(loss_fn, OPTIMIZER, constraint=lambda params, hparams: X)(TRAIN_STATE, BATCH),
+    ),
+    ("train.make_step", "per_example", lambda: train.make_step(loss_fn, OPTIMIZER, per_example=bad("yes"))),
+    (
+        "train.make_step",
+        "optimizer's 0.bias",
+        lambda: train.make_step(loss_fn, OPTIMIZER, per_example=True)(TRAIN_STATE, BATCH),
+    ),
+    ("train.unroll", "step", lambda: train.unroll(bad(None), TRAIN_STATE, BATCH)),
+    ("train.unroll", "1", lambda: train.unroll(STEP, TRAIN_STATE, (X, X[:2]))),
+    ("train.unroll", "tree", lambda: train.unroll(STEP, TRAIN_STATE, {})),
     ("train.init", "params", lambda: train.init({}, {}, OPTIMIZER, key=KEY)),
     ("train.init", "n", lambda: train.init({"n": INTEGERS}, {}, OPTIMIZER, key=KEY)),
     ("train.init", "key", lambda: train.init(PARAMS, {}, OPTIMIZER, key=bad(0))),
@@ -34,6 +54,14 @@ REFUSALS: list[Refusal] = [
         lambda: train.make_step(lambda *args, **kwargs: bad(3.0), OPTIMIZER)(TRAIN_STATE, BATCH),
     ),
     ("train.make_evaluate", "metric_fn", lambda: train.make_evaluate(bad(None))),
+    ("train.make_evaluate", "members", lambda: train.make_evaluate(metric_fn, members=0)),
+    ("train.make_evaluate", "chunk_size", lambda: train.make_evaluate(metric_fn, members=3, chunk_size=0)),
+    ("train.make_evaluate", "chunk_size", lambda: train.make_evaluate(metric_fn, chunk_size=2)),
+    (
+        "train.make_evaluate",
+        "metric_fn's 'mean'",
+        lambda: train.make_evaluate(lambda params, state, batch: {"mean": X.sum()})({}, {}, X),
+    ),
     ("train.early_stopping", "patience", lambda: train.early_stopping(0)),
     ("train.early_stopping", "min_delta", lambda: train.early_stopping(3, -0.1)),
     ("train.early_stopping", "mode", lambda: train.early_stopping(3, mode="best")),
@@ -46,5 +74,13 @@ REFUSALS: list[Refusal] = [
         "train.fit",
         "batches",
         lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, batch_size=2, batches="mine"),
+    ),
+    ("train.fit", "chunk_size", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, chunk_size=2)),
+    (
+        "train.fit",
+        "chunk_size",
+        lambda: train.fit(
+            STEP, fr.tree.stack([TRAIN_STATE, TRAIN_STATE]), BATCH, key=KEY, epochs=1, members=2, chunk_size=0
+        ),
     ),
 ]

@@ -10,6 +10,7 @@ from tests.refusals import CLASSES, INTEGERS, KEY, Refusal, X, bad
 P = torch.full((4, 3), 1 / 3)
 MODEL = fr.from_module(lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)))
 MODEL_PARAMS, MODEL_STATE = MODEL.init(KEY)
+MEMBERS_PARAMS, _ = fr.model_members(MODEL, KEY, 2)
 
 REFUSALS: list[Refusal] = [
     ("uncertainty.mc_dropout", "model", lambda: uncertainty.mc_dropout(bad(nn.Linear(3, 3)), {}, {}, X, key=KEY)),
@@ -24,6 +25,29 @@ REFUSALS: list[Refusal] = [
         lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=KEY, chunk_size=0),
     ),
     ("uncertainty.mc_dropout", "key", lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=bad(3))),
+    ("uncertainty.ensemble", "model", lambda: uncertainty.ensemble(bad(nn.Linear(3, 3)), {}, {}, X)),
+    (
+        "uncertainty.ensemble",
+        "chunk_size",
+        lambda: uncertainty.ensemble(MODEL, MEMBERS_PARAMS, MODEL_STATE, X, chunk_size=0),
+    ),
+    (
+        "uncertainty.ensemble",
+        "0.weight",
+        lambda: uncertainty.ensemble(MODEL, {**MEMBERS_PARAMS, "0.weight": X}, MODEL_STATE, X),
+    ),
+    ("uncertainty.ensemble", "state", lambda: uncertainty.ensemble(MODEL, MEMBERS_PARAMS, {"mean": X}, X)),
+    ("uncertainty.ensemble", "tree", lambda: uncertainty.ensemble(MODEL, {}, {}, X)),
+    (
+        "uncertainty.ensemble",
+        "params",
+        lambda: uncertainty.ensemble(MODEL, fr.tree.map(lambda leaf: leaf[:0], MEMBERS_PARAMS), MODEL_STATE, X),
+    ),
+    ("uncertainty.fit_temperature", "logits", lambda: uncertainty.fit_temperature(INTEGERS, CLASSES)),
+    ("uncertainty.fit_temperature", "logits", lambda: uncertainty.fit_temperature(X[:0], CLASSES[:0])),
+    ("uncertainty.fit_temperature", "targets", lambda: uncertainty.fit_temperature(X, X)),
+    ("uncertainty.fit_temperature", "targets", lambda: uncertainty.fit_temperature(X, CLASSES[:2])),
+    ("uncertainty.fit_temperature", "steps", lambda: uncertainty.fit_temperature(X, CLASSES, steps=0)),
     ("uncertainty.from_samples", "probabilities", lambda: uncertainty.from_samples(torch.ones(3))),
     ("uncertainty.from_samples", "probabilities", lambda: uncertainty.from_samples(torch.ones(0, 2, 3))),
     ("uncertainty.entropy", "probabilities", lambda: uncertainty.entropy(INTEGERS)),

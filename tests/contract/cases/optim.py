@@ -30,6 +30,14 @@ CASES = [
         )
         for make in (optim.adam, optim.adamw)
     ),
+    Case(
+        "optim.rmsprop",
+        lambda grads, params, lr, decay, eps, momentum, weight_decay: update_twice(
+            optim.rmsprop(lr, decay=decay, eps=eps, momentum=momentum, weight_decay=weight_decay), grads, params
+        )[0],
+        STEPPED,
+        {**LR, "decay": (0.0, 0.9, 0.99), "eps": (1e-8, 1e-4, 1.0), "momentum": (0.0, 0.5, 0.9), **_DECAY},
+    ),
     Case("optim.constant", lambda step, value: optim.constant(value)(step), _STEP, {"value": (0.0, 0.1, 1.0)}),
     Case(
         "optim.step",

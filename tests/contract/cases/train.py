@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from funcreg import losses, noise, optim, penalties, train, transforms
+from funcreg import constraints, losses, noise, optim, penalties, train, transforms
 from tests.contract.case import CLASSES, LR, Case, drawn
 
 
@@ -28,6 +29,29 @@ def _train_once(params: Any, x: Tensor, y: Tensor, lr: Any, decay: Any, rate: An
     return _STEP_ONCE(state, train.Batch(x, y), hparams)
 
 
+def _clipping(hparams: Any) -> transforms.Transform:
+    return transforms.chain(transforms.clip_per_example(hparams["most"]), _optimizer(hparams))
+
+
+def _capped(params: Any, hparams: Any) -> Any:
+    return constraints.max_norm(params, hparams["most"])
+
+
+_STEP_EACH = train.make_step(_loss_fn, _clipping, per_example=True, constraint=_capped)
+
+
+def _train_each(params: Any, x: Tensor, y: Tensor, lr: Any, decay: Any, rate: Any, most: Any, key: Tensor) -> Any:
+    hparams = {"lr": lr, "decay": decay, "rate": rate, "most": most}
+    state = train.init(params, {}, _clipping, key=key, hparams=hparams)
+    return _STEP_EACH(state, train.Batch(x, y), hparams)
+
+
+def _unroll(params: Any, x: Tensor, y: Tensor, lr: Any, decay: Any, rate: Any, key: Tensor) -> Any:
+    hparams = {"lr": lr, "decay": decay, "rate": rate}
+    state = train.init(params, {}, _optimizer, key=key, hparams=hparams)
+    return train.unroll(_STEP_ONCE, state, train.Batch(torch.stack((x, x.flip(0))), torch.stack((y, y))), hparams)
+
+
 def _stop(values: Tensor, min_delta: Any) -> Any:
     stopping = train.early_stopping(2, min_delta)
     state = stopping.init()
@@ -44,6 +68,23 @@ CASES = [
         {**LR, "decay": (0.0, 0.1, 0.5), "rate": (0.0, 0.3, 0.9)},
         keyed=True,
         fixed_dtype=True,  # metrics and counters have their own
+    ),
+    Case(
+        "train.make_step",
+        _train_each,
+        {"params": {"w": drawn(25, 3, 4)}, "x": drawn(26, 6, 3), "y": CLASSES},
+        {**LR, "decay": (0.0, 0.1, 0.5), "rate": (0.0, 0.3, 0.9), "most": (0.1, 0.5, 9.0)},
+        keyed=True,
+        fixed_dtype=True,
+        variant="per example, constrained",
+    ),
+    Case(
+        "train.unroll",
+        _unroll,
+        {"params": {"w": drawn(25, 3, 4)}, "x": drawn(26, 6, 3), "y": CLASSES},
+        {**LR, "decay": (0.0, 0.1, 0.5), "rate": (0.0, 0.3, 0.9)},
+        keyed=True,
+        fixed_dtype=True,
     ),
     Case(
         "train.early_stopping",

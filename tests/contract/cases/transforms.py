@@ -1,7 +1,11 @@
 """Cases of `transforms`."""
 
-from funcreg import transforms, tree
-from tests.contract.case import LR, STEPPED, Case, update_twice
+import torch
+
+from funcreg import optim, transforms, tree
+from tests.contract.case import LR, STEPPED, Case, drawn, update_twice
+
+EXAMPLES = {"grads": {"weight": drawn(61, 5, 4, 3), "bias": drawn(62, 5, 3)}, "params": STEPPED["params"]}
 
 CASES = [
     Case(
@@ -19,6 +23,31 @@ CASES = [
         lambda grads, params, max_norm: update_twice(transforms.clip_by_global_norm(max_norm), grads, params)[0],
         STEPPED,
         {"max_norm": (0.0, 1.0, 100.0)},
+    ),
+    Case(
+        "transforms.clip_by_value",
+        lambda grads, params, limit: update_twice(transforms.clip_by_value(limit), grads, params)[0],
+        STEPPED,
+        {"limit": (0.0, 0.5, 10.0)},
+    ),
+    Case(
+        "transforms.adaptive_clip",
+        lambda grads, params, ratio, eps: update_twice(transforms.adaptive_clip(ratio, eps=eps), grads, params)[0],
+        STEPPED,
+        {"ratio": (0.0, 0.1, 10.0), "eps": (0.0, 1e-3, 5.0)},
+    ),
+    Case(
+        "transforms.clip_per_example",
+        lambda grads, params, max_norm: update_twice(transforms.clip_per_example(max_norm), grads, params)[0],
+        EXAMPLES,
+        {"max_norm": (0.0, 1.0, 100.0)},
+    ),
+    Case(
+        "transforms.add_noise",
+        lambda grads, params, std, key: update_twice(transforms.add_noise(std, key=key), grads, params)[0],
+        STEPPED,
+        {"std": (0.0, 0.1, 1.0)},
+        keyed=True,
     ),
     Case(
         "transforms.add_decayed_weights",
@@ -51,6 +80,30 @@ CASES = [
         "transforms.scale_by_learning_rate",
         lambda grads, params, lr: update_twice(transforms.scale_by_learning_rate(lr), grads, params)[0],
         STEPPED,
+        LR,
+    ),
+    *(
+        Case(
+            "transforms.scale_by_rms",
+            lambda grads, params, decay, eps, centered=centered: update_twice(
+                transforms.scale_by_rms(decay, eps, centered=centered), grads, params
+            )[0],
+            STEPPED,
+            {"decay": (0.0, 0.5, 0.99), "eps": (1e-8, 1e-4, 1.0)},
+            variant="centered" if centered else "",
+        )
+        for centered in (False, True)
+    ),
+    Case(
+        "transforms.skip_nonfinite",
+        lambda grads, params, lr: update_twice(transforms.skip_nonfinite(optim.sgd(lr, momentum=0.9)), grads, params),
+        STEPPED,
+        LR,
+    ),
+    Case(
+        "transforms.accumulate",
+        lambda grads, params, steps, lr: update_twice(transforms.accumulate(optim.sgd(lr), steps), grads, params)[0],
+        {**STEPPED, "steps": torch.tensor(2)},
         LR,
     ),
 ]  # fmt: skip

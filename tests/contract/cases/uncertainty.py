@@ -12,8 +12,11 @@ from tests.contract.case import CLASSES, Case, X, drawn
 class _Mask:
     """A model by hand, for what takes one."""
 
-    def apply(self, params: Any, state: Any, x: Tensor, *, key: Tensor, rates: Any = None) -> tuple[Tensor, Any]:
-        return noise.dropout(x, 0.5 if rates is None else rates, key=key) @ params["w"], state
+    def apply(
+        self, params: Any, state: Any, x: Tensor, *, key: Tensor | None = None, rates: Any = None
+    ) -> tuple[Tensor, Any]:
+        kept = x if key is None else noise.dropout(x, 0.5 if rates is None else rates, key=key)
+        return kept @ params["w"], state
 
 
 PROBABILITIES = {"probabilities": torch.softmax(drawn(13, 6, 4), dim=-1), "targets": CLASSES}
@@ -27,6 +30,18 @@ CASES = [
         {"params": {"w": drawn(28, 5, 4)}, **X},
         {"rates": (0.1, 0.3, 0.9)},
         keyed=True,
+        at_least_float32=True,
+    ),
+    Case(
+        "uncertainty.ensemble",
+        lambda params, x: uncertainty.ensemble(_Mask(), params, {}, x, chunk_size=2),
+        {"params": {"w": drawn(210, 3, 5, 4)}, **X},
+        at_least_float32=True,
+    ),
+    Case(
+        "uncertainty.fit_temperature",
+        uncertainty.fit_temperature,
+        {"logits": drawn(211, 6, 4), "targets": CLASSES},
         at_least_float32=True,
     ),
     Case(

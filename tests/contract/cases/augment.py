@@ -1,0 +1,118 @@
+"""Cases of `augment`."""
+
+from functools import partial
+
+import torch
+
+from funcreg import augment
+from tests.contract.case import RATE, Case, drawn
+
+# Members multiply by up to 1.2: still in [0, 1].
+IMAGES = {"images": torch.sigmoid(drawn(70, 4, 3, 6, 5)) * 0.8}
+MIXED = {**IMAGES, "targets": torch.softmax(drawn(71, 4, 3), dim=-1)}
+GEOMETRY = {"fill": (0.0, 0.3, 1.0)}
+SCALE = {"low": (0.5, 0.8, 1.0), "high": (0.6, 1.2, 1.0)}
+
+CASES = [
+    Case("augment.flip", augment.flip, IMAGES, RATE, keyed=True),
+    *(
+        Case(
+            "augment.crop",
+            partial(augment.crop, padding=2, mode=mode),
+            IMAGES,
+            {"fill": (0.0, 0.5, 1.0)} if mode == "constant" else {},
+            keyed=True,
+            variant=mode,
+        )
+        for mode in ("constant", "edge", "reflect")
+    ),
+    Case(
+        "augment.apply_crop",
+        lambda images, top, left: augment.apply_crop(images, top, left, size=(4, 3)),
+        {**IMAGES, "top": torch.tensor([0, 2, 1, 2]), "left": torch.tensor([1, 0, 2, 1])},
+    ),
+    Case("augment.cutout", augment.cutout, IMAGES, {"size": (0.0, 3.0, 4.0), "fill": (0.0, 0.5, 1.0)}, keyed=True),
+    Case(
+        "augment.apply_cutout",
+        augment.apply_cutout,
+        {**IMAGES, "top": 2 * drawn(72, 4), "left": 2 * drawn(73, 4)},
+        {"height": (0.0, 2.0, 9.0), "width": (1.0, 3.0, 2.0)},
+        constant=("top", "left"),
+    ),
+    *(
+        Case(
+            "augment.rotate",
+            partial(augment.rotate, interpolation=interpolation),
+            IMAGES,
+            {"degrees": (0.0, 30.0, 180.0), **GEOMETRY},
+            keyed=True,
+            variant=interpolation,
+        )
+        for interpolation in ("bilinear", "nearest")
+    ),
+    Case(
+        "augment.affine",
+        lambda images, degrees, translate, low, high, shear, key: augment.affine(
+            images, key=key, degrees=degrees, translate=translate, scale=(low, high), shear=shear
+        ),
+        IMAGES,
+        {"degrees": (0.0, 10.0, 90.0), "translate": (0.0, 0.1, 0.5), **SCALE, "shear": (0.0, 5.0, 30.0)},
+        keyed=True,
+    ),
+    Case(
+        "augment.apply_affine",
+        lambda images, angle, across, down, scale, along_x, along_y: augment.apply_affine(
+            images, angle=30 * angle, translate=(across, down), scale=scale, shear=(along_x, along_y)
+        ),
+        {**IMAGES, "angle": drawn(74, 4), "across": drawn(75, 4)},
+        {"down": (0.0, 1.0, -2.0), "scale": (1.0, 0.7, 1.5), "along_x": (0.0, 9.0, -3.0), "along_y": (0.0, 5.0, 20.0)},
+    ),
+    Case(
+        "augment.resized_crop",
+        lambda images, low, high, narrow, wide, key: augment.resized_crop(
+            images, key=key, size=(4, 7), scale=(low, high), ratio=(narrow, wide)
+        ),
+        IMAGES,
+        {**SCALE, "narrow": (0.5, 0.9, 3.0), "wide": (0.6, 1.2, 4.0)},
+        keyed=True,
+    ),
+    Case(
+        "augment.apply_resized_crop",
+        lambda images, top, left, height, width: augment.apply_resized_crop(
+            images, top, left, height, width, size=(4, 7)
+        ),
+        {**IMAGES, "top": torch.tensor([0, 1, 2, 0]), "left": torch.tensor([1, 0, 2, 0])},
+        {"height": (1.0, 3.0, 4.0), "width": (3.0, 2.0, 1.0)},
+    ),
+    Case(
+        "augment.color_jitter",
+        augment.color_jitter,
+        IMAGES,
+        {
+            "brightness": (0.0, 0.4, 2.0),
+            "contrast": (0.0, 0.5, 1.0),
+            "saturation": (0.0, 0.2, 1.5),
+            "hue": (0.0, 0.1, 0.5),
+        },
+        keyed=True,
+    ),
+    Case(
+        "augment.apply_color",
+        lambda images, factor, contrast, saturation, hue: augment.apply_color(
+            images, brightness=factor.exp(), contrast=contrast, saturation=saturation, hue=hue
+        ),
+        {**IMAGES, "factor": 0.2 * drawn(76, 4)},
+        {"contrast": (1.0, 0.0, 1.5), "saturation": (1.0, 0.3, 1.2), "hue": (0.0, -0.5, 0.2)},
+    ),
+    Case("augment.mixup", augment.mixup, MIXED, {"alpha": (0.0, 0.2, 1.0)}, keyed=True),
+    Case("augment.cutmix", augment.cutmix, MIXED, {"alpha": (0.0, 0.5, 1.0)}, keyed=True),
+    Case(
+        "augment.compose",
+        lambda images, targets, rate, alpha, key: augment.compose(
+            partial(augment.flip, rate=rate), partial(augment.mixup, alpha=alpha), partial(augment.cutout, size=2)
+        )(images, targets, key=key),
+        MIXED,
+        {**RATE, "alpha": (0.0, 0.2, 1.0)},
+        keyed=True,
+    ),
+]

@@ -1,0 +1,58 @@
+"""Cases of `averaging`."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import funcreg as fr
+from funcreg import averaging, tree
+from tests.contract.case import PARAMS, Case, drawn
+
+
+def _averaged(average: averaging.Averaging, params: Any) -> Any:
+    state = average.init(params)
+    for step in range(3):
+        state = average.update(state, tree.map(lambda leaf, step=step: leaf * (step + 2), params))
+    return state.params
+
+
+def _module() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 5), nn.Dropout(0.5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2))
+
+
+MODEL = fr.from_module(_module)
+_PARAMS, _STATE = (tree.cast(each, torch.float64) for each in MODEL.init(fr.random.key(0)))
+
+
+def _refreshed(params: Any, state: Any, x: Tensor, key: Tensor) -> Any:
+    return averaging.refresh_statistics(MODEL, params, state, [x, 2 * x, x + 1], key=key)
+
+
+CASES = [
+    *(
+        Case(
+            "averaging.ema",
+            lambda params, decay, debias=debias: _averaged(averaging.ema(decay, debias=debias), params),
+            {"params": PARAMS},
+            {"decay": (0.0, 0.9, 1.0)},
+            variant="debiased" if debias else "",
+            at_least_float32=True,
+        )
+        for debias in (False, True)
+    ),
+    Case(
+        "averaging.swa",
+        lambda params: _averaged(averaging.swa(), params),
+        {"params": PARAMS},
+        at_least_float32=True,
+    ),
+    Case(
+        "averaging.refresh_statistics",
+        _refreshed,
+        {"params": _PARAMS, "state": _STATE, "x": drawn(81, 6, 3)},
+        keyed=True,
+        dtypes=(torch.float64, torch.float32),
+        constant=("state",),
+    ),
+]

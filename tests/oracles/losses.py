@@ -1,0 +1,239 @@
+"""What `losses` are compared with: torch.nn.functional, with gradients and Hessians, and scipy."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import scipy.special
+import sklearn.metrics
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import grad, hessian, vmap
+
+import funcreg as fr
+from funcreg import losses
+from tests.oracles import Pair, oracle
+
+REORDERED = "float64, summed in another order"
+ROUNDING = {"tolerance": 1e-13, "because": REORDERED}
+DERIVED = "float64, summed in another order; values, gradients and Hessians"
+IN_DEPTH = {"tolerance": 1e-13, "because": DERIVED}
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return fr.random.normal(fr.random.key(seed), shape, dtype=torch.float64)
+
+
+LOGITS, WEIGHT = 3 * drawn(0, 6, 4), drawn(3, 4).exp()
+TARGETS = {
+    "integer": fr.random.randint(fr.random.key(1), (6,), 0, 4),
+    "soft": torch.softmax(drawn(2, 6, 4), dim=-1),
+}
+SOFT = TARGETS["soft"]
+
+
+def in_depth(loss: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, ...]:
+    """A loss, and the first two derivatives of the sum of its squares: each of several values has its own factor."""
+
+    def squares(x: Tensor) -> Tensor:
+        return (loss(x) ** 2).sum()
+
+    return loss(at), grad(squares)(at), hessian(squares)(at)
+
+
+def compared(ours: Callable[[Tensor], Tensor], theirs: Callable[[Tensor], Tensor], at: Tensor) -> Pair:
+    return in_depth(ours, at), in_depth(theirs, at)
+
+
+def cross_entropy(kind: str, reduction: str) -> Pair:
+    pairs = []
+    for smoothing in (0.0, 0.1, 1.0):
+        for weight in (None, WEIGHT):
+            shared: Any = {"target": TARGETS[kind], "weight": weight, "reduction": reduction}
+            pairs.append(
+                compared(
+                    lambda x, s=smoothing, w=weight: losses.cross_entropy(
+                        x, TARGETS[kind], smoothing=s, weight=w, reduction=reduction
+                    ),
+                    lambda x, s=smoothing, shared=shared: F.cross_entropy(x, label_smoothing=s, **shared),
+                    LOGITS,
+                )
+            )
+    ours, theirs = zip(*pairs, strict=True)
+    return ours, theirs
+
+
+for _kind in TARGETS:
+    for _reduction in REDUCTIONS:
+        _against = f"F.cross_entropy: {_kind} targets, smoothed, weighted, {_reduction!r}"
+        oracle(
+            "losses.cross_entropy",
+            against=_against,
+            tolerance=2e-14 if _reduction == "mean" else 2e-13,
+            because=DERIVED,
+        )(partial(cross_entropy, _kind, _reduction))
+
+
+@oracle("losses.cross_entropy", against="F.cross_entropy, whose classes are axis 1", **ROUNDING)
+def cross_entropy_of_sequences() -> Pair:
+    logits, targets = drawn(4, 2, 3, 5), fr.random.randint(fr.random.key(5), (2, 3), 0, 5)
+    ours = [losses.cross_entropy(logits, targets, reduction=each, smoothing=0.2) for each in REDUCTIONS]
+    return ours, [
+        F.cross_entropy(logits.movedim(-1, 1), targets, reduction=each, label_smoothing=0.2) for each in REDUCTIONS
+    ]
+
+
+@oracle("losses.cross_entropy", against="scipy.special.log_softmax", **ROUNDING)
+def cross_entropy_by_scipy() -> Pair:
+    expected = -(SOFT.numpy() * scipy.special.log_softmax(LOGITS.numpy(), axis=-1)).sum(axis=-1)
+    return losses.cross_entropy(LOGITS, SOFT, reduction="none"), expected
+
+
+@oracle("losses.cross_entropy", against="sklearn.metrics.log_loss, each example of its class's weight", **ROUNDING)
+def cross_entropy_of_sklearn() -> Pair:
+    targets, p = TARGETS["integer"], torch.softmax(LOGITS, dim=-1)
+    theirs = sklearn.metrics.log_loss(targets, p, sample_weight=WEIGHT[targets], labels=range(4))
+    apart = sklearn.metrics.log_loss(targets, p, labels=range(4))
+    return (losses.cross_entropy(LOGITS, targets, weight=WEIGHT), losses.cross_entropy(LOGITS, targets)), (
+        theirs,
+        apart,
+    )
+
+
+@oracle(
+    "losses.cross_entropy",
+    against="F.cross_entropy in float32",
+    tolerance=2e-5,
+    because="float32: sums of up to 50, in another order",
+)
+def cross_entropy_in_float32() -> Pair:
+    logits, weight, pairs = LOGITS.float(), WEIGHT.float(), []
+    for targets in (TARGETS["integer"], SOFT.float()):
+        for each in REDUCTIONS:
+            ours = losses.cross_entropy(logits, targets, weight=weight, smoothing=0.1, reduction=each)
+            pairs.append((ours, F.cross_entropy(logits, targets, weight, reduction=each, label_smoothing=0.1)))
+    return [one for one, _ in pairs], [other for _, other in pairs]
+
+
+@oracle("losses.cross_entropy", against="the two logits 1e4 apart, by hand", tolerance=0, because="exact")
+def cross_entropy_far_out() -> Pair:
+    logits = torch.tensor([[5e3, -5e3], [-5e3, 5e3]])
+    return losses.cross_entropy(logits, torch.tensor([1, 1]), reduction="none"), torch.tensor([1e4, 0.0])
+
+
+def binary_cross_entropy(scale: float, reduction: str) -> Pair:
+    """Theirs sums over the elements of an example, or leaves them, where ours averages."""
+
+    def reference(x: Tensor, weight: Tensor | None) -> Tensor:
+        if reduction == "none":
+            return F.binary_cross_entropy_with_logits(x, SOFT, weight=weight, reduction="none").mean(dim=1)
+        elements = LOGITS.shape[1] if reduction == "sum" else 1
+        return F.binary_cross_entropy_with_logits(x, SOFT, weight=weight, reduction=reduction) / elements
+
+    pairs = []
+    for weight in (None, WEIGHT):
+        pairs.append(
+            compared(
+                lambda x, w=weight: losses.binary_cross_entropy(x, SOFT, weight=w, reduction=reduction),
+                partial(reference, weight=weight),
+                scale * LOGITS,
+            )
+        )
+    ours, theirs = zip(*pairs, strict=True)
+    return ours, theirs
+
+
+for _scale in (1.0, 50.0):
+    for _reduction in REDUCTIONS:
+        oracle(
+            "losses.binary_cross_entropy",
+            against=f"F.binary_cross_entropy_with_logits: weighted, logits to {_scale * 8:g}, {_reduction!r}",
+            tolerance={"mean": 1e-15, "sum": 1e-13, "none": 1e-14}[_reduction] * _scale,
+            because="float64, of this size, summed in another order; values, gradients and Hessians",
+        )(partial(binary_cross_entropy, _scale, _reduction))
+
+
+@oracle("losses.binary_cross_entropy", against="F.binary_cross_entropy_with_logits of smoothed targets", **ROUNDING)
+def binary_smoothing() -> Pair:
+    rates = torch.tensor([0.0, 0.2, 1.0], dtype=torch.float64)
+    ours = vmap(lambda s: losses.binary_cross_entropy(LOGITS, SOFT, smoothing=s, weight=WEIGHT))(rates)
+    smoothed = [(1 - s) * SOFT + s / 2 for s in rates]
+    return list(ours), [F.binary_cross_entropy_with_logits(LOGITS, each, weight=WEIGHT) for each in smoothed]
+
+
+@oracle("losses.binary_cross_entropy", against="F.binary_cross_entropy_with_logits of other dtypes", **ROUNDING)
+def binary_targets() -> Pair:
+    logits, hits = LOGITS[:, 0], TARGETS["integer"] > 1
+    given = (hits, hits.long(), hits.float())
+    ours = [losses.binary_cross_entropy(logits, each, reduction="none") for each in given]
+    return ours, [F.binary_cross_entropy_with_logits(logits, hits.double(), reduction="none")] * len(given)
+
+
+def regression(ours: Callable[..., Tensor], theirs: Callable[..., Tensor]) -> Pair:
+    """Theirs are elementwise; an example's elements are averaged."""
+    x, y, images, others = drawn(7, 5), drawn(8, 5), drawn(7, 5, 3, 2), drawn(8, 5, 3, 2)
+    pairs = [
+        compared(partial(ours, targets=y, reduction=each), lambda x, r=each: theirs(x, y, reduction=r), x)
+        for each in REDUCTIONS
+    ]
+    of_images = [ours(images, others, reduction=each) for each in REDUCTIONS]
+    per_image = theirs(images, others, reduction="none").flatten(1).mean(dim=1)
+    return ([one for one, _ in pairs], of_images), (
+        [other for _, other in pairs],
+        [theirs(images, others), per_image.sum(), per_image],
+    )
+
+
+oracle("losses.mse", against="F.mse_loss", **IN_DEPTH)(partial(regression, losses.mse, F.mse_loss))
+oracle("losses.mae", against="F.l1_loss", **IN_DEPTH)(partial(regression, losses.mae, F.l1_loss))
+
+
+@oracle("losses.correlation", against="1 - numpy.corrcoef", tolerance=1e-14, because=REORDERED)
+def correlation_of_numpy() -> Pair:
+    x, y = drawn(9, 3, 20), drawn(10, 3, 20)
+    return losses.correlation(x, y, reduction="none"), 1 - np.diag(np.corrcoef(x, y)[:3, 3:])
+
+
+@oracle("losses.correlation", against="1 - torch.corrcoef", tolerance=1e-14, because=DERIVED)
+def correlation_of_torch() -> Pair:
+    x, y = drawn(9, 20), drawn(10, 20)
+    return compared(lambda x: losses.correlation(x, y), lambda x: 1 - torch.corrcoef(torch.stack((x, y)))[0, 1], x)
+
+
+@oracle("losses.correlation", against="1 - F.cosine_similarity of centred signals", tolerance=1e-14, because=DERIVED)
+def correlation_of_batches() -> Pair:
+    x, y = drawn(9, 3, 20), drawn(10, 3, 20)
+    centred = y - y.mean(dim=-1, keepdim=True)
+    return compared(
+        lambda x: losses.correlation(x, y, reduction="none"),
+        lambda x: 1 - F.cosine_similarity(x - x.mean(dim=-1, keepdim=True), centred, dim=-1),
+        x,
+    )
+
+
+@oracle("losses.spectral_l2", against="numpy.fft.rfft", **ROUNDING)
+def spectral_l2_of_numpy() -> Pair:
+    x, y = drawn(11, 3, 17), drawn(12, 3, 17)
+    apart = np.abs(np.fft.rfft(x.numpy())) - np.abs(np.fft.rfft(y.numpy()))
+    return losses.spectral_l2(x, y, reduction="none"), (apart**2).mean(axis=-1)
+
+
+@oracle("losses.spectral_l2", against="torch.fft.rfft, and its abs", **IN_DEPTH)
+def spectral_l2_of_torch() -> Pair:
+    x, y = drawn(11, 3, 17), drawn(12, 3, 17)
+    return compared(
+        lambda x: losses.spectral_l2(x, y),
+        lambda x: ((torch.fft.rfft(x).abs() - torch.fft.rfft(y).abs()) ** 2).mean(),
+        x,
+    )
+
+
+@oracle("losses.accuracy", against="sklearn.metrics.accuracy_score", tolerance=1e-7, because="a float32")
+def accuracy_of_sklearn() -> Pair:
+    logits, targets = drawn(13, 60, 4), fr.random.randint(fr.random.key(14), (60,), 0, 4)
+    predicted, score = logits.argmax(dim=-1), sklearn.metrics.accuracy_score
+    ours = [losses.accuracy(logits, targets, reduction=each) for each in ("mean", "sum")]
+    return ours, [score(targets, predicted), float(score(targets, predicted, normalize=False))]

@@ -1,0 +1,185 @@
+"""`optim` against torch.optim and its lr_scheduler: the change of the weights over a run of many steps."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import funcreg as fr
+from funcreg import optim, transforms, tree
+from tests.oracles import Pair, oracle
+
+STEPS = 300
+T = torch.optim.lr_scheduler
+untyped: Any = optim  # for arguments that pyright cannot follow
+
+
+def start(dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    weight, bias = fr.random.split(fr.random.key(3))
+    return {"weight": fr.random.normal(weight, (4, 5), dtype=dtype), "bias": fr.random.normal(bias, (4,), dtype=dtype)}
+
+
+def loss(weights: dict[str, Tensor], step: int) -> Tensor:
+    """Another direction at each step, one weight that never matters, and curvature."""
+    direction = torch.cos(torch.arange(5.0, dtype=weights["weight"].dtype) + 0.3 * step)
+    direction = direction * torch.tensor([1, 1, 1, 1, 0])
+    return (torch.tanh(weights["weight"] @ direction + weights["bias"]) ** 2).sum() + 0.1 * weights["bias"].sum()
+
+
+def torch_run(
+    make: Callable[..., Any], weights: dict[str, Tensor], schedule: Callable[..., Any] | None = None, steps: int = STEPS
+) -> dict[str, Tensor]:
+    leaves = {name: leaf.clone().requires_grad_() for name, leaf in weights.items()}
+    optimizer = make(list(leaves.values()))
+    with warnings.catch_warnings():
+        # SequentialLR calls its schedulers with the epoch that torch deprecated.
+        warnings.filterwarnings("ignore", "The epoch parameter", UserWarning)
+        scheduler = schedule(optimizer) if schedule else None
+        for step in range(steps):
+            optimizer.zero_grad()
+            loss(leaves, step).backward()
+            optimizer.step()
+            if scheduler:
+                scheduler.step()
+    return {name: leaf.detach() for name, leaf in leaves.items()}
+
+
+def our_run(optimizer: transforms.Transform, weights: dict[str, Tensor], steps: int = STEPS) -> dict[str, Tensor]:
+    state = optimizer.init(weights)
+    for step in range(steps):
+        grads = torch.func.grad(loss)(weights, step)
+        updates, state = optimizer.update(grads, state, weights)
+        weights = optim.apply_updates(weights, updates)
+    return weights
+
+
+def changes(ours: tree.Tree, theirs: tree.Tree, begin: tree.Tree) -> Pair:
+    """How far each went from the start, and the error in units of the second: its tolerance is relative."""
+    change = tree.map(torch.sub, theirs, begin)
+    assert tree.norm(change) > 0.1, "the reference did not move"
+    size = tree.norm(change)
+    return tree.map(lambda leaf, begun: (leaf - begun) / size, ours, begin), tree.map(lambda leaf: leaf / size, change)
+
+
+def torchs(name: str, lr: float, numbers: dict[str, Any]) -> Callable[..., Any]:
+    """A torch optimizer from our names for its numbers."""
+    numbers = dict(numbers)
+    if name == "RMSprop":
+        numbers["alpha"] = numbers.pop("decay", 0.99)
+    elif name != "SGD":
+        numbers["betas"] = (numbers.pop("b1", 0.9), numbers.pop("b2", 0.999))
+    return lambda leaves: getattr(torch.optim, name)(leaves, lr=lr, **numbers)
+
+
+OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {}),
+    ("SGD", {"weight_decay": 0.03}),
+    ("SGD", {"momentum": 0.9}),
+    ("SGD", {"momentum": 0.8, "dampening": 0.3, "weight_decay": 0.03}),
+    ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.03}),
+    ("Adam", {}),
+    ("Adam", {"b1": 0.7, "b2": 0.9, "eps": 1e-4, "weight_decay": 0.05}),
+    ("AdamW", {}),
+    ("AdamW", {"b1": 0.8, "b2": 0.95, "eps": 1e-3, "weight_decay": 0.2}),
+    ("RMSprop", {}),
+    ("RMSprop", {"momentum": 0.9}),
+    ("RMSprop", {"decay": 0.9, "eps": 1e-4, "centered": True, "momentum": 0.5, "weight_decay": 0.05}),
+]
+
+
+def _as_tensors(numbers: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value if isinstance(value, bool) else torch.tensor(value, dtype=torch.float64)
+        for name, value in numbers.items()
+    }
+
+
+def _add_optimizer(name: str, numbers: dict[str, Any], *, tensors: bool) -> None:
+    function = name.lower()
+    given = ", ".join(f"{key}={value}" for key, value in numbers.items())
+    kind = ", numbers as tensors" if tensors else ""
+
+    @oracle(
+        f"optim.{function}",
+        against=f"torch.optim.{name}({given}), {STEPS} steps{kind}",
+        tolerance=1e-12,
+        because="float64; another order of rounding, over all steps; relative",
+    )
+    def row() -> Pair:
+        ours = _as_tensors({"lr": 0.01, **numbers}) if tensors else {"lr": 0.01, **numbers}
+        optimizer = getattr(optim, function)(**ours)
+        return changes(our_run(optimizer, start()), torch_run(torchs(name, 0.01, numbers), start()), start())
+
+
+for _name, _numbers in OPTIMIZERS:
+    for _tensors in (False, True):
+        _add_optimizer(_name, _numbers, tensors=_tensors)
+
+
+@oracle(
+    "optim.adam",
+    against="torch.optim.Adam, 1000 steps, numbers as float32 tensors",
+    tolerance=1e-11,
+    because="1 - b2 and the corrections are taken in float64, from the float32 that was given",
+)
+def float32_numbers() -> Pair:
+    held = {name: torch.tensor(value) for name, value in {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "lr": 0.01}.items()}
+    numbers = {name: value.item() for name, value in held.items()}
+    theirs = torch_run(torchs("Adam", numbers.pop("lr"), numbers), start(), steps=1000)
+    return changes(our_run(untyped.adam(held.pop("lr"), **held), start(), 1000), theirs, start())
+
+
+@oracle(
+    "optim.adam",
+    against=f"torch.optim.Adam in float32, {STEPS} steps",
+    tolerance=1e-5,
+    because="each step rounds by 6e-8 of the weight",
+)
+def float32_parameters() -> Pair:
+    begin = start(torch.float32)
+    return changes(our_run(optim.adam(torch.tensor(0.01)), begin), torch_run(torchs("Adam", 0.01, {}), begin), begin)
+
+
+@oracle("optim.apply_updates", against="torch.add", tolerance=0.0, because="the same operation")
+def apply_updates() -> Pair:
+    updates = tree.map(torch.sin, start())
+    return optim.apply_updates(start(), updates), {name: torch.add(w, updates[name]) for name, w in start().items()}
+
+
+SCHEDULES: dict[str, tuple[Callable[[Tensor], Any], Callable[..., Any], str]] = {
+    "constant": (optim.constant(0.05), lambda o: T.ConstantLR(o, factor=1.0), "ConstantLR"),
+    "step": (optim.step(0.05, every=7, factor=0.6), lambda o: T.StepLR(o, 7, 0.6), "StepLR"),
+    "exponential": (optim.exponential(0.05, factor=0.97), lambda o: T.ExponentialLR(o, 0.97), "ExponentialLR"),
+    "cosine": (
+        optim.cosine(0.05, steps=STEPS, final=0.001),
+        lambda o: T.CosineAnnealingLR(o, STEPS, 0.001),
+        "CosineAnnealingLR",
+    ),
+    "warmup_cosine": (
+        optim.warmup_cosine(0.05, warmup=20, steps=STEPS, initial=0.005, final=0.001),
+        lambda o: T.SequentialLR(
+            o, [T.LinearLR(o, 0.1, total_iters=20), T.CosineAnnealingLR(o, STEPS - 20, 0.001)], milestones=[20]
+        ),
+        "LinearLR, then CosineAnnealingLR",
+    ),
+}
+
+
+def _add_schedule(name: str) -> None:
+    schedule, scheduler, against = SCHEDULES[name]
+
+    @oracle(
+        f"optim.{name}",
+        against=f"torch's {against}, {STEPS} steps of SGD",
+        tolerance=1e-11,
+        because="torch multiplies the rate step by step, which rounds at each; relative",
+    )
+    def row() -> Pair:
+        theirs = torch_run(lambda leaves: torch.optim.SGD(leaves, lr=0.05), start(), scheduler)
+        return changes(our_run(optim.sgd(schedule), start()), theirs, start())
+
+
+for _name in SCHEDULES:
+    _add_schedule(_name)

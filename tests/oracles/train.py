@@ -1,0 +1,269 @@
+"""`train` against backward() and torch.optim in a loop, scikit-learn's scores, and torch's learning rate plateaus."""
+
+from typing import Any
+
+import torch
+from sklearn.metrics import accuracy_score, log_loss
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import funcreg as fr
+from funcreg import optim, random, train, tree
+from tests.oracles import Pair, oracle
+
+# name: why there is nothing to compare it with
+WITHOUT_ORACLE = {"train.init": "gathers its arguments; the rows of make_step start with it"}
+HPARAMS = {"l2": 0.001, "lr": 0.05}
+MEMBERS = {name: torch.tensor([0.5, 1.0, 1.5, 2.0, 3.0], dtype=torch.float64) * each for name, each in HPARAMS.items()}
+
+
+def make() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)).double()
+
+
+MODEL = fr.from_module(make)
+
+
+def data(samples: int = 64) -> train.Batch:
+    x = random.normal(random.key(11), (samples, 2), dtype=torch.float64)
+    return train.Batch(x, (x[:, 0] ** 2 + 0.8 * x[:, 1] > 0.5).long())
+
+
+def loss_fn(params: Any, state: Any, batch: train.Batch, *, key: Tensor, hparams: Any) -> Any:
+    logits, state = MODEL.apply(params, state, batch.x)
+    return fr.losses.cross_entropy(logits, batch.y), (state, {"accuracy": fr.losses.accuracy(logits, batch.y)})
+
+
+def optimizer(hparams: Any) -> fr.transforms.Transform:
+    return optim.adam(hparams["lr"])
+
+
+STEP = train.make_step(
+    loss_fn, optimizer, penalties={"l2": lambda params, hparams: fr.penalties.l2(params, hparams["l2"])}
+)
+
+
+def torch_run(params: Any, hparams: dict[str, Any], steps: int) -> tuple[dict[str, Tensor], list[list[Tensor]]]:
+    """backward() and torch.optim.Adam: how far the parameters went, and each step's loss, penalty and gradient norm."""
+    module, metrics = fr.to_module(make, params, {}), []
+    adam, batch = torch.optim.Adam(module.parameters(), lr=float(hparams["lr"])), data()
+    for _ in range(steps):
+        adam.zero_grad()
+        penalty = hparams["l2"] * torch.stack([(leaf**2).sum() for leaf in module.parameters()]).sum()
+        total = F.cross_entropy(module(batch.x), batch.y) + penalty
+        total.backward()
+        norm = torch.nn.utils.get_total_norm([leaf.grad for leaf in module.parameters() if leaf.grad is not None])
+        metrics.append([total.detach(), penalty.detach(), norm])
+        adam.step()
+    return {name: leaf.detach() - params[name] for name, leaf in module.named_parameters()}, metrics
+
+
+@oracle(
+    "train.make_step",
+    against="backward() and torch.optim.Adam, 100 steps",
+    tolerance=1e-10,
+    because="roundings of float64, which Adam's division by small roots magnifies",
+)
+def make_step() -> Pair:
+    params, _ = MODEL.init(random.key(0))
+    train_state, metrics = train.init(params, {}, optimizer, key=random.key(1), hparams=HPARAMS), []
+    for _ in range(100):
+        train_state, step = STEP(train_state, data(), HPARAMS)
+        metrics.append([step["loss"], step["l2"], step["grad_norm"]])
+    return (tree.map(torch.sub, train_state.params, params), metrics), torch_run(params, HPARAMS, 100)
+
+
+@oracle(
+    "train.fit",
+    against="a loop for each member, backward() and torch.optim.Adam",
+    tolerance=1e-10,
+    because="roundings of float64, which Adam's division by small roots magnifies",
+)
+def fit() -> Pair:
+    """Five members with their own hyperparameters, two at a time."""
+    params, state = fr.model_members(MODEL, random.key(0), 5)
+    begin = train.init(params, state, optimizer, key=random.key(1), hparams=MEMBERS, members=5)
+    result = train.fit(
+        STEP, begin, data(), key=random.key(2), epochs=40, hparams=MEMBERS, members=5, chunk_size=2, jit=False
+    )
+    runs = [torch_run(tree.index(params, member), tree.index(MEMBERS, member), 40) for member in range(5)]
+    theirs = tree.stack([(moved, torch.stack([step[0] for step in metrics])) for moved, metrics in runs])
+    return (tree.map(torch.sub, result.train_state.params, params), result.history["loss"].T), theirs
+
+
+@oracle(
+    "train.make_evaluate",
+    against="sklearn.metrics.log_loss and accuracy_score of all samples",
+    tolerance=1e-13,
+    because="float64; the sum goes by batches",
+)
+def make_evaluate() -> Pair:
+    params, state = fr.model_members(MODEL, random.key(0), 5)
+    held_out = data(101)
+
+    def metric_fn(params: Any, state: Any, batch: train.Batch) -> dict[str, Tensor]:
+        logits, _ = MODEL.apply(params, state, batch.x)
+        return {
+            "loss": fr.losses.cross_entropy(logits, batch.y, reduction="none"),
+            "accuracy": fr.losses.accuracy(logits, batch.y, reduction="none"),
+        }
+
+    ours = train.make_evaluate(metric_fn, members=5, chunk_size=3)(params, state, held_out, batch_size=16)
+    theirs = {"loss": [], "accuracy": []}
+    for each in tree.unstack(params):
+        with torch.no_grad():
+            p = torch.softmax(fr.to_module(make, each, {})(held_out.x), dim=-1)
+        theirs["loss"].append(log_loss(held_out.y, p))
+        theirs["accuracy"].append(accuracy_score(held_out.y, p.argmax(-1)))
+    return ours, {name: torch.tensor(values, dtype=torch.float64) for name, values in theirs.items()}
+
+
+@oracle(
+    "train.early_stopping",
+    against="torch.optim.lr_scheduler.ReduceLROnPlateau",
+    tolerance=0,
+    because="comparisons only",
+)
+def early_stopping() -> Pair:
+    """The best value so far and the values since, for falling noisy losses."""
+    values = random.normal(random.key(3), 60, dtype=torch.float64) - 0.02 * torch.arange(60)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        torch.optim.SGD([torch.zeros(1)]), patience=100, threshold=0.1, threshold_mode="abs"
+    )
+    stopping = train.early_stopping(100, min_delta=0.1)
+    state, ours, theirs = stopping.init(), [], []
+    for value in values:
+        state = stopping.update(state, value)
+        plateau.step(value)
+        ours.append(torch.stack((state.best, state.counter)))
+        theirs.append(torch.tensor([plateau.best, plateau.num_bad_epochs], dtype=torch.float64))
+    return ours, theirs
+
+
+@oracle(
+    "train.make_step",
+    against="backward(), torch.optim.SGD and a cap on the norm of each weight's rows, 50 steps",
+    tolerance=1e-12,
+    because="roundings of float64 over all steps",
+)
+def constrained_step() -> Pair:
+    def constraint(params: Any, hparams: Any) -> Any:
+        return fr.constraints.max_norm(params, hparams["most"], mask=tree.is_weight)
+
+    params, _ = MODEL.init(random.key(0))
+    step = train.make_step(loss_fn, optim.sgd(0.5), constraint=constraint)
+    train_state, norms = train.init(params, {}, optim.sgd(0.5), key=random.key(1)), []
+    for _ in range(50):
+        train_state, metrics = step(train_state, data(), {"most": 0.8})
+        norms.append(metrics["param_norm"])
+
+    module = fr.to_module(make, params, {})
+    sgd, batch, theirs, unconstrained = torch.optim.SGD(module.parameters(), lr=0.5), data(), [], 0
+    for _ in range(50):
+        sgd.zero_grad()
+        F.cross_entropy(module(batch.x), batch.y).backward()
+        sgd.step()
+        for leaf in module.parameters():
+            if leaf.ndim > 1:
+                unconstrained += int((leaf.norm(dim=1) > 0.8).sum())
+                leaf.data = leaf.data * (0.8 / leaf.data.norm(dim=1, keepdim=True)).clamp(max=1.0)
+        theirs.append(torch.nn.utils.get_total_norm([leaf.detach() for leaf in module.parameters()]))
+    assert unconstrained, "the constraint did nothing"
+    return (train_state.params, norms), ({name: leaf.detach() for name, leaf in module.named_parameters()}, theirs)
+
+
+@oracle(
+    "train.make_step",
+    against="backward() and clip_grad_norm_ for one example after the other, their mean to torch.optim.Adam, 20 steps",
+    tolerance=1e-10,
+    because="roundings of float64, which Adam's division by small roots magnifies",
+)
+def per_example_step() -> Pair:
+    def clipped(hparams: Any) -> fr.transforms.Transform:
+        return fr.transforms.chain(fr.transforms.clip_per_example(hparams["most"]), optim.adam(hparams["lr"]))
+
+    hparams, batch = HPARAMS | {"most": 0.7}, data(32)  # so many that their mean accuracy is exact in float32
+    params, _ = MODEL.init(random.key(0))
+    penalties = {"l2": lambda params, hparams: fr.penalties.l2(params, hparams["l2"])}
+    step = train.make_step(loss_fn, clipped, penalties=penalties, per_example=True)
+    train_state, metrics = train.init(params, {}, clipped, key=random.key(1), hparams=hparams), []
+    for _ in range(20):
+        train_state, each = step(train_state, batch, hparams)
+        metrics.append([each["loss"], each["accuracy"], each["grad_norm"]])
+
+    module = fr.to_module(make, params, {})
+    adam, theirs = torch.optim.Adam(module.parameters(), lr=hparams["lr"]), []
+    for _ in range(20):
+        plain, means, totals, hits = [], [torch.zeros_like(leaf) for leaf in module.parameters()], [], []
+        for x, y in zip(batch.x, batch.y, strict=True):
+            module.zero_grad()
+            logits = module(x[None])
+            squares = torch.stack([(leaf**2).sum() for leaf in module.parameters()]).sum()
+            total = F.cross_entropy(logits, y[None]) + hparams["l2"] * squares
+            total.backward()
+            slopes = [leaf.grad for leaf in module.parameters() if leaf.grad is not None]
+            plain.append([slope.clone() for slope in slopes])
+            torch.nn.utils.clip_grad_norm_(module.parameters(), hparams["most"])
+            means = [mean + slope / len(batch.x) for mean, slope in zip(means, slopes, strict=True)]
+            totals.append(total.detach())
+            hits.append((logits.argmax() == y).double())
+        norm = torch.nn.utils.get_total_norm([torch.stack(each).mean(0) for each in zip(*plain, strict=True)])
+        for leaf, mean in zip(module.parameters(), means, strict=True):
+            leaf.grad = mean
+        adam.step()
+        theirs.append([torch.stack(totals).mean(), torch.stack(hits).mean(), norm])
+    return (train_state.params, metrics), ({name: leaf.detach() for name, leaf in module.named_parameters()}, theirs)
+
+
+def _written_out(name: str, w: Tensor, x: Tensor, y: Tensor, hparams: dict[str, Tensor]) -> list[Tensor]:
+    """The weights after each step of SGD with momentum or of Adam, as a program for torch.autograd."""
+    history, first, second = [], torch.zeros_like(w), torch.zeros_like(w)
+    for t, (inputs, targets) in enumerate(zip(x, y, strict=True), 1):
+        loss = (torch.tanh(inputs @ w) - targets).square().mean() + hparams["l2"] * (w**2).sum()
+        (slope,) = torch.autograd.grad(loss, w, create_graph=True)
+        slope = slope + hparams["decay"] * w
+        if name == "sgd":
+            first = 0.9 * first + slope
+            w = w - hparams["lr"] * first
+        else:
+            first, second = 0.9 * first + 0.1 * slope, 0.99 * second + 0.01 * slope**2
+            w = w - hparams["lr"] * (first / (1 - 0.9**t)) / ((second / (1 - 0.99**t)).sqrt() + 1e-6)
+        history.append(w)
+    return history
+
+
+def _add_unroll(name: str, make: Any) -> None:
+    @oracle(
+        "train.unroll",
+        against=f"{name} written out for torch.autograd.grad(create_graph=True): 20 steps, and their derivatives",
+        tolerance=1e-11,
+        because="float64; another order, over all steps; derivatives are up to 10",
+    )
+    def row() -> Pair:
+        draw = [random.normal(key, (20, 8, 3), dtype=torch.float64) for key in random.split(random.key(4))]
+        x, y, start = draw[0], torch.sin(draw[1][..., 0]), draw[0][0, 0]
+        hparams = {name: torch.tensor(value).double() for name, value in {"lr": 0.05, "l2": 0.1, "decay": 0.2}.items()}
+
+        def loss_fn(params: Any, state: Any, batch: train.Batch, *, key: Tensor, hparams: Any) -> Any:
+            loss = (torch.tanh(batch.x @ params["w"]) - batch.y).square().mean()
+            return loss + fr.penalties.l2(params, hparams["l2"]), (state, {"w": params["w"].sum()})
+
+        step = train.make_step(loss_fn, make)
+
+        def validation(hparams: Any, start: Tensor) -> Any:
+            begin = train.init({"w": start}, {}, make, key=random.key(0), hparams=hparams)
+            train_state, metrics = train.unroll(step, begin, train.Batch(x, y), hparams)
+            return (train_state.params["w"] ** 3).sum(), metrics["w"]
+
+        slopes, (value, sums) = torch.func.grad_and_value(validation, argnums=(0, 1), has_aux=True)(hparams, start)
+        leaves = {name: value.clone().requires_grad_() for name, value in hparams.items()}
+        begin = start.clone().requires_grad_()
+        history = _written_out(name, begin, x, y, leaves)
+        theirs = (history[-1] ** 3).sum()
+        *each, own = torch.autograd.grad(theirs, [*leaves.values(), begin])
+        before = torch.stack([w.sum() for w in (begin, *history[:-1])])
+        return (value, sums, slopes), (theirs, before, (dict(zip(leaves, each, strict=True)), own))
+
+
+_add_unroll("sgd", lambda hparams: optim.sgd(hparams["lr"], momentum=0.9, weight_decay=hparams["decay"]))
+_add_unroll("adam", lambda hparams: optim.adam(hparams["lr"], b2=0.99, eps=1e-6, weight_decay=hparams["decay"]))

@@ -1,0 +1,196 @@
+"""`uncertainty` against numpy, scipy.stats.entropy, torch's own modules, and scikit-learn's scores and calibration."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import scipy.optimize
+import scipy.special
+import scipy.stats
+import torch
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss, log_loss
+from torch import Tensor, nn
+
+import funcreg as fr
+from funcreg import random, tree, uncertainty
+from tests.oracles import Pair, oracle
+
+P = torch.softmax(2 * random.normal(random.key(1), (200, 5), dtype=torch.float64), dim=-1)
+TARGETS = random.randint(random.key(2), 200, 0, 5)
+SAMPLED = random.categorical(random.key(4), torch.log(P))  # of which P are the right probabilities
+X = random.normal(random.key(3), (20, 6), dtype=torch.float64)
+PARTS = (slice(100), slice(100, 200))
+
+
+def numbers(values: Iterable[float]) -> Tensor:
+    return torch.tensor([float(value) for value in values], dtype=torch.float64)
+
+
+def summary(samples: np.ndarray) -> uncertainty.Predictive:
+    """What predictions (T, N, C) say together, by numpy and scipy."""
+    mean, expected = samples.mean(0), scipy.stats.entropy(samples, axis=-1).mean(0)
+    total = scipy.stats.entropy(mean, axis=-1)
+    each = (mean, samples.var(0), total, expected, total - expected)
+    return uncertainty.Predictive(*map(torch.from_numpy, each))
+
+
+@oracle(
+    "uncertainty.entropy", against="scipy.stats.entropy", tolerance=1e-14, because="float64; another order of the sum"
+)
+def entropy() -> Pair:
+    return uncertainty.entropy(P), scipy.stats.entropy(P.numpy(), axis=-1)
+
+
+@oracle(
+    "uncertainty.from_samples",
+    against="numpy's mean and var, scipy.stats.entropy",
+    tolerance=1e-14,
+    because="float64; another order of the sums",
+)
+def from_samples() -> Pair:
+    samples = P.reshape(10, 20, 5)
+    return uncertainty.from_samples(samples), summary(samples.numpy())
+
+
+def make() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.Dropout(0.4), nn.Tanh(), nn.Linear(16, 5)).double()
+
+
+@oracle(
+    "uncertainty.mc_dropout",
+    against="numpy and scipy, the masks given",
+    tolerance=1e-12,
+    because="float64; other matrix products, and chunks",
+)
+def mc_dropout() -> Pair:
+    class Net:
+        def apply(
+            self, params: dict[str, Tensor], state: None, x: Tensor, *, key: Tensor, rates: float
+        ) -> tuple[Tensor, None]:
+            kept = random.uniform(key, tuple(x.shape)) >= rates
+            return (x * kept / (1 - rates)) @ params["w"], state
+
+    w = random.normal(random.key(5), (6, 5), dtype=torch.float64)
+    key = random.key(6)
+    masks = np.stack([(random.uniform(each, (20, 6)) >= 0.3).numpy() for each in random.split(key, 11)])
+    theirs = scipy.special.softmax((X.numpy() * masks / 0.7) @ w.numpy(), axis=-1)
+    ours = uncertainty.mc_dropout(Net(), {"w": w}, None, X, key=key, samples=11, chunk_size=4, rates=0.3)
+    return ours, summary(theirs)
+
+
+@oracle(
+    "uncertainty.ensemble",
+    against="a loop over torch's modules, scipy",
+    tolerance=1e-12,
+    because="float64; batched matrix products, and chunks",
+)
+def ensemble() -> Pair:
+    model = fr.from_module(make)
+    params, state = fr.model_members(model, random.key(7), 5)
+    statistics = random.uniform(random.key(8), (5, 16), low=0.5, high=2.0, dtype=torch.float64)
+    state = state | {"1.running_mean": statistics - 1, "1.running_var": statistics}
+    theirs = []
+    for member_params, member_state in zip(tree.unstack(params), tree.unstack(state), strict=True):
+        with torch.no_grad():
+            theirs.append(torch.softmax(fr.to_module(make, member_params, member_state)(X), dim=-1).numpy())
+    return uncertainty.ensemble(model, params, state, X, chunk_size=2), summary(np.stack(theirs))
+
+
+@oracle(
+    "uncertainty.negative_log_likelihood",
+    against="sklearn.metrics.log_loss",
+    tolerance=1e-14,
+    because="float64; another order of the sum",
+)
+def negative_log_likelihood() -> Pair:
+    ours = torch.stack([uncertainty.negative_log_likelihood(P[part], TARGETS[part]) for part in PARTS])
+    return ours, numbers(log_loss(TARGETS[part], P[part], labels=range(5)) for part in PARTS)
+
+
+@oracle(
+    "uncertainty.brier",
+    against="sklearn.metrics.brier_score_loss, not halved",
+    tolerance=1e-14,
+    because="float64; another order of the sum",
+)
+def brier() -> Pair:
+    ours = torch.stack([uncertainty.brier(P[part], TARGETS[part]) for part in PARTS])
+    theirs = (brier_score_loss(TARGETS[part], P[part], labels=range(5)) for part in PARTS)
+    return ours, numbers(theirs)
+
+
+@oracle(
+    "uncertainty.expected_calibration_error",
+    against="Guo et al.'s equation 3, worked by hand",
+    tolerance=1e-15,
+    because="float64; a few roundings",
+)
+def calibration_by_hand() -> Pair:
+    # Five examples of two classes. Their confidences: .95 and .85 right, .85 wrong, .65 right, .55 wrong.
+    p = torch.tensor([[0.95, 0.05], [0.15, 0.85], [0.85, 0.15], [0.35, 0.65], [0.55, 0.45]], dtype=torch.float64)
+    targets = torch.tensor([0, 1, 1, 1, 1])
+    by_bins = {
+        # (.9, 1]: |1 - .95|; (.8, .9]: 2/5 of |1/2 - .85|; (.6, .7]: |1 - .65|; (.5, .6]: |0 - .55|, each 1/5.
+        10: 0.2 * 0.05 + 0.4 * 0.35 + 0.2 * 0.35 + 0.2 * 0.55,
+        # (.5, 1]: accuracy 3/5, confidence 3.85/5.
+        2: 3.85 / 5 - 3 / 5,
+        # (.8, 1]: 3/5 of |2/3 - 2.65/3|; (.6, .8]: 1/5 of .35; (.4, .6]: 1/5 of .55.
+        5: 0.6 * (2.65 - 2) / 3 + 0.2 * 0.35 + 0.2 * 0.55,
+    }
+    ours = torch.stack([uncertainty.expected_calibration_error(p, targets, bins=bins) for bins in by_bins])
+    return ours, numbers(by_bins.values())
+
+
+@oracle(
+    "uncertainty.expected_calibration_error",
+    against="numpy.digitize and a loop over bins",
+    tolerance=1e-15,
+    because="float64; another order of the sums",
+)
+def calibration() -> Pair:
+    p, targets = P.numpy(), SAMPLED.numpy()
+    confidence, right = p.max(-1), p.argmax(-1) == targets
+    theirs = []
+    for bins in (10, 15):
+        which = np.digitize(confidence, np.linspace(0, 1, bins + 1), right=True)
+        inside = [which == each for each in np.unique(which)]
+        theirs.append(sum(each.mean() * abs(right[each].mean() - confidence[each].mean()) for each in inside))
+    ours = torch.stack([uncertainty.expected_calibration_error(P, SAMPLED, bins=bins) for bins in (10, 15)])
+    return ours, numbers(theirs)
+
+
+@oracle(
+    "uncertainty.fit_temperature",
+    against="scipy.optimize.minimize_scalar",
+    tolerance=1e-7,
+    because="scipy looks at values, which are flat to rounding within sqrt(epsilon) of the minimum",
+)
+def fit_temperature() -> Pair:
+    def best(logits: Tensor) -> float:
+        def loss(inverse: float) -> float:
+            return log_loss(SAMPLED, scipy.special.softmax(inverse * logits.numpy(), axis=-1))
+
+        return scipy.optimize.minimize_scalar(loss, bounds=(0.01, 10), method="bounded", options={"xatol": 1e-12}).x
+
+    logits = [sureness * torch.log(P) for sureness in (0.3, 1.0, 4.0, 40.0)]
+    return 1 / torch.stack([uncertainty.fit_temperature(each, SAMPLED) for each in logits]), numbers(map(best, logits))
+
+
+@oracle(
+    "uncertainty.fit_temperature",
+    against="sklearn.calibration.CalibratedClassifierCV(method='temperature')",
+    tolerance=1e-6,
+    because="probabilities; scikit-learn minimises by values too",
+)
+def temperature_of_a_classifier() -> Pair:
+    x, y = load_digits(return_X_y=True)
+    # Trained without regularization on few examples: far too sure.
+    classifier = LogisticRegression(C=1e4, max_iter=50).fit(x[:300] / 16, y[:300])
+    calibrated = CalibratedClassifierCV(FrozenEstimator(classifier), method="temperature")
+    calibrated.fit(x[300:900] / 16, y[300:900])
+    held_out, rest = (torch.from_numpy(classifier.decision_function(part / 16)) for part in (x[300:900], x[900:]))
+    temperature = uncertainty.fit_temperature(held_out, torch.from_numpy(y[300:900]))
+    return torch.softmax(rest / temperature, dim=-1), calibrated.predict_proba(x[900:] / 16)

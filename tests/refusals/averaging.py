@@ -1,0 +1,29 @@
+"""Bad arguments of `averaging`."""
+
+import torch
+from torch import nn
+
+import funcreg as fr
+from funcreg import averaging
+from tests.refusals import INTEGERS, KEY, KEYS, PARAMS, Refusal, X, bad
+
+MODEL = fr.from_module(lambda: nn.BatchNorm1d(3))
+OWN, STATE = MODEL.init(KEY)
+
+REFUSALS: list[Refusal] = [
+    ("averaging.ema", "decay", lambda: averaging.ema(1.5)),
+    ("averaging.ema", "decay", lambda: averaging.ema(torch.ones(2))),
+    ("averaging.ema", "debias", lambda: averaging.ema(0.9, debias=bad(None))),
+    ("averaging.ema", "n", lambda: averaging.ema(0.9).init({"n": INTEGERS})),
+    ("averaging.ema", "tree", lambda: averaging.ema(0.9).update(averaging.ema(0.9).init(PARAMS), {"other": X})),
+    ("averaging.swa", "params", lambda: averaging.swa().init(INTEGERS)),
+    ("averaging.swa", "tree", lambda: averaging.swa().update(averaging.swa().init(PARAMS), {"other": X})),
+    ("averaging.refresh_statistics", "key", lambda: averaging.refresh_statistics(MODEL, OWN, STATE, [X], key=KEYS)),
+    ("averaging.refresh_statistics", "batches", lambda: averaging.refresh_statistics(MODEL, OWN, STATE, [], key=KEY)),
+    ("averaging.refresh_statistics", "state", lambda: averaging.refresh_statistics(MODEL, OWN, {}, [X], key=KEY)),
+    (
+        "averaging.refresh_statistics",
+        "params",
+        lambda: averaging.refresh_statistics(MODEL, {}, STATE, [X], key=KEY),
+    ),
+]

@@ -1,0 +1,207 @@
+"""fr.adversarial: never outside the ball or the box, a higher loss, a uniform start, and nothing to differentiate."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.func import grad, hessian, vmap
+
+import funcreg as fr
+from funcreg import adversarial, losses, random, train
+
+KEY = random.key(0)
+MODEL = fr.from_module(
+    lambda: nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(64, 3)
+    ).double()
+)
+PARAMS, STATE = MODEL.init(random.key(1))
+X = random.uniform(random.key(2), (8, 1, 6, 6), dtype=torch.float64)
+Y = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+
+
+def loss_of(x: Tensor, params: Any = PARAMS) -> Tensor:
+    return losses.cross_entropy(MODEL.apply(params, STATE, x)[0], Y, reduction="none")
+
+
+def attack(kind: str, loss_fn: Any = loss_of, x: Tensor = X, epsilon: Any = 0.1, key: Tensor = KEY, **rest: Any) -> Any:
+    if kind == "fgsm":
+        return adversarial.fgsm(loss_fn, x, epsilon, **rest)
+    return adversarial.pgd(loss_fn, x, epsilon, key=key, norm=kind, **rest)
+
+
+def distance(kind: str, moved: Tensor, x: Tensor = X) -> Tensor:
+    return torch.linalg.vector_norm((moved - x).flatten(1), ord=2 if kind == "l2" else torch.inf, dim=1)
+
+
+KINDS = pytest.mark.parametrize("kind", ["fgsm", "linf", "l2"])
+
+
+@KINDS
+@pytest.mark.parametrize("epsilon", [0.0, 0.03, 0.5, 10.0])
+def test_it_stays_in_the_ball_and_in_the_box(kind: str, epsilon: float) -> None:
+    moved = attack(kind, epsilon=epsilon)
+    assert float(distance(kind, moved).max()) <= epsilon * (1 + 1e-12)
+    assert float(moved.min()) >= 0
+    assert float(moved.max()) <= 1
+    high = torch.tensor(0.7, dtype=torch.float64)
+    narrow = attack(kind, x=X.clamp(0.2, 0.7), epsilon=epsilon, low=0.2, high=high)
+    assert float(narrow.min()) == 0.2, "the lowest begin there"
+    assert float(narrow.max()) <= 0.7
+    free = attack(kind, epsilon=epsilon, low=None, high=None)
+    assert float(distance(kind, free).max()) <= epsilon * (1 + 1e-12)
+    if epsilon == 0:
+        assert torch.equal(free, X)
+    if epsilon == 10:
+        assert float(free.min()) < 0
+        assert float(free.max()) > 1
+
+
+@KINDS
+def test_the_loss_goes_up_and_for_a_target_down(kind: str) -> None:
+    epsilon = 0.5 if kind == "l2" else 0.05
+    before = loss_of(X)
+    assert bool((loss_of(attack(kind, epsilon=epsilon)) > before).all())
+    assert bool((loss_of(attack(kind, epsilon=epsilon, targeted=True)) < before).all())
+    # Their mean has the same directions as each of them.
+    torch.testing.assert_close(
+        attack(kind, lambda x: loss_of(x).mean(), epsilon=epsilon), attack(kind, epsilon=epsilon), rtol=0, atol=1e-12
+    )
+
+
+def test_more_steps_find_more() -> None:
+    found = [float(loss_of(attack("linf", epsilon=0.3, steps=steps)).mean()) for steps in (1, 5, 40)]
+    assert found[0] < found[1] < found[2]
+    assert found[2] > float(loss_of(attack("fgsm", epsilon=0.3)).mean())
+
+
+def start(kind: str, key: Tensor, x: Tensor, epsilon: float) -> Tensor:
+    """Where an attack begins: a step of length 0 away."""
+    flat = adversarial.pgd(
+        lambda x: x.flatten(1).sum(dim=1), x, epsilon, key=key, steps=1, step_size=0.0, norm=kind, low=None, high=None
+    )
+    return flat - x
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 5])
+def test_the_start_is_uniform_in_the_ball(dimensions: int) -> None:
+    x = torch.zeros(4000, dimensions, dtype=torch.float64)
+    inside = start("linf", KEY, x, 0.3)
+    assert stats.kstest(inside.flatten() / 0.6 + 0.5, "uniform").pvalue > 1e-3
+    inside = start("l2", KEY, x, 0.3)
+    radii = inside.norm(dim=1) / 0.3
+    assert float(radii.max()) < 1
+    # The share of a ball within a radius is radius**dimensions; each direction is as likely as its opposite.
+    assert stats.kstest(radii**dimensions, "uniform").pvalue > 1e-3
+    for side in inside.T:
+        assert stats.binomtest(int((side > 0).sum()), 4000).pvalue > 1e-3
+    square = inside.square().mean(dim=0) / 0.09
+    expected = torch.full_like(square, 1 / (dimensions + 2))
+    torch.testing.assert_close(square, expected, rtol=4 * math.sqrt(2 / 4000), atol=0)
+
+
+@pytest.mark.parametrize("kind", ["linf", "l2"])
+def test_a_key_is_a_start(kind: str) -> None:
+    assert torch.equal(start(kind, KEY, X, 0.1), start(kind, KEY, X, 0.1))
+    assert not torch.equal(start(kind, KEY, X, 0.1), start(kind, random.key(1), X, 0.1))
+    assert float(start(kind, KEY, X, 0.1).flatten(1).norm(dim=1).std()) > 0, "each example has its own"
+
+
+@KINDS
+def test_no_gradient_flows_through_it(kind: str) -> None:
+    def loss(params: Any, epsilon: Tensor) -> Tensor:
+        return loss_of(attack(kind, lambda x: loss_of(x, params), epsilon=epsilon, **short(kind)), params).mean()
+
+    def constant(params: Any) -> Tensor:
+        return loss_of(attack(kind, **short(kind)), params).mean()
+
+    epsilon = torch.tensor(0.1, dtype=torch.float64)
+    slopes, of_epsilon = grad(loss, argnums=(0, 1))(PARAMS, epsilon)
+    fr.tree.map(lambda a, b: torch.testing.assert_close(a, b, rtol=0, atol=1e-14), slopes, grad(constant)(PARAMS))
+    assert fr.tree.norm(slopes) > 0
+    assert float(of_epsilon) == 0
+    last = "5.bias"
+    curvature = hessian(lambda bias: loss({**PARAMS, last: bias}, epsilon))(PARAMS[last])
+    torch.testing.assert_close(curvature, hessian(lambda bias: constant({**PARAMS, last: bias}))(PARAMS[last]))
+
+
+def short(kind: str) -> dict[str, Any]:
+    return {} if kind == "fgsm" else {"steps": 2}
+
+
+@KINDS
+def test_plain_autograd_is_not_followed_either(kind: str) -> None:
+    params = fr.tree.map(lambda leaf: leaf.clone().requires_grad_(), PARAMS)
+    x = X.clone().requires_grad_()
+    moved = attack(kind, lambda x: loss_of(x, params), x=x)
+    assert not moved.requires_grad
+    assert torch.equal(moved, attack(kind))
+    with torch.no_grad():
+        assert torch.equal(moved, attack(kind))
+    with torch.inference_mode():
+        assert torch.equal(moved, attack(kind))
+
+
+def test_a_flat_loss_moves_nothing() -> None:
+    flat = attack("l2", lambda x: 0 * x.sum(), x=X, steps=3)
+    torch.testing.assert_close(flat, (X + start("l2", KEY, X, 0.1)).clamp(0, 1))
+    assert torch.equal(attack("fgsm", lambda x: 0 * x.sum()), X)
+
+
+@KINDS
+def test_dtypes_and_flat_batches(kind: str) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        x = X.to(dtype)
+        moved = attack(kind, lambda x: (x * x).flatten(1).sum(dim=1), x=x, epsilon=torch.tensor(0.1).double())
+        assert moved.dtype == dtype
+        assert float(distance(kind, moved.double(), x.double()).max()) < 0.1 + 36 * torch.finfo(dtype).eps
+    numbers = torch.tensor([0.2, 0.5])
+    torch.testing.assert_close(attack(kind, lambda x: x, x=numbers), torch.tensor([0.3, 0.6]))
+
+
+@pytest.mark.parametrize("kind", ["linf", "l2"])
+def test_members_have_their_own_strength_and_key(kind: str) -> None:
+    epsilons, keys = torch.tensor([0.0, 0.05, 0.4], dtype=torch.float64), random.split(KEY, 3)
+    together = vmap(lambda e, k: attack(kind, epsilon=e, key=k, steps=3))(epsilons, keys)
+    for member in range(3):
+        alone = attack(kind, epsilon=float(epsilons[member]), key=keys[member], steps=3)
+        torch.testing.assert_close(together[member], alone, rtol=0, atol=1e-9)
+
+
+def test_adversarial_training_in_a_compiled_step() -> None:
+    """A strength each; the attack on the model as it is evaluated, and noise in training."""
+    model = fr.from_module(lambda: nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(36, 3)).double())
+
+    def loss_fn(params: Any, state: Any, batch: train.Batch, *, key: Tensor, hparams: Any) -> Any:
+        noise, begin = random.split(key)
+
+        def attacked(x: Tensor) -> Tensor:
+            return losses.cross_entropy(model.apply(params, state, x)[0], batch.y, reduction="none")
+
+        x = adversarial.pgd(attacked, batch.x, hparams["epsilon"], key=begin, steps=1)
+        logits, state = model.apply(params, state, x, key=noise, train=True)
+        return losses.cross_entropy(logits, batch.y), (state, {"moved": (x - batch.x).abs().amax()})
+
+    optimizer = fr.optim.sgd(0.1)
+    step = train.make_step(loss_fn, optimizer)
+    hparams = {"epsilon": torch.tensor([0.0, 0.1, 0.3], dtype=torch.float64)}
+    params, state = fr.model_members(model, random.key(3), 3)
+    begun = members = train.init(params, state, optimizer, key=KEY, members=3)
+    metrics: dict[str, Tensor] = {}
+    with random.compiled_draws_are("native"):
+        compiled = fr.jit(vmap(step, in_dims=(0, None, 0)))
+        for _ in range(3):
+            members, metrics = compiled(members, train.Batch(X, Y), hparams)
+    torch.testing.assert_close(metrics["moved"], hparams["epsilon"])
+    for member in range(3):
+        alone = fr.tree.index(begun, member)
+        with torch.no_grad():
+            for _ in range(3):
+                alone, _ = step(alone, train.Batch(X, Y), {"epsilon": hparams["epsilon"][member]})
+        moved = fr.tree.norm(fr.tree.map(torch.sub, alone.params, fr.tree.index(begun.params, member)))
+        gap = fr.tree.norm(fr.tree.map(torch.sub, alone.params, fr.tree.index(members.params, member)))
+        assert moved > 0.01
+        assert gap < 1e-6 * moved
