@@ -6,19 +6,44 @@ module imports only from those above it:
     random         keys and draws: Philox4x32-10, bit for bit PyTorch's own
     tree           pytrees: map, norm, where, stack, partition, masks by name
     losses         (predictions, targets) -> scalar
-    penalties      (params, strength) -> scalar
+    labels         targets -> targets: one-hot, smoothed; weights of classes
+    penalties      (params, strength) -> scalar; and those of a function and its inputs
     noise          (x, rate, *, key) -> x: dropout and its family
-    norm           (x, state, ...) -> (y, state): batch norm
+    norm           (x, state, ...) -> (y, state): of activations, weights and inputs
+    augment        (images[, targets], *, key) -> the same
     model          nn.Module -> Model(init, apply), and back
     transforms     gradient transforms: Transform(init, update), chain
     optim          optimizers as chains; schedules
+    constraints    params -> params: projections after a step
+    sharpness      loss_fn -> loss_fn: SAM
+    averaging      averages of parameters: EMA, SWA; batch statistics anew
+    adversarial    (loss_fn, x, epsilon) -> x: FGSM, PGD
     checkpoint     save and load any tree: one file, atomic, checksummed, no pickle
     train          TrainState, make_step, fit (one model or K members), early stopping
     sweep          hyperparameter grids
     uncertainty    MC dropout, proper scores, calibration
 """
 
-from . import checkpoint, losses, noise, norm, optim, penalties, random, sweep, train, transforms, tree, uncertainty
+from . import (
+    adversarial,
+    augment,
+    averaging,
+    checkpoint,
+    constraints,
+    labels,
+    losses,
+    noise,
+    norm,
+    optim,
+    penalties,
+    random,
+    sharpness,
+    sweep,
+    train,
+    transforms,
+    tree,
+    uncertainty,
+)
 from ._checks import FuncregError
 from ._jit import can_compile, jit
 from .model import Model, check, from_module, model_members, register_layer, to_module, variables
@@ -26,11 +51,16 @@ from .model import Model, check, from_module, model_members, register_layer, to_
 __all__ = [
     "FuncregError",
     "Model",
+    "adversarial",
+    "augment",
+    "averaging",
     "can_compile",
     "check",
     "checkpoint",
+    "constraints",
     "from_module",
     "jit",
+    "labels",
     "losses",
     "model_members",
     "noise",
@@ -39,6 +69,7 @@ __all__ = [
     "penalties",
     "random",
     "register_layer",
+    "sharpness",
     "sweep",
     "to_module",
     "train",

@@ -1,0 +1,107 @@
+"""What the augmentations share: checks of images and settings, one value for each image, dtypes."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .. import _checks
+
+Number = float | Tensor
+
+
+def check(images: Tensor) -> None:
+    """Refuse what is no batch of images."""
+    _checks.check_tensor("images", images)
+    if images.ndim != 4 or not (images.is_floating_point() or images.dtype == torch.uint8):
+        remedy = "Add the batch: images[None]." if images.ndim == 3 else ""
+        _checks.fail("images", _checks.describe(images), "a floating-point or uint8 tensor (N, C, H, W)", remedy)
+
+
+def check_drawn(images: Tensor, *, key: Tensor) -> None:
+    """Refuse what is no batch of images, no key, or a key elsewhere than they are."""
+    check(images)
+    _checks.check_key(key)
+    if key.device != images.device:
+        where = f"one on {images.device}, where the images are"
+        _checks.fail("key", f"one on {key.device}", where, "Move it: key.to(images.device).")
+
+
+def check_setting(argument: str, value: Number, low: float = 0.0, high: float = math.inf, exclusive: str = "") -> None:
+    """Refuse a number out of range, and a tensor that is not one number."""
+    _checks.check_number(argument, value, low, high, exclusive=exclusive)
+    if isinstance(value, Tensor) and value.ndim:
+        _checks.fail(argument, _checks.describe(value), "a number or a tensor of shape ()", "Batch it with vmap.")
+
+
+def check_fill(fill: Number, images: Tensor) -> None:
+    """Refuse a fill that is neither one number nor one for each channel, or is no grey level of uint8 images."""
+    _checks.check_number("fill", fill, *((0, 255) if images.dtype == torch.uint8 else ()))
+    if isinstance(fill, Tensor) and fill.shape not in ((), images.shape[1:2]):
+        allowed = f"a number, or a tensor of shape () or ({images.shape[1]},), one for each channel"
+        _checks.fail("fill", _checks.describe(fill), allowed)
+
+
+def per_image(
+    argument: str, value: Number, images: Tensor, low: float = -math.inf, high: float = math.inf, exclusive: str = ""
+) -> Tensor:
+    """A parameter of each image, float64 (N,), from a number or a tensor of shape () or (N,)."""
+    _checks.check_number(argument, value, low, high, exclusive=exclusive)
+    if isinstance(value, Tensor) and value.shape not in ((), images.shape[:1]):
+        allowed = f"a number, or a tensor of shape () or ({images.shape[0]},), one for each image"
+        _checks.fail(argument, _checks.describe(value), allowed)
+    return as_setting(value, images).expand(images.shape[0])
+
+
+def as_range(argument: str, value: tuple[Number, Number], images: Tensor) -> tuple[Tensor, Tensor]:
+    """A pair (low, high) of numbers above 0 as two float64 tensors of shape ()."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        _checks.fail(argument, _checks.describe(value), "a pair (low, high)")
+    for end in value:
+        check_setting(argument, end, exclusive="low")
+    low, high = value
+    if not isinstance(low, Tensor) and not isinstance(high, Tensor) and low > high:
+        _checks.fail(argument, value, "a pair (low, high) with low at most high")
+    return as_setting(low, images), as_setting(high, images)
+
+
+def as_setting(value: Number, images: Tensor) -> Tensor:
+    """A number or a tensor as a float64 tensor, where the images are."""
+    return torch.as_tensor(value, dtype=torch.float64, device=images.device)
+
+
+def as_size(size: int | tuple[int, int] | None, images: Tensor, *, at_most: bool = False) -> tuple[int, int]:
+    """(height, width) from a pair, an integer for both, or None for those of the images."""
+    if size is None:
+        return images.shape[2], images.shape[3]
+    pair = size if isinstance(size, tuple | list) else (size, size)
+    if len(pair) != 2:
+        _checks.fail("size", _checks.describe(size), "an integer, or a pair (height, width)")
+    for length, old in zip(pair, images.shape[2:], strict=True):
+        _checks.check_count("size", length, 1, old if at_most else None)
+    return pair[0], pair[1]
+
+
+def is_number(value: Number, neutral: float) -> bool:
+    """Whether a value is a Python number, and the one that changes nothing; a tensor is never read."""
+    return not isinstance(value, Tensor) and value == neutral
+
+
+def spread(values: Tensor) -> Tensor:
+    """One value for each image, (N,), with axes of length 1 for C, H and W."""
+    return values.reshape(-1, 1, 1, 1)
+
+
+def channelled(fill: Number, images: Tensor, dtype: torch.dtype) -> Tensor:
+    """A fill as a tensor that broadcasts with (N, C, H, W)."""
+    return torch.as_tensor(fill, dtype=dtype, device=images.device).reshape(-1, 1, 1)
+
+
+def widened(images: Tensor) -> Tensor:
+    """Images in the dtype they are computed in: float64 when they are, float32 otherwise."""
+    return images.to(torch.float64 if images.dtype == torch.float64 else torch.float32)
+
+
+def narrowed(result: Tensor, images: Tensor) -> Tensor:
+    """A result in the dtype of the images, rounded when they are uint8."""
+    return (result.round() if images.dtype == torch.uint8 else result).to(images.dtype)
