@@ -194,10 +194,7 @@ def _true(probabilities: Tensor, y: Tensor) -> Tensor:
 
 def _turn(x: Tensor, angle: float) -> Tensor:
     """Images turned counter-clockwise by an angle in degrees, black beyond their edges."""
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2.functional import rotate
-
-    return rotate(x, angle, interpolation=InterpolationMode.BILINEAR)
+    return fr.augment.apply_affine(x, angle=-angle)
 
 
 def _angles(
