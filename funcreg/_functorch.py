@@ -33,7 +33,7 @@ def gradients(
     """(gradients, (value, aux)) of a function params -> (value, aux).
 
     Where nobody can differentiate them again, in no transform and not watched by plain autograd, they
-    come from plain autograd: the same numbers in about half the time for small models.
+    come from plain autograd: the same to rounding, in about half the time for small models.
 
     >>> gradients(lambda w: ((w**2).sum(), {}), torch.ones(2), watched=False)
     (tensor([2., 2.]), (tensor(2.), {}))

@@ -104,12 +104,13 @@ def test_both_passes_see_one_key_and_the_first_gives_state_and_metrics() -> None
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
-def test_plain_autograd_gives_the_same_bits(adaptive: bool) -> None:
+def test_plain_autograd_gives_the_same_numbers(adaptive: bool) -> None:
+    """To rounding: in plain autograd batch norm is torch's own kernel."""
     step = STEPS[adaptive]
     one, metrics = train.unroll(step, begin(), batches(4), HPARAMS)
     with torch.no_grad():
         other, plain = train.unroll(step, begin(), batches(4), HPARAMS)
-    assert all(torch.equal(a, b) for a, b in zip(tree.leaves((one, metrics)), tree.leaves((other, plain)), strict=True))
+    assert_close((other, plain), (one, metrics))
 
 
 def final(hparams: dict[str, Tensor], adaptive: bool, what: str = "validation") -> Tensor:

@@ -48,7 +48,7 @@ def color_jitter(
     draws = random.uniform(key, (4, images.shape[0]), dtype=torch.float64)
     settings = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
     for (name, setting), draw in zip(settings.items(), draws, strict=True):
-        core.check_setting(name, setting, 0.0, 0.5 if name == "hue" else math.inf)
+        _checks.check_setting(name, setting, 0.0, 0.5 if name == "hue" else math.inf)
         if core.is_number(setting, 0.0):
             continue
         width = core.as_setting(setting, images)
@@ -110,8 +110,8 @@ def apply_color(
     turn = core.per_image("hue", hue, images, -0.5, 0.5)
     if colored and not core.is_number(hue, 0.0):
         # torchvision spreads [0, 1] over 256 levels of nearly equal width.
-        turned = _turned(x / top, turn)
-        x = torch.where(core.spread(turn == 0), x, _whole(turned * 255.999, images) if top == 255.0 else turned)
+        turned = _turned(x, turn) if top == 1.0 else _whole(_turned(x / top, turn) * 255.999, images)
+        x = torch.where(core.spread(turn == 0), x, turned)
     return x.to(images.dtype)
 
 
@@ -140,9 +140,14 @@ def _turned(x: Tensor, turn: Tensor) -> Tensor:
     origin = torch.addcmul(-bluer, past, 2 * bluer - 1 / 3)
     within = (middle - smaller) / extent.clamp(min=torch.finfo(x.dtype).tiny)
     hue = torch.add(origin, within, alpha=1 / 6).abs() + turn.to(x.dtype).reshape(-1, 1, 1)
-    places = torch.tensor([1 / 2, 1 / 6, -1 / 6], dtype=x.dtype, device=x.device).reshape(3, 1, 1) + hue.unsqueeze(1)
-    lost = torch.rsub((places - places.round()).abs(), 2.0, alpha=6.0).clamp(0.0, 1.0)
-    return torch.addcmul(largest.unsqueeze(1), extent.unsqueeze(1), lost, value=-1)
+
+    def channel(offset: float) -> Tensor:
+        place = hue + offset
+        lost = torch.rsub((place - place.round()).abs(), 2.0, alpha=6.0).clamp(0.0, 1.0)
+        return torch.addcmul(largest, extent, lost, value=-1)
+
+    # One after the other: three times less memory at once, which the system gives and takes slowly.
+    return torch.stack((channel(1 / 2), channel(1 / 6), channel(-1 / 6)), dim=1)
 
 
 def _whole(x: Tensor, images: Tensor) -> Tensor:

@@ -21,17 +21,7 @@ def check(images: Tensor) -> None:
 def check_drawn(images: Tensor, *, key: Tensor) -> None:
     """Refuse what is no batch of images, no key, or a key elsewhere than they are."""
     check(images)
-    _checks.check_key(key)
-    if key.device != images.device:
-        where = f"one on {images.device}, where the images are"
-        _checks.fail("key", f"one on {key.device}", where, "Move it: key.to(images.device).")
-
-
-def check_setting(argument: str, value: Number, low: float = 0.0, high: float = math.inf, exclusive: str = "") -> None:
-    """Refuse a number out of range, and a tensor that is not one number."""
-    _checks.check_number(argument, value, low, high, exclusive=exclusive)
-    if isinstance(value, Tensor) and value.ndim:
-        _checks.fail(argument, _checks.describe(value), "a number or a tensor of shape ()", "Batch it with vmap.")
+    _checks.check_key(key, images)
 
 
 def check_fill(fill: Number, images: Tensor) -> None:
@@ -58,7 +48,7 @@ def as_range(argument: str, value: tuple[Number, Number], images: Tensor) -> tup
     if not isinstance(value, tuple | list) or len(value) != 2:
         _checks.fail(argument, _checks.describe(value), "a pair (low, high)")
     for end in value:
-        check_setting(argument, end, exclusive="low")
+        _checks.check_setting(argument, end, exclusive="low")
     low, high = value
     if not isinstance(low, Tensor) and not isinstance(high, Tensor) and low > high:
         _checks.fail(argument, value, "a pair (low, high) with low at most high")

@@ -29,7 +29,7 @@ def flip(images: Tensor, rate: Number = 0.5, *, key: Tensor, direction: str = "h
             [5., 4., 3.]])
     """
     core.check_drawn(images, key=key)
-    core.check_setting("rate", rate, 0.0, 1.0)
+    _checks.check_setting("rate", rate, 0.0, 1.0)
     _checks.check_choice("direction", direction, ("horizontal", "vertical"))
     chosen = random.bernoulli(key, rate, (images.shape[0],))
     dim = 3 if direction == "horizontal" else 2
@@ -128,7 +128,7 @@ def cutout(images: Tensor, size: Number, *, key: Tensor, fill: Number = 0.0) -> 
     (arXiv:1708.04552).
     """
     core.check_drawn(images, key=key)
-    core.check_setting("size", size)
+    _checks.check_setting("size", size)
     row, column = as_pixels(random.uniform(key, (2, images.shape[0]), dtype=torch.float64), images)
     half = torch.floor(core.as_setting(size, images) / 2)
     return apply_cutout(images, row - half, column - half, size, size, fill=fill)

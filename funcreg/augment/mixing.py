@@ -103,7 +103,7 @@ def _mixed(values: Tensor, partner: Tensor, share: Tensor) -> Tensor:
 
 def _check(images: Tensor, targets: Tensor, alpha: Number, key: Tensor) -> None:
     core.check_drawn(images, key=key)
-    core.check_setting("alpha", alpha)
+    _checks.check_setting("alpha", alpha)
     _checks.check_tensor("targets", targets)
     if not targets.is_floating_point() or targets.shape[:-1] != images.shape[:1]:
         remedy = "" if targets.is_floating_point() else "Convert it: fr.labels.one_hot(targets, num_classes)."

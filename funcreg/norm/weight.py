@@ -134,7 +134,7 @@ def spectral_norm(
             sigma, u, v = _power_steps(matrix, state, steps, eps)
     else:
         sigma, u, v = _power_steps(matrix, state, steps, eps)
-    none = sigma.abs() <= eps
+    none = (sigma if steps else sigma.abs()) <= eps  # after a step it is a length
     scaled = weight / sigma.masked_fill(none, 1.0)
     # Vectors of zeros would never move again.
     u, v = (torch.where(none, old.detach(), new).to(old.dtype) for old, new in zip(state, (u, v), strict=True))
@@ -148,10 +148,10 @@ def _power_steps(
     fixed = matrix.detach()
     u, v = (each.detach().to(matrix.dtype) for each in state)
     for step in range(steps):
-        v = _direction(u @ fixed, eps) if step else v
-        u = _direction(fixed @ v, eps)
+        v = _direction(torch.mv(fixed.mT, u), eps) if step else v
+        u = _direction(torch.mv(fixed, v), eps)
     # u . W v as (u W) . v: the last step's product with W serves for sigma too, and carries its gradient.
-    product = u @ matrix
+    product = torch.mv(matrix.mT, u)
     v = _direction(product.detach(), eps) if steps else v
     return torch.dot(product, v), u, v
 

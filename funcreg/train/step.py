@@ -109,7 +109,7 @@ def make_step(
 
     Pure: it can be vmapped over members, compiled with `fr.jit`, and differentiated. Where nobody
     can differentiate through it (inside `torch.no_grad()`, as in `fit`, and no other transform) it
-    takes gradients by plain autograd, with the same numbers in about half the time for small models.
+    takes gradients by plain autograd: the same to rounding, in about half the time for small models.
 
     Args:
         loss_fn: (params, state, batch, *, key, hparams) -> (loss of shape (), (state, metrics)),
