@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,19 +14,40 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(len(EXAMPLES)))
-def test_the_examples_run(number: int) -> None:
-    names: dict[str, object] = {}
+def run(number: int) -> dict[str, Any]:
+    names: dict[str, Any] = {}
     exec(compile(EXAMPLES[number], f"README example {number}", "exec"), names)
-    uncertainty = names["uncertainty"]
-    assert isinstance(uncertainty, fr.uncertainty.Predictive)
+    return names
+
+
+def statements(number: int) -> list[str]:
+    return [line for line in EXAMPLES[number].splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def test_the_example_runs_and_is_short() -> None:
+    uncertainty = run(0)["uncertainty"]
     torch.testing.assert_close(uncertainty.mean.sum(-1), torch.ones(len(uncertainty.mean)))
     assert float(uncertainty.mutual_information.max()) > 0.01, "two passes disagree somewhere"
+    assert len(statements(0)) < 25
 
 
-def test_the_example_is_short() -> None:
-    statements = [line for line in EXAMPLES[0].splitlines() if line.strip() and not line.strip().startswith("#")]
-    assert len(statements) < 25
+@pytest.mark.slow
+def test_the_study_runs_and_is_short(capsys: pytest.CaptureFixture[str]) -> None:
+    """Sweep, best member, uncertainty of turned digits, and an nn.Module that predicts what the member does."""
+    names = run(1)
+    assert len(statements(1)) < 40
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 1 + 27 + 4, "a table of 27 members, and four angles"
+    accuracy, entropy = zip(*(map(float, re.findall(r"\d\.\d\d", line)) for line in printed[-4:]), strict=True)
+    assert accuracy[0] > 0.9
+    assert accuracy[0] > accuracy[1] > accuracy[2] > accuracy[3]
+    assert entropy[0] < entropy[1] < entropy[2]
+    best, held_out = names["best"], names["held_out"]
+    lowest = min(float(line.split()[-1]) for line in printed[1:28])
+    assert float(best.metrics["val_loss"]) == pytest.approx(lowest, rel=1e-3)
+    logits, _ = names["model"].apply(best.params, best.state, held_out.x)
+    assert isinstance(names["module"], torch.nn.Sequential)
+    torch.testing.assert_close(names["module"](held_out.x), logits)
 
 
 def test_ci_runs_the_readmes_test_command() -> None:

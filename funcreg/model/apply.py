@@ -165,7 +165,7 @@ class Apply:
         """The skeleton with another of its methods as its forward."""
         if (mode, method) not in self.methods:
             module = copy.copy(self.skeletons[mode].module)
-            function = getattr(type(module), method, None)
+            function = getattr(type(module), method, None) if isinstance(method, str) else None
             if not callable(function):
                 _checks.fail("method", repr(method), f"the name of a method of {type(module).__name__}")
             module.forward = types.MethodType(function, module)  # type: ignore[method-assign]

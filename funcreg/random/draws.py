@@ -55,7 +55,7 @@ def uniform(
         `dtype` of the given shape.
 
     Raises:
-        FuncregError: when low or high does not fit shape.
+        FuncregError: when low or high does not fit shape, or low is above high.
 
     >>> from funcreg import random
     >>> uniform(random.key(0), 3)
@@ -65,6 +65,8 @@ def uniform(
     shape = as_shape(shape)
     check_parameter("low", low, shape)
     check_parameter("high", high, shape)
+    if not isinstance(low, Tensor) and not isinstance(high, Tensor) and low > high:
+        _checks.fail("low", low, f"a number of at most high = {high}")
     unit = execution.uniform(key, shape).to(dtype)
     if isinstance(low, Tensor) or isinstance(high, Tensor) or (low, high) != (0.0, 1.0):
         return (low + (high - low) * unit).to(dtype)

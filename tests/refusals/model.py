@@ -20,6 +20,7 @@ REFUSALS: list[Refusal] = [
     ("from_module", "params", lambda: MODEL.apply({}, MODEL_STATE, X)),
     ("from_module", "rates", lambda: MODEL.apply(MODEL_PARAMS, MODEL_STATE, X, key=KEY, rates={"9": 0.5})),
     ("from_module", "train", lambda: MODEL.apply(MODEL_PARAMS, MODEL_STATE, X, train=bad("yes"))),
+    ("from_module", "method", lambda: MODEL.apply(MODEL_PARAMS, MODEL_STATE, X, method=bad(3))),
     ("from_module", "method", lambda: MODEL.apply(MODEL_PARAMS, MODEL_STATE, X, method="features")),
     (
         "from_module",

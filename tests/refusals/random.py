@@ -25,6 +25,7 @@ REFUSALS: list[Refusal] = [
     ("random.bits", "shape", lambda: fr.random.bits(KEY, bad(2.5))),
     ("random.uniform", "shape", lambda: fr.random.uniform(KEY, (2, -1))),
     ("random.uniform", "low", lambda: fr.random.uniform(KEY, 2, low=math.nan)),
+    ("random.uniform", "low", lambda: fr.random.uniform(KEY, 2, low=1.0, high=0.0)),
     ("random.uniform", "high", lambda: fr.random.uniform(KEY, 2, high=math.inf)),
     ("random.uniform", "dtype", lambda: fr.random.uniform(KEY, 2, dtype=torch.int64)),
     ("random.normal", "dtype", lambda: fr.random.normal(KEY, 2, dtype=bad("float32"))),
