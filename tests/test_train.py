@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -564,6 +565,7 @@ def test_a_chunked_run_resumes_with_the_same_bits_and_other_chunks(tmp_path: Pat
     assert same_bits(resumed, whole)
 
 
+@pytest.mark.usefixtures("keyboard")
 def test_ctrl_c_between_chunks_finishes_the_step(tmp_path: Path) -> None:
     points = sweep_points(5)
     starts = tree.stack([begin(seed, random.key(seed), tree.index(points, seed)) for seed in range(5)])
@@ -741,6 +743,14 @@ def test_a_bar_without_tqdm_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         quick_fit(progress=True)
 
 
+@pytest.fixture
+def keyboard() -> Iterator[None]:
+    """Python's own handling of Ctrl-C, which a shell's background jobs start without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupting(after: int) -> Any:
     """A step that presses Ctrl-C once."""
     calls = []
@@ -754,6 +764,7 @@ def interrupting(after: int) -> Any:
     return step
 
 
+@pytest.mark.usefixtures("keyboard")
 def test_ctrl_c_stops_between_steps_and_resumes(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
     whole = quick_fit()
@@ -767,6 +778,7 @@ def test_ctrl_c_stops_between_steps_and_resumes(tmp_path: Path) -> None:
     assert same_bits(resumed, whole)
 
 
+@pytest.mark.usefixtures("keyboard")
 def test_ctrl_c_at_the_last_step_is_no_interruption() -> None:
     assert not quick_fit(step=interrupting(after=16)).interrupted
 

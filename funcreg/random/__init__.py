@@ -7,6 +7,7 @@ own stateless generator (`torch.func._random`), on every version of torch.
     keys.py         key, split, fold_in, skip
     draws.py        uniform, normal, ..., (key, shape) -> tensor
     gamma_draws.py  gamma, beta
+    arguments.py    shapes and parameters of draws, checked
     execution.py    which of two executions computes the bits: native kernels or tensor operations
     philox.py       the algorithm, as tensor operations
 """

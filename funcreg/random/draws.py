@@ -11,8 +11,7 @@ from torch import Tensor
 
 from .. import _checks
 from . import execution
-
-Shape = int | tuple[int, ...]
+from .arguments import Shape, as_shape, check_dtype, check_parameter
 
 
 def bits(key: Tensor, shape: Shape) -> Tensor:
@@ -61,7 +60,7 @@ def uniform(
     >>> uniform(random.key(0), 3)
     tensor([0.1559, 0.4132, 0.3425])
     """
-    _check_dtype(dtype)
+    check_dtype(dtype)
     shape = as_shape(shape)
     check_parameter("low", low, shape)
     check_parameter("high", high, shape)
@@ -99,7 +98,7 @@ def normal(
     >>> normal(random.key(0), (100_000,)).std()
     tensor(0.999...)
     """
-    _check_dtype(dtype)
+    check_dtype(dtype)
     shape = as_shape(shape)
     check_parameter("mean", mean, shape)
     check_parameter("std", std, shape, low=0.0)
@@ -139,7 +138,7 @@ def truncated_normal(
     >>> bool((truncated_normal(random.key(0), 1000).abs() <= 2).all())
     True
     """
-    _check_dtype(dtype)
+    check_dtype(dtype)
     shape = as_shape(shape)
     for name, value in (("low", low), ("high", high), ("mean", mean)):
         check_parameter(name, value, shape)
@@ -259,44 +258,3 @@ def box_muller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 def open_unit(words: Tensor, dtype: torch.dtype) -> Tensor:
     """32-bit words as numbers at the middle of their cells, never 0: (w + 1/2) / 2**32."""
     return words.to(dtype) * 2.0**-32 + 2.0**-33
-
-
-def as_shape(shape: Shape) -> tuple[int, ...]:
-    """A shape as a tuple of lengths, checked.
-
-    >>> as_shape(3), as_shape((2, 3))
-    ((3,), (2, 3))
-    """
-    if isinstance(shape, int | torch.SymInt) and not isinstance(shape, bool):
-        shape = (shape,)
-    elif not isinstance(shape, tuple | list):
-        _checks.fail("shape", _checks.describe(shape), "an integer or a tuple of integers")
-    for length in shape:
-        _checks.check_count("shape", length, low=0)
-    return tuple(shape)
-
-
-def check_parameter(
-    argument: str,
-    value: float | Tensor,
-    shape: tuple[int, ...],
-    low: float = -math.inf,
-    high: float = math.inf,
-    *,
-    exclusive: str = "",
-) -> None:
-    """Refuse a number out of range, and a tensor that does not broadcast to the shape that is drawn.
-
-    >>> check_parameter("std", torch.ones(3), (2, 3), 0.0)
-    """
-    _checks.check_number(argument, value, low, high, exclusive=exclusive)
-    if isinstance(value, Tensor) and value.ndim:
-        pairs = zip(value.shape[::-1], shape[::-1], strict=False)
-        if value.ndim > len(shape) or any(own not in (1, length) for own, length in pairs):
-            allowed = f"a number, or a tensor that broadcasts to the shape drawn, {shape}"
-            _checks.fail(argument, _checks.describe(value), allowed)
-
-
-def _check_dtype(dtype: torch.dtype) -> None:
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        _checks.fail("dtype", _checks.describe(dtype), "a floating-point dtype such as torch.float32")

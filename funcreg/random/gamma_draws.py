@@ -5,7 +5,8 @@ from torch import Tensor
 
 from .. import _checks
 from . import execution
-from .draws import Shape, as_shape, box_muller, check_parameter, open_unit
+from .arguments import Shape, as_shape, check_parameter
+from .draws import box_muller, open_unit
 
 _REJECTION_ROUNDS = 6  # of Marsaglia-Tsang, each accepting over 95%: 1e-8 are left, at the mode
 
