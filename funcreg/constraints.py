@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from . import _checks, tree
+from .losses.reductions import precise
 
 
 def max_norm(params: tree.Tree, maximum: float | Tensor, *, mask: tree.Mask | None = None, dim: int = 0) -> tree.Tree:
@@ -181,6 +182,6 @@ def _project(
     def move(name: str, leaf: Tensor) -> Tensor:
         if name not in chosen:
             return leaf
-        return function(leaf.to(torch.float64 if leaf.dtype == torch.float64 else torch.float32)).to(leaf.dtype)
+        return function(precise(leaf)).to(leaf.dtype)
 
     return tree.map_named(move, params)

@@ -26,7 +26,8 @@ def mixup(images: Tensor, targets: Tensor, alpha: Number, *, key: Tensor) -> tup
     Raises:
         FuncregError: for wrong images, targets or alpha.
 
-    >>> images, targets = mixup(torch.rand(2, 3, 8, 8), torch.eye(2), 0.2, key=random.key(0))
+    >>> images = random.uniform(random.key(0), (2, 3, 8, 8))
+    >>> images, targets = mixup(images, torch.eye(2), 0.2, key=random.key(1))
     >>> targets.sum(dim=1)
     tensor([1., 1.])
 
@@ -57,7 +58,8 @@ def cutmix(images: Tensor, targets: Tensor, alpha: Number, *, key: Tensor) -> tu
     Raises:
         FuncregError: for wrong images, targets or alpha.
 
-    >>> images, targets = cutmix(torch.rand(2, 3, 8, 8), torch.eye(2), 1.0, key=random.key(0))
+    >>> images = random.uniform(random.key(0), (2, 3, 8, 8))
+    >>> images, targets = cutmix(images, torch.eye(2), 1.0, key=random.key(1))
     >>> targets.sum(dim=1)
     tensor([1., 1.])
 

@@ -4,7 +4,7 @@
     layer.py    layer, RMS, group and instance norm: x -> y, each example by itself
     weight.py   weight norm; spectral norm: (weight, state) -> (weight, state)
     inputs.py   scaling that is fitted to a data set; rows of unit norm
-    shared.py   the precision of statistics, and checks
+    shared.py   checks
 
 What is 16-bit is computed in float32, and rounded once at the end.
 """

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .. import _checks
 from .._functorch import in_transform
-from .shared import check_vectors, precise
+from ..losses.reductions import precise
+from .shared import check_vectors
 
 
 class BatchStats(NamedTuple):

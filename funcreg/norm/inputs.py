@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .shared import precise
+from ..losses.reductions import precise
 
 
 class Scaling(NamedTuple):

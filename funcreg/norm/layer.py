@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _checks
-from .shared import check_vectors, precise
+from ..losses.reductions import precise
+from .shared import check_vectors
 
 
 def layer_norm(

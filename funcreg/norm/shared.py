@@ -1,20 +1,10 @@
-"""What all of `norm` shares: the precision of statistics, and checks."""
+"""What all of `norm` shares: checks of vectors."""
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from .. import _checks
-
-
-def precise(tensor: Tensor) -> Tensor:
-    """A tensor in the dtype that statistics are computed in: float32 for 16 bits, else its own.
-
-    >>> precise(torch.ones(1, dtype=torch.bfloat16))
-    tensor([1.])
-    """
-    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.to(torch.float32)
 
 
 def check_vectors(vectors: Mapping[str, Tensor | None], shape: tuple[int, ...], what: str) -> None:

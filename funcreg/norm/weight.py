@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, random
-from .shared import precise
+from ..losses.reductions import precise
 
 
 class SpectralState(NamedTuple):

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .predictive import check_probabilities, precise
+from ..losses.reductions import precise
+from .predictive import check_probabilities
 
 _REDUCTIONS = ("mean", "none")
 

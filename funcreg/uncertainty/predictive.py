@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, random, tree
+from ..losses.reductions import precise
 
 # How torch says that something batched is written into something that is not.
 _WRITES = ("inplace arithmetic", "in place", "(self, *extra_args)", "match the broadcast shape")
@@ -265,11 +266,6 @@ def _predictive(moments: _Moments) -> Predictive:
 def _entropy(probabilities: Tensor) -> Tensor:
     zero = probabilities <= 0
     return torch.where(zero, 0.0, -probabilities * torch.log(torch.where(zero, 1.0, probabilities))).sum(dim=-1)
-
-
-def precise(x: Tensor) -> Tensor:
-    """Probabilities in float32 at least."""
-    return x if x.dtype == torch.float64 else x.to(torch.float32)
 
 
 def check_probabilities(probabilities: Tensor) -> None:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from ..losses.reductions import precise
 from .calibration import check_targets
-from .predictive import precise
 
 _BOUND = 10.0  # of |log(T / spread)|: beyond it the probabilities are one-hot, or all alike
 _NARROW = 0.05  # of log T: Newton's method is safe within
