@@ -1,5 +1,6 @@
 """What goes wrong when batch norm evaluates with the statistics of its batch, and with MC dropout?
 
+Part: A
 Command: python -m experiments run batch-norm --data-root DATA
 Runtime: smoke 2 s, quick 12 s (2 CPU cores)
 Answer: on MNIST (n = 5 members) accuracy is 92.1% with running statistics whatever the batch; with the batch's own

@@ -1,5 +1,6 @@
 """What does dropout do to a number, to a layer's statistics, and on either side of a nonlinearity?
 
+Part: A
 Command: python -m experiments run dropout
 Runtime: smoke 1 s, quick 3 s, full 37 s (2 CPU cores)
 Answer: keeps the mean (chi-square p of at least 0.05 at three rates, n = 1,024 inputs x 1,000 draws) and adds a

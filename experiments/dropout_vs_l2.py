@@ -1,5 +1,6 @@
 """On two small tables, does dropout close the generalisation gap, and does weight decay add to it?
 
+Part: B
 Command: python -m experiments run dropout-vs-l2
 Runtime: smoke 1 s, quick 3 s, full 33 s (2 CPU cores)
 Answer: decay does, dropout not surely. On 140 points dropout 0.5 takes the gap from 1.91 to 1.42 points (difference

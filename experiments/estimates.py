@@ -4,7 +4,9 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import torch
 from scipy import stats
+from torch import Tensor
 
 
 class Estimate(NamedTuple):
@@ -35,6 +37,27 @@ def estimate(values: Iterable[float]) -> Estimate:
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in each) / (n - 1))
     half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
     return Estimate(mean, sd, mean - half, mean + half, n)
+
+
+class Curve(NamedTuple):
+    """A series over n members: mean and standard deviation at each point."""
+
+    mean: list[float]
+    sd: list[float]
+    n: int
+
+
+def curve(members: Tensor) -> Curve:
+    """What is kept of the series of many members, (n, points), where their ends are kept one by one.
+
+    Four digits, enough to draw. A value that is not finite makes its point NaN.
+
+    >>> curve(torch.tensor([[1.0, 2.0], [3.0, 2.0]]))
+    Curve(mean=[2.0, 2.0], sd=[1.414, 0.0], n=2)
+    """
+    values = members.detach().double()
+    sd = values.std(dim=0) if len(values) > 1 else torch.zeros_like(values[0])
+    return Curve(*([float(f"{x:.4g}") for x in each.tolist()] for each in (values.mean(dim=0), sd)), n=len(values))
 
 
 def number(value: float, digits: int = 3) -> str:

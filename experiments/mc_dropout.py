@@ -1,5 +1,6 @@
 """Does MC dropout know when it does not know: does its entropy rise as a digit turns?
 
+Part: A
 Command: python -m experiments run mc-dropout --data-root DATA
 Runtime: smoke 1 s, quick 38 s (2 CPU cores); full is for a GPU
 Answer: yes on MNIST, up to a point. Mean predictive entropy is 0.253 ± 0.003 nats upright, peaks at 60°

@@ -4,7 +4,7 @@ No pyplot and so no global state: a figure is an object that is drawn, saved and
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -88,11 +88,14 @@ def band(axes: Axes, x: Sequence[float], members: Any, label: str, index: int = 
     """The mean over members as a line, and one standard deviation to each side as a band.
 
     Args:
-        members: (K, len(x)) numbers; None counts as missing.
+        members: (K, len(x)) numbers, of which None counts as missing; or the record of an `estimates.Curve`.
         index: of colour and line style, so that the two never tell apart by colour alone.
     """
-    values = _array(members)
-    mean, sd = np.nanmean(values, axis=0), np.nanstd(values, axis=0, ddof=1) if len(values) > 1 else None
+    if isinstance(members, Mapping):
+        mean, sd = _array(members["mean"]), _array(members["sd"]) if members["n"] > 1 else None
+    else:
+        values = _array(members)
+        mean, sd = np.nanmean(values, axis=0), np.nanstd(values, axis=0, ddof=1) if len(values) > 1 else None
     style: dict[str, Any] = {"color": PALETTE[index % 7], "linestyle": LINES[index % 6], "label": label, **options}
     axes.plot(x, mean, **style)
     if sd is not None:

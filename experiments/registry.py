@@ -14,7 +14,13 @@ from typing import Any, NamedTuple
 from .errors import LabError
 
 FOLDER = Path(__file__).parent
-_FIELDS = ("Command", "Runtime", "Answer")
+PARTS = {
+    "A": "The regularization lab",
+    "B": "Toy classification",
+    "C": "Normalisation, gradient flow, custom losses",
+    "D": "Stopping, augmentation, images",
+}
+_FIELDS = ("Part", "Command", "Runtime", "Answer")
 
 
 class Experiment(NamedTuple):
@@ -22,6 +28,7 @@ class Experiment(NamedTuple):
 
     name: str
     question: str
+    part: str
     command: str
     runtime: str
     answer: str
@@ -32,9 +39,9 @@ class Experiment(NamedTuple):
 
 
 def experiments() -> dict[str, Experiment]:
-    """Every experiment by its command-line name, in alphabetical order."""
-    found = (_read(path) for path in sorted(FOLDER.glob("*.py")))
-    return {each.name: each for each in found if each is not None}
+    """Every experiment by its command-line name: by part, and in alphabetical order within one."""
+    found = [each for path in FOLDER.glob("*.py") if (each := _read(path)) is not None]
+    return {each.name: each for each in sorted(found, key=lambda each: (each.part, each.name))}
 
 
 def choose(names: Iterable[str]) -> list[Experiment]:

@@ -3,7 +3,7 @@
 import base64
 import html
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,20 +107,29 @@ def _summary(records: Iterable[dict[str, Any]]) -> str:
 
 def _section(record: dict[str, Any], out: Path) -> str:
     name = record["name"]
-    claims = "".join(
-        f"<li>{_pill(claim)} <b>{_text(claim['text'])}</b><br>{_text(claim['measured'])}</li>"
-        for claim in record["claims"]
-    )
     figures = "".join(_figure(out / "figures" / f"{name}-{each}.png", text) for each, text in record["figures"].items())
     settings = _table(["setting", "value"], [[key, _value(value)] for key, value in record["settings"].items()])
     data = "".join(f"<p><b>Data.</b> {_text(source)}.</p>" for source in record["data"])
-    tables = "".join(f"<h3>{_text(t['title'])}</h3>{_table(t['columns'], t['rows'])}" for t in record["tables"])
     return (
         f'<section id="{name}"><h2>{_text(name)}</h2><p class="question">{_text(record["question"])}</p>{data}'
         f"<p><b>Run.</b> Preset {record['preset']}, seed {record['seed']}, {record['seconds']:.1f} s.</p>"
-        f'<pre><code>{_text(record["command"])}</code></pre><ul class="claims">{claims}</ul>{figures}{tables}'
+        f"<pre><code>{_text(record['command'])}</code></pre>{claims(record)}{figures}{tables(record)}"
         f"<details><summary>Settings</summary>{settings}</details></section>"
     )
+
+
+def claims(record: Mapping[str, Any]) -> str:
+    """A record's claims as HTML, each with its verdict and its numbers."""
+    items = (
+        f"<li>{_pill(claim)} <b>{_text(claim['text'])}</b><br>{_text(claim['measured'])}</li>"
+        for claim in record["claims"]
+    )
+    return f'<ul class="claims">{"".join(items)}</ul>'
+
+
+def tables(record: Mapping[str, Any]) -> str:
+    """A record's tables as HTML."""
+    return "".join(f"<h3>{_text(t['title'])}</h3>{_table(t['columns'], t['rows'])}" for t in record["tables"])
 
 
 def _figure(path: Path, caption: str) -> str:

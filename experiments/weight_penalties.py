@@ -1,5 +1,6 @@
 """Is an L2 penalty the same as weight decay, and what does AdamW decouple?
 
+Part: A
 Command: python -m experiments run weight-penalties
 Runtime: smoke 1 s, quick 16 s (2 CPU cores)
 Answer: coupled decay is the penalty: Adam's parameters differ by 1e-12 after 200 steps, SGD's by 1e-16, and

@@ -253,7 +253,7 @@ class Point:
 
 def fake(name: str, main: Any) -> Fake:
     Fake.mains[name] = main
-    return Fake(name, "Is it?", "", "0 s", "")
+    return Fake(name, "Is it?", "A", "", "0 s", "")
 
 
 def good(settings: Point, context: Context) -> Result:
