@@ -416,6 +416,40 @@ def test_fit_stops_early_and_keeps_the_best() -> None:
     assert same_bits(result.train_state.params, seen[4])
 
 
+def test_on_epoch_hears_of_every_epoch_and_every_step() -> None:
+    heard: list[train.Epoch] = []
+    result = quick_fit(on_epoch=heard.append)
+    assert same_bits(result, quick_fit())
+    assert [each.number for each in heard] == [1, 2, 3, 4]
+    assert [int(each.train_state.step) for each in heard] == [4, 8, 12, 16]
+    assert same_bits(heard[-1].train_state, result.train_state)
+    for name, column in result.history.items():
+        assert torch.equal(torch.stack([each.metrics[name] for each in heard]), column)
+        steps = torch.stack([each.steps[name] for each in heard])
+        assert steps.shape == (4, 4)
+        assert torch.equal(steps.mean(1), column)
+    assert quick_fit(epochs=1).history["loss"] == heard[0].metrics["loss"]
+
+
+def test_on_epoch_of_members_has_everyones_steps(tmp_path: Path) -> None:
+    heard: list[train.Epoch] = []
+    points, path = sweep_points(3), tmp_path / "run.safetensors"
+    starts = tree.stack([begin(seed, hparams=tree.index(points, seed)) for seed in range(3)])
+
+    def on_epoch(epoch: train.Epoch) -> None:
+        heard.append(epoch)
+        assert path.exists(), "what is heard of is kept"
+        if epoch.number == 2:
+            raise RuntimeError("a bug in a callback")
+
+    with pytest.raises(RuntimeError, match="a bug in a callback"):
+        quick_fit(starts, hparams=points, members=3, chunk_size=2, checkpoint=path, on_epoch=on_epoch)
+    assert heard[0].steps["loss"].shape == (4, 3)
+    rest: list[train.Epoch] = []
+    quick_fit(starts, hparams=points, members=3, chunk_size=2, checkpoint=path, on_epoch=rest.append)
+    assert [each.number for each in rest] == [3, 4], "it goes on after the epoch that was kept"
+
+
 def sweep_points(members: int) -> dict[str, Tensor]:
     draws = random.uniform(random.key(3), (4, members), dtype=torch.float64)
     return {"rate": 0.6 * draws[0], "l2": 0.01 * draws[1], "lr": 0.005 + 0.1 * draws[2], "smoothing": 0.3 * draws[3]}

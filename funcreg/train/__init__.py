@@ -18,7 +18,7 @@ fit.py       the loop, for one model or K members
 """
 
 from .evaluate import make_evaluate
-from .fit import FitResult, fit
+from .fit import Epoch, FitResult, fit
 from .run import DivergenceWarning, Variables
 from .step import Batch, TrainState, init, make_step
 from .stopping import EarlyStopping, StoppingState, early_stopping
@@ -28,6 +28,7 @@ __all__ = [
     "Batch",
     "DivergenceWarning",
     "EarlyStopping",
+    "Epoch",
     "FitResult",
     "StoppingState",
     "TrainState",

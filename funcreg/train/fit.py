@@ -17,6 +17,20 @@ from .step import Metrics, Step, TrainState, as_hparams, check_members
 from .stopping import EarlyStopping
 
 
+class Epoch(NamedTuple):
+    """What `on_epoch` is called with.
+
+    `number`: counts from 1; `train_state`: after it, members that ended being frozen; `metrics`: its
+    row of the history, name -> float64 () or (K,); `steps`: every step's own metrics, whoever ended,
+    name -> float64 (steps,) or (steps, K). Numbers lie on the CPU.
+    """
+
+    number: int
+    train_state: TrainState
+    metrics: Metrics
+    steps: Metrics
+
+
 class FitResult(NamedTuple):
     """What `fit` returns; epochs count from 1, and 0 means never.
 
@@ -54,6 +68,7 @@ def fit(
     monitor: str = "loss",
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 1,
+    on_epoch: Callable[[Epoch], object] | None = None,
     progress: bool | None = None,
 ) -> FitResult:
     """Train for some epochs.
@@ -92,6 +107,8 @@ def fit(
             the same bits as one that was never interrupted. Needs the same arguments; epochs and
             chunk_size may be others.
         checkpoint_every: epochs between two writes, the last always being written.
+        on_epoch: called with an `Epoch` after each epoch, and after its checkpoint: to log, to draw,
+            to look at the weights. What it returns is not used.
         progress: show a bar (needs tqdm). Default: when tqdm is there and stderr is a terminal.
 
     Returns:
@@ -120,6 +137,8 @@ def fit(
     size = min(size, samples)
     hparams = as_hparams(hparams, device)
     _check_members(members, batches, train_state, hparams)
+    if on_epoch is not None:
+        _checks.check_callable("on_epoch", on_epoch, "a function of an Epoch")
     chunks = Chunks(members, chunk_size)
     own = members if batches == "own" and size < samples else None
 
@@ -158,18 +177,21 @@ def fit(
                     break
             last = chunks.join(last)
             if len(records) == samples // size:
-                row = _row(records, evaluate, last, monitor)
+                steps = {name: torch.stack([r[name] for r in records]).cpu().to(torch.float64) for name in records[0]}
+                row = _row(steps, evaluate, last, monitor)
                 run = advance(run, last, row, stopping=early_stopping, monitor=monitor)
                 bar.epoch(run)
                 last = run.train_state
             else:
-                last = choose(run.active, last, run.train_state)
+                steps, last = None, choose(run.active, last, run.train_state)
             done = run.epoch == epochs or not run.active.any()
             interrupted = interrupt.requested and not done
             due = done or interrupted or run.epoch - saved >= checkpoint_every
             if checkpoint is not None and run.epoch > saved and due:
                 resume.save(checkpoint, run, arguments)
                 saved = run.epoch
+            if on_epoch is not None and steps is not None:
+                on_epoch(Epoch(run.epoch, run.train_state, run.history[-1], steps))
     return _result(run, last, interrupted)
 
 
@@ -205,10 +227,10 @@ def _check_members(members: int | None, batches: str, train_state: TrainState, h
 
 
 def _row(
-    records: list[Metrics], evaluate: Callable[[Any, Any], Metrics] | None, train_state: TrainState, monitor: str
+    steps: Metrics, evaluate: Callable[[Any, Any], Metrics] | None, train_state: TrainState, monitor: str
 ) -> Metrics:
     """The metrics of an epoch, on the CPU in float64."""
-    row = {name: torch.stack([r[name] for r in records]).cpu().to(torch.float64).mean(0) for name in records[0]}
+    row = {name: values.mean(0) for name, values in steps.items()}
     evaluated = {} if evaluate is None else evaluate(train_state.params, train_state.state)
     if not isinstance(evaluated, dict):
         _checks.fail("evaluate", f"a return of {_checks.describe(evaluated)}", "a dict of name -> tensor")

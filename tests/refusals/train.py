@@ -70,6 +70,7 @@ REFUSALS: list[Refusal] = [
     ("train.fit", "key", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=bad(1), epochs=1, batch_size=2)),
     ("train.fit", "epochs", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=0, batch_size=2)),
     ("train.fit", "batch_size", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, batch_size=0)),
+    ("train.fit", "on_epoch", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, on_epoch=bad(1))),
     (
         "train.fit",
         "batches",
