@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import funcreg as fr
 
@@ -48,6 +49,18 @@ def test_the_study_runs_and_is_short(capsys: pytest.CaptureFixture[str]) -> None
     logits, _ = names["model"].apply(best.params, best.state, held_out.x)
     assert isinstance(names["module"], torch.nn.Sequential)
     torch.testing.assert_close(names["module"](held_out.x), logits)
+
+
+def test_your_own_data_may_be_tensors_a_data_set_or_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for shade in (0, 100):
+            Image.new("RGB", (40, 30), (shade, 0, 0)).save(tmp_path / "pictures" / name / f"{shade}.png")
+    monkeypatch.chdir(tmp_path)
+    data = run(2)["data"]
+    assert data.x.shape == (4, 3, 32, 32)
+    assert data.x.dtype == torch.uint8
+    assert data.y.tolist() == [0, 0, 1, 1]
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
