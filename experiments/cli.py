@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -12,18 +13,32 @@ from . import registry
 from .errors import LabError
 
 PRESETS = ("smoke", "quick", "full")
+_RUN = """\
+Each experiment that finishes is kept at once, as DIR/NAME.json and DIR/figures/NAME-*.png, and the page
+DIR/report.html shows all records of the folder. Ctrl-C keeps what is finished; --resume goes on from there.
+
+presets:
+  smoke  seconds each: shows that the code runs; its verdicts mean little
+  quick  about a minute each on two CPU cores
+  full   the sizes of the literature; most want a GPU
+
+exit status: 0 done, whatever the verdicts; 1 an experiment broke; 2 the request, the data or the folder is
+wrong; 130 interrupted."""
+_REPORT = """\
+Draws every figure again from the JSON of earlier runs, and writes DIR/report.html: one page that needs no
+other file, no script and no network."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run a command line; returns the exit status.
 
-    0: done. 1: an experiment broke. 2: the request or the data is wrong. 130: interrupted.
+    0: done. 1: an experiment broke. 2: the request, the data or the folder is wrong. 130: interrupted.
     """
     if argv and argv[0] == "bench":  # has options of its own
         return int(importlib.import_module(f"{__package__}.benchmarks").main(list(argv[1:])) or 0)
     arguments = _parser().parse_args(argv)
     try:
-        return {"list": _list, "run": _run, "report": _report}[arguments.command](arguments)
+        return {"list": _list, "run": _run, "report": _report}[arguments.command](arguments, argv)
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -35,11 +50,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m experiments", description="funcreg's lab: questions, measured.")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments",
+        description="funcreg's lab: what each regularizer does, one question an experiment, answered with numbers.",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("list", help="the experiments, their questions and run times")
+    commands.add_parser("list", help="the experiments by part: their questions and run times")
 
-    run = commands.add_parser("run", help="run some experiments, or all")
+    raw = argparse.RawDescriptionHelpFormatter
+    run = commands.add_parser("run", help="run some experiments, or all", formatter_class=raw, epilog=_RUN)
     run.add_argument("names", nargs="+", metavar="NAME", help="an experiment's name, or: all")
     run.add_argument("--preset", choices=PRESETS, default="quick", help="how much work (default: %(default)s)")
     run.add_argument(
@@ -48,10 +67,24 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--download", action="store_true", help="download what the data root lacks")
     run.add_argument("--seed", type=_seed, default=0, help="of every key (default: %(default)s)")
     run.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
+    run.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave out what is in DIR already, from the same settings, seed, device, data and versions of funcreg "
+        "and torch (after editing code, run without it)",
+    )
+    run.add_argument(
+        "--tensorboard", action="store_true", help="log each fit's metrics under DIR/tensorboard/NAME, for TensorBoard"
+    )
     run.add_argument("--quiet", action="store_true", help="no progress bars")
     _add_out(run)
 
-    report = commands.add_parser("report", help="draw the figures and the report again, from the JSON of earlier runs")
+    report = commands.add_parser(
+        "report", help="one HTML page of earlier runs, or their table", formatter_class=raw, description=_REPORT
+    )
+    report.add_argument(
+        "--table", action="store_true", help="print a Markdown table of the records instead (README's), write nothing"
+    )
     _add_out(report)
     commands.add_parser("bench", help="measure funcreg's speed against plain PyTorch", add_help=False)
     return parser
@@ -71,18 +104,20 @@ def _seed(text: str) -> int:
     return value
 
 
-def _list(_: argparse.Namespace) -> int:
-    for experiment in registry.experiments().values():
-        print(experiment.name)
-        print(textwrap.indent(textwrap.fill(experiment.question, 92), "    "))
-        print(f"    {experiment.runtime}\n")
+def _list(_: argparse.Namespace, __: Sequence[str]) -> int:
+    for part, found in registry.by_part(registry.experiments().values()).items():
+        print(f"{part}. {registry.PARTS[part]}\n")
+        for experiment in found:
+            print(f"  {experiment.name}")
+            print(textwrap.indent(textwrap.fill(experiment.question, 92), "      "))
+            print(f"      {experiment.runtime}\n")
     print("python -m experiments run NAME... | all")
     return 0
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     chosen = registry.choose(arguments.names)
-    from . import context, data, results, runner  # torch is imported only once the request makes sense
+    from . import context, data, files, results, runner, tensorboard  # torch only once the request makes sense
 
     circumstances = context.Context(
         seed=arguments.seed,
@@ -90,14 +125,27 @@ def _run(arguments: argparse.Namespace) -> int:
         data=data.data_root(arguments.data_root, download=arguments.download),
         bars=not arguments.quiet,
     )
+    if arguments.tensorboard:
+        tensorboard.summary_writer()
     # Tried now rather than after an hour's work.
-    results.write_atomically(arguments.out / ".writable", b"")
-    (arguments.out / ".writable").unlink(missing_ok=True)
-    return runner.run_all(chosen, arguments.preset, circumstances, arguments.out)
+    files.try_folder(arguments.out)
+    files.try_folder(arguments.out / "figures")
+    for experiment in chosen:
+        results.check_place(arguments.out / f"{experiment.name}.json")
+    again = [*argv, *(["--resume"] if not arguments.resume else [])]
+    return runner.run_all(
+        chosen,
+        arguments.preset,
+        circumstances,
+        arguments.out,
+        resume=arguments.resume,
+        tensorboard=arguments.tensorboard,
+        again=shlex.join(["python", "-m", "experiments", *again]),
+    )
 
 
-def _report(arguments: argparse.Namespace) -> int:
+def _report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     from . import report
 
-    print(f"report: {report.rebuild(arguments.out)}")
+    print(report.table(arguments.out) if arguments.table else f"report: {report.rebuild(arguments.out)}")
     return 0

@@ -1,6 +1,6 @@
-"""What an experiment is given besides its settings: key, device, data, progress bars."""
+"""What an experiment is given besides its settings: key, device, data, progress bars, logs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -11,18 +11,20 @@ import funcreg as fr
 
 from .data import DataRoot
 from .errors import LabError
+from .tensorboard import Logs
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Context:
-    """The circumstances of a run. `bars` shows progress on stderr."""
+    """The circumstances of a run. `bars` shows progress on stderr; `logs` keep what every fit measures."""
 
     seed: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     data: DataRoot = field(default_factory=DataRoot)
     bars: bool = False
+    logs: Logs | None = None
 
     def keys(self, num: int) -> list[Tensor]:
         """`num` keys from the seed, on the device: all that an experiment draws comes from them."""
@@ -38,12 +40,32 @@ class Context:
         # Below the bar of the experiments, and only on a terminal: a log keeps one line a step.
         yield from tqdm(steps, desc=f"  {what}", position=1, leave=False, disable=None, dynamic_ncols=True)
 
-    def fit(self, *arguments: Any, progress: bool | None = None, **options: Any) -> fr.train.FitResult:
-        """`fr.train.fit` with a bar where bars are wanted, and where Ctrl-C ends the experiment too."""
-        result = fr.train.fit(*arguments, progress=progress if self.bars else False, **options)
+    def fit(
+        self,
+        *arguments: Any,
+        progress: bool | None = None,
+        on_epoch: Callable[[fr.train.Epoch], object] | None = None,
+        **options: Any,
+    ) -> fr.train.FitResult:
+        """`fr.train.fit` with a bar and logs where they are wanted, and where Ctrl-C ends the experiment too."""
+        options["progress"] = progress if self.bars else False
+        if self.logs is None:
+            result = fr.train.fit(*arguments, on_epoch=on_epoch, **options)
+        else:
+            with self.logs.fit() as log:
+                result = fr.train.fit(*arguments, on_epoch=_each(on_epoch, log), **options)
         if result.interrupted:
             raise KeyboardInterrupt
         return result
+
+
+def _each(*functions: Callable[[fr.train.Epoch], object] | None) -> Callable[[fr.train.Epoch], None]:
+    def call(epoch: fr.train.Epoch) -> None:
+        for function in functions:
+            if function is not None:
+                function(epoch)
+
+    return call
 
 
 def device(name: str) -> torch.device:

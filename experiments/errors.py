@@ -3,3 +3,7 @@
 
 class LabError(ValueError):
     """A mistake in the request or in the data, told in one line and without a traceback."""
+
+
+class WriteError(LabError):
+    """Results cannot be kept where they should be: no experiment that follows could do better."""

@@ -7,8 +7,9 @@ import os
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from . import data, plots, registry, report
+from . import data, page, plots, registry
 from .context import Context
+from .errors import LabError
 from .results import Result
 
 
@@ -19,24 +20,31 @@ class Run(NamedTuple):
     result: Result
     module: Any
 
-    def figure(self, name: str) -> "Picture":
-        """One of its figures, by name."""
+    def figure(self, name: str) -> "Picture | Html":
+        """One of its figures, by name; one that moves comes as HTML, which every notebook shows."""
         with plots.style():
-            return Picture(plots.png(self.module.figures(self.result)[name]))
+            figures = self.module.figures(self.result)
+            if name not in figures:
+                raise LabError(f"there is no figure {name!r}; there are {', '.join(figures)}")
+            kind, content = plots.encode(figures[name])
+        return Picture(content) if kind == "png" else Html(page.picture(content, plots.caption_of(figures[name])))
 
     def claims(self) -> "Html":
         """Its claims with their verdicts."""
-        return Html(report.claims(self.result.to_json()))
+        return Html(page.claims(self.result.to_json()))
 
     def tables(self) -> "Html":
         """Its tables."""
-        return Html(report.tables(self.result.to_json()))
+        return Html(page.tables(self.result.to_json()))
 
 
 class Html(NamedTuple):
     """What a notebook shows as HTML."""
 
     html: str
+
+    def __repr__(self) -> str:
+        return f"<HTML, {len(self.html):,} characters>"
 
     def _repr_html_(self) -> str:
         return self.html
@@ -46,6 +54,9 @@ class Picture(NamedTuple):
     """What a notebook shows as a PNG."""
 
     png: bytes
+
+    def __repr__(self) -> str:
+        return f"<PNG, {len(self.png):,} bytes>"
 
     def _repr_png_(self) -> bytes:
         return self.png
@@ -57,8 +68,10 @@ def run(name: str, **changes: Any) -> Run:
     The settings are printed, and what data it was.
     """
     module = registry.choose([name])[0].load()
-    preset = module.PRESETS[os.environ.get("FUNCREG_PRESET", "quick")]
-    settings = replace(preset, **changes)
+    preset = os.environ.get("FUNCREG_PRESET") or "quick"
+    if preset not in module.PRESETS:
+        raise LabError(f"FUNCREG_PRESET is {preset!r}; expected one of {', '.join(module.PRESETS)}")
+    settings = replace(module.PRESETS[preset], **changes)
     result = module.main(settings, Context(data=data.data_root()))
     print("\n".join(f"data: {source}" for source in result.data))
     print("settings:", ", ".join(f"{key} = {value}" for key, value in asdict(settings).items()))

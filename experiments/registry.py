@@ -39,9 +39,19 @@ class Experiment(NamedTuple):
 
 
 def experiments() -> dict[str, Experiment]:
-    """Every experiment by its command-line name: by part, and in alphabetical order within one."""
+    """Every experiment by its command-line name: by part, and in alphabetical order within one.
+
+    Raises:
+        LabError: for a file that is not Python.
+    """
     found = [each for path in FOLDER.glob("*.py") if (each := _read(path)) is not None]
     return {each.name: each for each in sorted(found, key=lambda each: (each.part, each.name))}
+
+
+def by_part(found: Iterable[Experiment]) -> dict[str, list[Experiment]]:
+    """Experiments by the letter of their part, in the parts' order."""
+    each = list(found)
+    return {part: some for part in PARTS if (some := [one for one in each if one.part == part])}
 
 
 def choose(names: Iterable[str]) -> list[Experiment]:
@@ -65,7 +75,10 @@ def choose(names: Iterable[str]) -> list[Experiment]:
 
 
 def _read(path: Path) -> Experiment | None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise LabError(f"{path}, line {error.lineno}: {error.msg}") from None
     defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     if not {"Settings", "main", "figures"} <= defined:
         return None

@@ -1,18 +1,20 @@
-"""The report: one self-contained HTML page of all records in a folder."""
+"""The report: one self-contained HTML page of all records in a folder; and their table for the README."""
 
-import base64
-import html
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import registry
+from . import page, registry
 from .errors import LabError
-from .estimates import number
-from .results import read_record, write_atomically, write_record
+from .files import write_atomically
+from .page import text
+from .results import read_record
 
 NAME = "report.html"
+Record = Mapping[str, Any]
+Parts = Mapping[str, Sequence[Record]]
 
 
 def build(out: Path) -> Path:
@@ -24,11 +26,8 @@ def build(out: Path) -> Path:
     Raises:
         LabError: when the folder has no record.
     """
-    records = read(out)
-    if not records:
-        raise LabError(f"{out} has no results. Run: python -m experiments run all --out {out}")
     path = out / NAME
-    write_atomically(path, _page(records, out).encode())
+    write_atomically(path, _page(_by_part(_some(out)), out / "figures").encode())
     return path
 
 
@@ -37,18 +36,44 @@ def rebuild(out: Path) -> Path:
     from . import runner  # it imports this file
 
     known = registry.experiments()
-    for record in read(out):
+    for record in _some(out):
         if record["name"] not in known:
             print(f"{record['name']}: no longer an experiment; its numbers are kept", file=sys.stderr)
             continue
         try:
-            record["figures"] = runner.draw(known[record["name"]], record, out)
+            drawn = runner.draw(known[record["name"]], record)
         except (KeyError, IndexError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"
             print(f"{record['name']}: its figures could not be drawn again ({reason}); run it again", file=sys.stderr)
             continue
-        write_record(out / f"{record['name']}.json", record)
+        runner.keep(record, drawn, out)
     return build(out)
+
+
+def table(out: Path) -> str:
+    """The records of a folder as the Markdown table that the README shows."""
+    lines = [
+        "| experiment | question | its first claim, and what was measured | confirmed | preset |",
+        "|---" * 5 + "|",
+    ]
+    for part, records in _by_part(_some(out)).items():
+        lines.append(f"| **{_title(part)}** | | | | |")
+        for record in records:
+            first = record["claims"][0]
+            file = f"experiments/{record['name'].replace('-', '_')}.py"
+            measured = f"{'✓' if first['confirmed'] else '✗'} {first['text']}<br>{first['measured']}"
+            cells = (record["question"], measured, _confirmed(record, "/"), record["preset"])
+            escaped = (" ".join(str(cell).split()).replace("|", "\\|") for cell in cells)
+            lines.append(f"| [`{record['name']}`]({file}) | {' | '.join(escaped)} |")
+    return "\n".join(lines)
+
+
+def tally(records: Iterable[Record]) -> str:
+    """How many claims were confirmed, in words."""
+    each = list(records)
+    every = [claim for record in each for claim in record["claims"]]
+    held = sum(claim["confirmed"] for claim in every)
+    return f"{held} of {len(every)} claims confirmed in {len(each)} experiment{'s' * (len(each) != 1)}"
 
 
 def read(out: Path) -> list[dict[str, Any]]:
@@ -62,151 +87,179 @@ def read(out: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _page(records: Sequence[dict[str, Any]], out: Path) -> str:
-    claims = [claim for record in records for claim in record["claims"]]
-    held = sum(claim["confirmed"] for claim in claims)
-    newest = records[-1]
-    machine = newest["hardware"]
-    about = (
-        f"{held} of {len(claims)} claims confirmed in {len(records)} experiments. A claim that did not hold is "
-        "reported with its numbers. Where n members are given they trained together under one <code>vmap</code>; "
-        "intervals are Student's 95%."
-    )
-    where = f"{machine['cpu']}, {machine['threads']} threads" + (f", {machine['gpu']}" if machine["gpu"] else "")
-    versions = ", ".join(f"{name} {version}" for name, version in newest["versions"].items())
+def _some(out: Path) -> list[dict[str, Any]]:
+    records = read(out)
+    if not records:
+        raise LabError(f"{out} has no results. Run: python -m experiments run all --out {out}")
+    return records
+
+
+def _by_part(records: Iterable[Record]) -> Parts:
+    """Records by the part of the lab, in its order; those of no part last."""
+    known = registry.experiments()
+    order = {name: position for position, name in enumerate(known)}
+    parts: dict[str, list[Record]] = {part: [] for part in (*registry.PARTS, "")}
+    for record in sorted(records, key=lambda record: order.get(record["name"], len(order))):
+        part = known[record["name"]].part if record["name"] in known else record["part"]
+        parts[part if part in parts else ""].append(record)
+    return {part: some for part, some in parts.items() if some}
+
+
+def _title(part: str) -> str:
+    return f"{part}. {registry.PARTS[part]}" if part else "Others"
+
+
+def _anchor(part: str) -> str:
+    return f"part-{part.lower() or 'others'}"
+
+
+def _confirmed(record: Record, of: str = " of ") -> str:
+    return f"{sum(claim['confirmed'] for claim in record['claims'])}{of}{len(record['claims'])}"
+
+
+def _page(parts: Parts, figures: Path) -> str:
+    records = [record for some in parts.values() for record in some]
     body = [
         "<header><h1>funcreg: the lab</h1>",
-        f"<p>{about}</p></header>",
-        _summary(records),
-        *(_section(record, out) for record in records),
-        f"<footer><p>Measured on {_text(where)}. {_text(versions)}.</p></footer>",
+        f"<p>What regularizers do, measured: {text(tally(records))}. A claim that did not hold is reported with its "
+        "numbers. Where n members are given they were trained side by side, and ± is the standard deviation over them; "
+        "intervals are Student's, of 95%.</p>",
+        *(f'<p class="note">{note}</p>' for note in _circumstances(records)),
+        f'<nav class="top" aria-label="Contents"><details id="contents"><summary>Contents</summary>{_links(parts)}'
+        "</details></nav></header>",
+        _verdicts(parts),
+        *(_part(part, some, figures) for part, some in parts.items()),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>funcreg: the lab</title>\n<style>{_CSS}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>funcreg: the lab</title>\n<style>{page.STYLE}</style>\n</head>\n<body>\n"
+        f'<div class="columns">\n<nav class="side" aria-label="Contents">{_links(parts)}</nav>\n<main id="top">\n'
         + "\n".join(body)
-        + "\n</main>\n</body>\n</html>\n"
+        + "\n</main>\n</div>\n</body>\n</html>\n"
     )
 
 
-def _summary(records: Iterable[dict[str, Any]]) -> str:
+def _circumstances(records: Sequence[Record]) -> list[str]:
+    """What a reader has to know before the numbers: presets, machines, data."""
+    presets = Counter(record["preset"] for record in records)
+    notes = []
+    if len(presets) > 1:
+        each = "; ".join(f"{preset}: {_names(records, preset)}" for preset in presets)
+        notes.append(f"The experiments were run with different presets. {each}.")
+    gpus = sorted({record["hardware"]["gpu"] for record in records if record["hardware"]["gpu"]})
+    where = f"on {text(', '.join(gpus))}" if gpus else "on a CPU"
+    if presets["full"] == len(records):
+        notes.append(f"All with the preset <b>full</b>, {where}.")
+    elif presets["full"] == 0:
+        some = " and ".join(f"<b>{preset}</b>" for preset in presets)
+        notes.append(
+            f"All numbers are from the preset {some}, run {where}: where an experiment is large, with less data and a "
+            "smaller network than in <b>full</b>, as its settings say. The preset <b>full</b>, much of which is meant "
+            "for a GPU, was <b>not run</b>."
+        )
+    if presets["smoke"]:
+        notes.append("The preset <b>smoke</b> shows that the code runs; its verdicts mean little.")
+    stand_ins = [record for record in records if any("in place of" in source for source in record["data"])]
+    if stand_ins:
+        links = ", ".join(_link(record) for record in stand_ins)
+        notes.append(f"Without the real data, on what stands in for it: {links}.")
+    return notes
+
+
+def _names(records: Sequence[Record], preset: str) -> str:
+    chosen = [record for record in records if record["preset"] == preset]
+    names = ", ".join(_link(record) for record in chosen)
+    return names if len(chosen) <= len(records) / 2 else f"the other {len(chosen)}"
+
+
+def _link(record: Record) -> str:
+    return f'<a href="#{text(record["name"])}">{text(record["name"])}</a>'
+
+
+def _links(parts: Parts) -> str:
+    """The contents: every experiment under its part, with how many of its claims were confirmed."""
+    items = ['<a href="#verdicts">Verdicts</a>']
+    for part, records in parts.items():
+        items.append(f'<b><a href="#{_anchor(part)}">{text(_title(part))}</a></b><ul>')
+        for record in records:
+            name = text(record["name"])
+            count = f'<small title="claims confirmed">{_confirmed(record, "/")}</small>'
+            items.append(f'<li><a href="#{name}"><span>{name}</span>{count}</a></li>')
+        items.append("</ul>")
+    return "".join(items)
+
+
+def _verdicts(parts: Parts) -> str:
+    """The counts by part; then, by part, each experiment's first claim, and all claims on demand."""
+    rows = []
+    everything = [record for records in parts.values() for record in records]
+    for title, records in [*((_title(part), some) for part, some in parts.items()), ("All", everything)]:
+        claims = [claim["confirmed"] for record in records for claim in record["claims"]]
+        total = ' class="total"' if title == "All" else ""
+        cells = "".join(f"<td>{cell}</td>" for cell in (len(records), len(claims), sum(claims), claims.count(False)))
+        rows.append(f"<tr{total}><td>{text(title)}</td>{cells}</tr>")
+    heads = ("Part", "Experiments", "Claims", "✓ held", "✗ not")
+    head = "".join(f"<th>{each}</th>" for each in heads)
+    counts = f'<table class="counts"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    body = []
+    for part, records in parts.items():
+        body.append(f'<p class="title">{text(_title(part))}</p>')
+        body.append(_summary(records, "Experiment", "First claim, and what was measured", first=True))
+        every = _summary(records, "Experiment", "Claim, and what was measured", first=False)
+        count = sum(len(record["claims"]) for record in records)
+        body.append(f"<details><summary>All {count} claims of {text(_title(part))}</summary>{every}</details>")
+    return f'<section id="verdicts"><h2>Verdicts</h2>{counts}{"".join(body)}</section>'
+
+
+def _summary(records: Iterable[Record], *heads: str, first: bool) -> str:
     rows = []
     for record in records:
-        for position, claim in enumerate(record["claims"]):
-            link = f'<a href="#{record["name"]}">{_text(record["name"])}</a>' if position == 0 else ""
-            first = ' class="first"' if position == 0 else ""
+        for position, claim in enumerate(record["claims"][: 1 if first else None]):
+            link = _link(record) if position == 0 else ""
+            start = ' class="first"' if position == 0 else ""
+            count = f"<small>{_confirmed(record)} claims confirmed</small>" if first else ""
             rows.append(
-                f'<tr{first}><th scope="row">{link}</th><td>{_text(claim["text"])}'
-                f"<small>{_text(claim['measured'])}</small></td><td>{_pill(claim)}</td></tr>"
+                f'<tr{start}><th scope="row">{link}</th><td>{text(claim["text"])}'
+                f"<small>{text(claim['measured'])}</small></td><td>{page.pill(claim)}{count}</td></tr>"
             )
-    head = "<tr><th>Experiment</th><th>Claim, and what was measured</th><th>Verdict</th></tr>"
-    table = f'<table class="summary"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>'
-    return f"<section><h2>Verdicts</h2>{table}</section>"
+    head = "".join(f"<th>{each}</th>" for each in (*heads, "Verdict"))
+    return f'<table class="summary"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
-def _section(record: dict[str, Any], out: Path) -> str:
-    name = record["name"]
-    figures = "".join(_figure(out / "figures" / f"{name}-{each}.png", text) for each, text in record["figures"].items())
-    settings = _table(["setting", "value"], [[key, _value(value)] for key, value in record["settings"].items()])
-    data = "".join(f"<p><b>Data.</b> {_text(source)}.</p>" for source in record["data"])
+def _part(part: str, records: Iterable[Record], figures: Path) -> str:
+    articles = "\n".join(_article(record, figures) for record in records)
+    return f'<section id="{_anchor(part)}"><h2>{text(_title(part))}</h2>\n{articles}\n</section>'
+
+
+def _article(record: Record, figures: Path) -> str:
+    """One experiment: its question, data, claims, figures, tables, and all that its numbers come from."""
+    name = text(record["name"])
+    pictures = "".join(
+        _figure(figures / Path(each["file"]).name, each["caption"]) for each in record["figures"].values()
+    )
+    data = "".join(f'<p class="facts"><b>Data.</b> {text(source)}</p>' for source in record["data"])
+    machine = record["hardware"]
+    where = [machine["gpu"], f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores", machine["system"]]
+    settings = [[key, page.setting(value)] for key, value in record["settings"].items()]
+    run = [
+        ["preset", f"{record['preset']}, seed {record['seed']}, {record['seconds']:.1f} s on {machine['device']}"],
+        ["hardware", "; ".join(each for each in where if each)],
+        ["versions", ", ".join(f"{each} {version}" for each, version in record["versions"].items())],
+    ]
     return (
-        f'<section id="{name}"><h2>{_text(name)}</h2><p class="question">{_text(record["question"])}</p>{data}'
-        f"<p><b>Run.</b> Preset {record['preset']}, seed {record['seed']}, {record['seconds']:.1f} s.</p>"
-        f"<pre><code>{_text(record['command'])}</code></pre>{claims(record)}{figures}{tables(record)}"
-        f"<details><summary>Settings</summary>{settings}</details></section>"
+        f'<article id="{name}"><h3>{name} <span class="count">{_confirmed(record)} claims confirmed</span></h3>'
+        f'<p class="question">{text(record["question"])}</p>'
+        f"<pre><code>{text(record['command'])}</code></pre>"
+        f"{data}{page.claims(record)}{pictures}{page.tables(record)}"
+        f"<details><summary>Numbers behind the claims, with n and sd</summary>{page.numbers(record)}</details>"
+        f"<details><summary>Settings</summary>{page.table(['setting', 'value'], settings)}</details>"
+        f"<details open><summary>Run</summary>{page.table(['', ''], run)}</details>"
+        '<p class="up"><a href="#top">Back to the contents</a></p></article>'
     )
-
-
-def claims(record: Mapping[str, Any]) -> str:
-    """A record's claims as HTML, each with its verdict and its numbers."""
-    items = (
-        f"<li>{_pill(claim)} <b>{_text(claim['text'])}</b><br>{_text(claim['measured'])}</li>"
-        for claim in record["claims"]
-    )
-    return f'<ul class="claims">{"".join(items)}</ul>'
-
-
-def tables(record: Mapping[str, Any]) -> str:
-    """A record's tables as HTML."""
-    return "".join(f"<h3>{_text(t['title'])}</h3>{_table(t['columns'], t['rows'])}" for t in record["tables"])
 
 
 def _figure(path: Path, caption: str) -> str:
     if not path.exists():
-        return f"<p>(The figure {_text(path.stem)} is missing: python -m experiments report draws it.)</p>"
-    data = base64.b64encode(path.read_bytes()).decode()
-    source = f"data:image/png;base64,{data}"
-    return (
-        f'<figure><div class="scroll"><img src="{source}" alt="{_text(caption)}"></div>'
-        f"<figcaption>{_text(caption)}</figcaption></figure>"
-    )
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    head = "".join(f"<th>{_text(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _cell(cell: Any) -> str:
-    if isinstance(cell, int | float) and not isinstance(cell, bool):
-        return f'<td class="number">{number(cell) if isinstance(cell, float) else f"{cell:,}"}</td>'
-    return f"<td>{_text('' if cell is None else str(cell))}</td>"
-
-
-def _value(value: Any) -> Any:
-    return ", ".join(str(each) for each in value) if isinstance(value, list) else value
-
-
-def _pill(claim: dict[str, Any]) -> str:
-    kind, sign = ("yes", "✓") if claim["confirmed"] else ("no", "✗")
-    return f'<span class="pill {kind}">{sign}&nbsp;{claim["verdict"]}</span>'
-
-
-def _text(text: str) -> str:
-    return html.escape(text)
-
-
-_CSS = """
-:root { color-scheme: light; --ink: #1c2024; --soft: #5b636b; --line: #dfe3e7; --accent: #0072B2; }
-* { box-sizing: border-box; }
-body { margin: 0; background: #fff; color: var(--ink); font: 16px/1.55 system-ui, "Segoe UI", sans-serif; }
-main { max-width: 58rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: .5rem 0; }
-h2 { font-size: 1.4rem; margin: 0 0 .5rem; }
-h3 { font-size: 1rem; margin: 1.5rem 0 .4rem; }
-section { margin-top: 2.5rem; padding-top: 1.75rem; border-top: 1px solid var(--line); }
-a { color: var(--accent); }
-p { margin: .5rem 0; }
-.question { font-size: 1.1rem; color: var(--soft); }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; }
-th, td { text-align: left; vertical-align: top; padding: .4rem .7rem .4rem 0; border-bottom: 1px solid var(--line); }
-thead th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
-.summary tr.first > * { border-top: 2px solid var(--line); }
-.summary th a { white-space: nowrap; }
-.summary small, .claims { color: var(--soft); }
-.summary small { display: block; overflow-wrap: anywhere; }
-.claims { list-style: none; padding: 0; }
-.claims li { margin: .7rem 0; }
-.claims b { color: var(--ink); }
-.pill { display: inline-block; white-space: nowrap; border-radius: 1rem; padding: 0 .6rem; }
-.pill { font-size: .82rem; font-weight: 600; }
-.yes { background: #d9f0e7; color: #00553e; }
-.no { background: #fbe3d4; color: #8a3c00; }
-pre { background: #f4f6f8; padding: .6rem .8rem; border-radius: .4rem; overflow-x: auto; font-size: .88rem; }
-.scroll { overflow-x: auto; }
-figure { margin: 1.5rem 0; }
-img { display: block; width: 100%; min-width: 34rem; height: auto; }
-figcaption, footer { color: var(--soft); font-size: .92rem; margin-top: .4rem; }
-summary { cursor: pointer; margin-top: 1rem; }
-@media (max-width: 40rem) {
-  .summary thead { display: none; }
-  .summary tr, .summary th, .summary td { display: block; border: 0; padding: .15rem 0; }
-  .summary tr { border-bottom: 1px solid var(--line); padding: .6rem 0; }
-  .summary tr > th:empty { display: none; }
-  .summary tr.first { border-top: 2px solid var(--line); }
-  .summary tr.first > * { border: 0; }
-}
-"""
+        return f"<p>(The figure {text(path.stem)} is missing: python -m experiments report draws it.)</p>"
+    return page.picture(path.read_bytes(), caption)

@@ -7,8 +7,6 @@ read back are the same.
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
@@ -17,8 +15,10 @@ from typing import Any
 import torch
 
 from .errors import LabError
+from .files import write_atomically
 
-FORMAT = "funcreg-experiment/1"
+_FAMILY = "funcreg-experiment/"
+FORMAT = f"{_FAMILY}2"
 _DIGITS = {torch.float64: 12, torch.float32: 7, torch.float16: 4, torch.bfloat16: 3}
 
 
@@ -108,46 +108,47 @@ def _rounded(value: Any, digits: int) -> Any:
     return float(f"{value:.{digits}g}")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it: it is there whole, or as it was before.
-
-    Raises:
-        LabError: when the folder cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise LabError(f"cannot write to {path.parent}: {error.strerror}. Choose another folder with --out.") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:
-        raise LabError(f"cannot write {path}: {error.strerror}.") from None
-    finally:
-        Path(name).unlink(missing_ok=True)
+def encode(record: Mapping[str, Any]) -> bytes:
+    """A record as JSON: one line a top-level entry, values compact."""
+    lines = [f"{json.dumps(name)}: {json.dumps(plain(value), allow_nan=False)}" for name, value in record.items()]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Keep one run's record as JSON: one line a top-level entry, values compact."""
-    lines = [f"{json.dumps(name)}: {json.dumps(plain(value), allow_nan=False)}" for name, value in record.items()]
-    write_atomically(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    """Keep a record in a file."""
+    write_atomically(path, encode(record))
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """The record of one run.
 
     Raises:
-        LabError: when the file is not one.
+        LabError: when the file is not one, or of another version of the lab.
     """
+    record = _read(path)
+    if record["format"] != FORMAT:
+        raise LabError(f"{path} is of another version of the lab ({record['format']}). Run it again.")
+    return record
+
+
+def check_place(path: Path) -> None:
+    """Refuse to put a record where a file is that is not one, of whatever version.
+
+    Raises:
+        LabError: for such a file.
+    """
+    if path.exists():
+        try:
+            _read(path)
+        except LabError as error:
+            raise LabError(f"{error}. It is left alone: choose another folder with --out.") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise LabError(f"cannot read {path}: {error}") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise LabError(f"{path} is not the record of an experiment (format {FORMAT})")
+    if not isinstance(record, dict) or not str(record.get("format")).startswith(_FAMILY):
+        raise LabError(f"{path} is not the record of an experiment")
     return record
