@@ -15,7 +15,7 @@ module imports only from those above it:
     transforms     gradient transforms: Transform(init, update), chain
     optim          optimizers as chains; schedules
     constraints    params -> params: projections after a step
-    sharpness      loss_fn -> loss_fn: SAM
+    sharpness      loss_fn -> loss_fn: SAM; the largest curvature
     averaging      averages of parameters: EMA, SWA; batch statistics anew
     adversarial    (loss_fn, x, epsilon) -> x: FGSM, PGD
     checkpoint     save and load any tree: one file, atomic, checksummed, no pickle

@@ -1,12 +1,17 @@
-"""Sharpness-aware minimisation: losses in, losses out, for minima whose whole neighbourhood is low."""
+"""Sharpness: minima whose whole neighbourhood is low, sought (`sam`) and measured (`hessian_eigenvalue`).
 
+sharp = sam(loss_fn, 0.05)                          # for fr.train.make_step
+hessian_eigenvalue(lambda params: loss, params, key=key)
+"""
+
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import _checks, tree
+from . import _checks, random, tree
 from ._functorch import constant, gradients
 
 LossFn = Callable[..., tuple[Tensor, tuple[Any, dict[str, Tensor]]]]
@@ -62,13 +67,60 @@ def sam(loss_fn: LossFn, radius: Radius = 0.05, *, adaptive: bool = False) -> Lo
     return sharp
 
 
+def hessian_eigenvalue(function: Callable[[Any], Tensor], params: tree.Tree, *, key: Tensor, steps: int = 20) -> Tensor:
+    """The eigenvalue of a function's Hessian that is largest in magnitude, with its sign, by power iteration.
+
+    From a random direction, `v = H v / ||H v||` for all steps but the last, which gives `v . H v`. A
+    product `H v` is the derivative of the gradient along v, `jvp` of `grad`: H itself is never formed.
+    The magnitude is approached from below, the faster the further the next eigenvalue is.
+
+    Args:
+        function: params -> a tensor of shape (), the loss on fixed samples with fixed noise.
+        params: a tree of floating-point tensors, the place.
+        key: int64 (2,), of the first direction.
+        steps: products with H, at least 1; each takes a few times as long as a gradient.
+
+    Returns:
+        A tensor of shape (), in the parameters' dtype, in float32 for 16-bit ones. 0 where H is 0.
+
+    Raises:
+        FuncregError: when function cannot be called or returns something else, for no parameters or
+            such that are not floating-point, and for steps below 1.
+
+    >>> def function(w):
+    ...     return (torch.tensor([1.0, -3.0]) * w**2).sum() / 2
+    >>> hessian_eigenvalue(function, torch.ones(2), key=random.key(0))
+    tensor(-3.)
+
+    Yao, Gholami, Keutzer and Mahoney, "PyHessian: neural networks through the lens of the Hessian", 2020
+    (arXiv:1912.07145).
+    """
+    _checks.check_callable("function", function, "a function params -> tensor of shape ()")
+    _checks.check_count("steps", steps)
+    for name, leaf in zip(tree.names(params), tree.leaves(params), strict=True):
+        _checks.check_floating(name or "params", leaf)
+    if not tree.leaves(params):
+        _checks.fail("params", "no leaves", "a tree of floating-point tensors")
+
+    def value(params: tree.Tree) -> Tensor:
+        output = function(params)
+        if not isinstance(output, Tensor) or output.ndim:
+            _checks.fail("function", f"a return of {_checks.describe(output)}", "a tensor of shape ()")
+        return output
+
+    slope = torch.func.grad(value)
+    direction = _unit(_drawn_like(params, key))
+    for _ in range(steps - 1):
+        direction = _unit(_product(slope, params, direction))
+    return _dot(direction, _product(slope, params, direction))
+
+
 def _ascent(params: tree.Tree, grads: tree.Tree, radius: Any, adaptive: bool) -> tree.Tree:
     """The step of length radius along the gradient, in float32 at least; none where the gradient is 0."""
     _checks.check_setting("radius", radius)
 
     def scaled(w: Tensor, g: Tensor) -> Tensor:
-        wide = g.to(torch.promote_types(g.dtype, torch.float32))
-        return w.abs() * wide if adaptive else wide
+        return w.abs() * _wide(g) if adaptive else _wide(g)
 
     direction = tree.map(scaled, params, grads)
     norm = tree.norm(direction)
@@ -81,3 +133,39 @@ def _checked(output: Any) -> Any:
         got = _checks.describe(output[0] if isinstance(output, tuple) and output else output)
         _checks.fail("loss_fn", f"a return of {got}", "(loss of shape (), (state, metrics))")
     return output
+
+
+def _drawn_like(params: tree.Tree, key: Tensor) -> tree.Tree:
+    """Gaussian numbers of the parameters' shapes and dtypes; one draw, as each costs time to compile."""
+    flat = tree.leaves(params)
+    wide = torch.float64 if any(leaf.dtype == torch.float64 for leaf in flat) else torch.float32
+    numbers = random.normal(key, (tree.count(params),), dtype=wide).split([leaf.numel() for leaf in flat])
+    own = dict(zip(tree.names(params), numbers, strict=True))
+    return tree.map_named(lambda name, leaf: own[name].reshape(leaf.shape).to(leaf.dtype), params)
+
+
+def _unit(direction: tree.Tree) -> tree.Tree:
+    """A direction of length 1, or 0 where it was, with its norm in float32 at least."""
+    wide = tree.map(_wide, direction)
+    norm = tree.norm(wide)
+    return tree.map(lambda v, w: (w / torch.where(norm == 0, 1.0, norm)).to(v.dtype), direction, wide)
+
+
+def _product(slope: Callable[[Any], Any], params: tree.Tree, direction: tree.Tree) -> tree.Tree:
+    """The derivative of a gradient along a direction, `H v`."""
+    if torch.compiler.is_compiling():
+        # torch 2.15 cannot compile the jvp of a grad; H is symmetric, so the gradient of `v . grad` is the same.
+        return torch.func.grad(lambda w: _dot(direction, slope(w)))(params)
+    with warnings.catch_warnings():
+        # The first jvp of a process warns about torch's own use of torch.jit.
+        warnings.filterwarnings("ignore", "`torch.jit.script", FutureWarning)
+        return torch.func.jvp(slope, (params,), (direction,))[1]
+
+
+def _dot(one: tree.Tree, other: tree.Tree) -> Tensor:
+    products = tree.map(lambda a, b: (_wide(a) * _wide(b)).sum(), one, other)
+    return torch.stack(tree.leaves(products)).sum()
+
+
+def _wide(leaf: Tensor) -> Tensor:
+    return leaf.to(torch.promote_types(leaf.dtype, torch.float32))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import grad, grad_and_value, jvp, vmap
+from torch.func import grad, grad_and_value, hessian, jvp, vmap
 
 import funcreg as fr
 from funcreg import optim, random, sharpness, train, tree
@@ -199,3 +199,58 @@ def test_the_steps_penalties_act_at_w() -> None:
     slopes = grad(lambda w: sharp({"w": w}, {}, None, key=None, hparams=None)[0])(w)
     torch.testing.assert_close(train_state.params["w"], w - slopes - 0.2 * w)
     torch.testing.assert_close(metrics["l2"], 0.1 * (w**2).sum())
+
+
+def smooth(params: Any) -> Tensor:
+    """A loss of a tree, in evaluation and so without noise."""
+    predictions, _ = MODEL.apply(params, STATE, DATA.x)
+    return fr.losses.mse(predictions, DATA.y)
+
+
+def spectrum() -> Tensor:
+    """The eigenvalues of the whole Hessian, in ascending order of their magnitude."""
+    names, leaves = tree.names(PARAMS), tree.leaves(PARAMS)
+
+    def loss(vector: Tensor) -> Tensor:
+        pieces = vector.split([leaf.numel() for leaf in leaves])
+        return smooth({name: each.reshape(leaf.shape) for name, each, leaf in zip(names, pieces, leaves, strict=True)})
+
+    values = torch.linalg.eigvalsh(hessian(loss)(torch.cat([leaf.flatten() for leaf in leaves])))
+    return values[values.abs().argsort()]
+
+
+def test_the_top_eigenvalue_of_a_network_is_the_hessians() -> None:
+    *_, second, top = spectrum()
+    assert second.abs() < 0.9 * top.abs(), "a gap, or the iteration would be slow"
+    found = sharpness.hessian_eigenvalue(smooth, PARAMS, key=KEY, steps=150)
+    torch.testing.assert_close(found, top, rtol=1e-9, atol=0.0)
+    few = sharpness.hessian_eigenvalue(smooth, PARAMS, key=KEY, steps=3)
+    assert few.abs() < top.abs(), "it comes from below"
+    with torch.no_grad():
+        assert torch.equal(sharpness.hessian_eigenvalue(smooth, PARAMS, key=KEY, steps=3), few)
+
+
+@pytest.mark.parametrize(("curvature", "top"), [([1.0, -3.0], -3.0), ([2.0, 0.5], 2.0), ([0.0, 0.0], 0.0)])
+def test_the_top_eigenvalue_keeps_its_sign_and_may_be_0(curvature: list[float], top: float) -> None:
+    diagonal = torch.tensor(curvature, dtype=torch.float64)
+    w = torch.ones(2, dtype=torch.float64)
+    found = sharpness.hessian_eigenvalue(lambda w: (diagonal * w**2).sum() / 2, w, key=KEY, steps=60)
+    torch.testing.assert_close(found, torch.tensor(top, dtype=torch.float64))
+    flat = sharpness.hessian_eigenvalue(lambda w: (diagonal * w).sum(), w, key=KEY)
+    assert float(flat) == 0.0
+
+
+def test_members_have_top_eigenvalues_of_their_own() -> None:
+    members = tree.stack([PARAMS, tree.map(lambda leaf: 0.5 * leaf, PARAMS)])
+    keys = random.split(KEY, 2)
+    batched = vmap(lambda params, key: sharpness.hessian_eigenvalue(smooth, params, key=key, steps=5))(members, keys)
+    for member in range(2):
+        alone = sharpness.hessian_eigenvalue(smooth, tree.index(members, member), key=keys[member], steps=5)
+        torch.testing.assert_close(batched[member], alone)
+
+
+def test_16_bits_are_multiplied_in_float32() -> None:
+    w = torch.full((3000,), 0.01, dtype=torch.float16)
+    found = sharpness.hessian_eigenvalue(lambda w: (300 * w.float() ** 2).sum() / 2, w, key=KEY, steps=3)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, torch.tensor(300.0), rtol=2e-3, atol=0.0)  # float16's rounding

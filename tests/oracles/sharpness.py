@@ -113,3 +113,26 @@ for _adaptive, _radius in ((False, 0.3), (True, 1.0)):
             _radius,
             plain=_plain,
         )
+
+
+@oracle(
+    "sharpness.hessian_eigenvalue",
+    against="the eigenvalues of torch.func.hessian, by torch.linalg.eigvalsh",
+    tolerance=1e-10,
+    because="float64; what is left of the other directions after 200 steps",
+)
+def _() -> Pair:
+    leaves = dict(_MODULE.named_parameters())
+    vector = torch.cat([leaf.detach().flatten() for leaf in leaves.values()])
+
+    def loss(vector: Tensor) -> Tensor:
+        pieces = vector.split([leaf.numel() for leaf in leaves.values()])
+        own = {name: each.reshape(leaf.shape) for each, (name, leaf) in zip(pieces, leaves.items(), strict=True)}
+        return loss_fn(own, {}, train.Batch(X[0], Y[0]), key=KEY, hparams=None)[0]
+
+    def top(function: Callable[[Tensor], Tensor]) -> Pair:
+        values = torch.linalg.eigvalsh(torch.func.hessian(function)(vector))
+        return sharpness.hessian_eigenvalue(function, vector, key=KEY, steps=200), values[values.abs().argmax()]
+
+    ours, theirs = zip(top(loss), top(lambda vector: -loss(vector)), strict=True)
+    return list(ours), list(theirs)

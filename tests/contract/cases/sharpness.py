@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.func import grad
 
@@ -19,6 +20,13 @@ def _slope(params: Any, x: Tensor, y: Tensor, radius: Any, key: Tensor, adaptive
     return grad(lambda params: sharp(params, {}, train.Batch(x, y), key=key, hparams=None)[0])(params)
 
 
+def _eigenvalue(params: Any, x: Tensor, y: Tensor, key: Tensor) -> Tensor:
+    def loss(params: Any) -> Tensor:
+        return losses.cross_entropy(torch.tanh(x @ params["w"]) + params["b"], y)
+
+    return sharpness.hessian_eigenvalue(loss, params, key=key, steps=3)
+
+
 CASES = [
     Case(
         "sharpness.sam",
@@ -30,3 +38,12 @@ CASES = [
     )
     for adaptive in (False, True)
 ]
+CASES.append(
+    Case(
+        "sharpness.hessian_eigenvalue",
+        _eigenvalue,
+        {"params": {"w": drawn(74, 3, 4), "b": drawn(75, 4)}, "x": drawn(76, 6, 3), "y": CLASSES},
+        keyed=True,
+        at_least_float32=True,
+    )
+)
