@@ -34,15 +34,20 @@ class Arms:
     def hparams(self, device: torch.device | None = None) -> dict[str, Tensor]:
         """Each setting as a tensor (members,), and `seed`, the number of a member's seed."""
         first = next(iter(self.settings.values()))
-        columns = {name: torch.tensor([float(arm[name]) for arm in self.settings.values()]) for name in first}
-        hparams = {name: column.double().repeat_interleave(self.seeds) for name, column in columns.items()}
+        arms = self.settings.values()
+        columns = {name: torch.tensor([arm[name] for arm in arms], dtype=torch.float64) for name in first}
+        hparams = {name: column.repeat_interleave(self.seeds) for name, column in columns.items()}
         return fr.tree.to({**hparams, "seed": torch.arange(self.seeds).repeat(len(self.settings))}, device or "cpu")
 
     def start(
         self, model: fr.Model, optimizer: Any, *, key: Tensor, device: torch.device | None = None
     ) -> fr.train.TrainState:
-        """A train state of all members: of one seed, the same weights in every arm."""
-        init_key, train_key = fr.random.split(key)
+        """A train state of all members: of one seed, the same weights in every arm.
+
+        Args:
+            key: int64 (2,); or two, (2, 2): one of the first weights, one of what is drawn in training.
+        """
+        init_key, train_key = fr.random.split(key) if key.ndim == 1 else key
         hparams = self.hparams(device)
         params, state = fr.tree.to(fr.model_members(model, init_key, self.seeds), device or "cpu")
         params, state = fr.tree.map(lambda leaf: leaf[hparams["seed"]], (params, state))

@@ -26,3 +26,16 @@ def regression(key: Tensor, n: int = 64, *, features: int = 8, noise: float = 0.
     x = fr.random.normal(x_key, (n, features), dtype=torch.float64)
     clean = torch.sin(2 * x[:, 0]) + 0.5 * x[:, 1] * x[:, 2]
     return x, (clean + fr.random.normal(noise_key, (n,), std=noise, dtype=torch.float64)).unsqueeze(1)
+
+
+def quadrants(key: Tensor, n: int = 200) -> tuple[Tensor, Tensor, Tensor]:
+    """x ~ N(0, I_2), the class y = [x_0 x_1 > 0], and noise ~ N(0, I_2) to add to x once y is known.
+
+    Of x + s noise the best guess is still the sign of the product, whatever s.
+
+    Returns:
+        x: (n, 2); noise: (n, 2); y: int64 (n,).
+    """
+    x_key, noise_key = fr.random.split(key)
+    x = fr.random.normal(x_key, (n, 2))
+    return x, fr.random.normal(noise_key, (n, 2)), (x[:, 0] * x[:, 1] > 0).long()
