@@ -1,11 +1,13 @@
-"""Images with labels: MNIST, CIFAR-10, or a folder of one's own; and what stands in for them."""
+"""Images with labels: MNIST, CIFAR-10; and what stands in for them."""
 
+import struct
 import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,6 +34,15 @@ class Images(NamedTuple):
         """The first `train` and `test` of them, or all there are: both sets come shuffled."""
         return self._replace(x=self.x[:train], y=self.y[:train], test_x=self.test_x[:test], test_y=self.test_y[:test])
 
+    def only(self, *names: str) -> "Images":
+        """Those of some classes, in this order: the first becomes class 0."""
+        numbers = [self.classes.index(name) for name in names]
+        new = torch.full((len(self.classes),), -1)
+        new[numbers] = torch.arange(len(numbers))
+        y, test_y = new[self.y], new[self.test_y]
+        mine, test = y >= 0, test_y >= 0
+        return self._replace(x=self.x[mine], y=y[mine], test_x=self.test_x[test], test_y=test_y[test], classes=names)
+
     def to(self, device: torch.device) -> "Images":
         """On a device."""
         return self._replace(**{name: getattr(self, name).to(device) for name in ("x", "y", "test_x", "test_y")})
@@ -55,10 +66,10 @@ def mnist(root: DataRoot) -> Images:
         return dataset.data.unsqueeze(1).float() / 255, dataset.targets.long()
 
     folder = root.path / MNIST
-    (x, y), (test_x, test_y) = (_guarded(lambda train=train: load(train), "MNIST", folder) for train in (True, False))
+    (x, y), (test_x, test_y) = (guarded(lambda train=train: load(train), "MNIST", folder) for train in (True, False))
     if not (len(x) == len(y) > 0 and len(test_x) == len(test_y) > 0 and x.shape[1:] == test_x.shape[1:]):
         raise LabError(f"MNIST in {folder} is damaged: {len(x)} images and {len(y)} labels. Get the files again.")
-    (x, y), (test_x, test_y) = _shuffled(x, y), _shuffled(test_x, test_y)
+    (x, y), (test_x, test_y) = shuffled(x, y), shuffled(test_x, test_y)
     source = f"MNIST: {len(x):,} training and {len(test_x):,} test images of 28x28, from the data root"
     return Images(x, y, test_x, test_y, tuple("0123456789"), source)
 
@@ -76,7 +87,7 @@ def cifar10(root: DataRoot) -> Images:
     if found is None and not root.download:
         return _generated(root.absence)
     if found is not None and found.suffix == ".gz":
-        tensors = _guarded(lambda: _jpeg_archive(found), "CIFAR-10", found)
+        tensors = guarded(lambda: _jpeg_archive(found), "CIFAR-10", found)
         return Images(*tensors, _CIFAR10_CLASSES, _cifar10_source(tensors[0], tensors[2], "JPEG files"))
     from torchvision.datasets import CIFAR10 as Dataset
 
@@ -85,28 +96,8 @@ def cifar10(root: DataRoot) -> Images:
         return torch.from_numpy(dataset.data).movedim(-1, 1).float() / 255, torch.tensor(dataset.targets)
 
     where = found or root.path or cache()
-    (x, y), (test_x, test_y) = (_guarded(lambda t=train: load(t), "CIFAR-10", where) for train in (True, False))
-    return Images(
-        *_shuffled(x, y), *_shuffled(test_x, test_y), _CIFAR10_CLASSES, _cifar10_source(x, test_x, "original")
-    )
-
-
-def image_folder(path: Path, *, size: int = 32, test_share: float = 0.2) -> Images:
-    """A folder of one's own, one sub-folder of images a class; resized to size x size, RGB.
-
-    Raises:
-        LabError: when it has no classes, a class has no image, or an image cannot be read.
-    """
-    from torchvision.datasets import ImageFolder
-
-    if not path.is_dir():
-        raise LabError(f"{path} is not a folder. Give one with a sub-folder of images for each class.")
-    dataset = _guarded(lambda: ImageFolder(str(path)), "the image folder", path)
-    x, y = _read(dataset, size)
-    x, y = _shuffled(x, y)
-    held_out = max(1, round(len(x) * test_share))
-    source = f"the user's image folder: {len(x):,} images of {len(dataset.classes)} classes, resized to {size}x{size}"
-    return Images(x[held_out:], y[held_out:], x[:held_out], y[:held_out], tuple(dataset.classes), source)
+    (x, y), (test_x, test_y) = (guarded(lambda t=train: load(t), "CIFAR-10", where) for train in (True, False))
+    return Images(*shuffled(x, y), *shuffled(test_x, test_y), _CIFAR10_CLASSES, _cifar10_source(x, test_x, "original"))
 
 
 _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -116,7 +107,7 @@ def _cifar10_source(x: Tensor, test_x: Tensor, form: str) -> str:
     return f"CIFAR-10 ({form}): {len(x):,} training and {len(test_x):,} test images of 32x32, from the data root"
 
 
-def _guarded(load: Callable[[], T], what: str, where: Path) -> T:
+def guarded(load: Callable[[], T], what: str, where: Path) -> T:
     """Whatever a loader trips over, as one sentence that names the data."""
     try:
         return load()
@@ -127,7 +118,7 @@ def _guarded(load: Callable[[], T], what: str, where: Path) -> T:
         raise LabError(f"cannot read {what} in {where}: {reason}") from None
 
 
-def _shuffled(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def shuffled(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """In an order fixed for ever: the first n of any set are a fair sample of it."""
     order = fr.random.permutation(fr.random.key(0), len(x))
     return x[order], y[order]
@@ -139,7 +130,7 @@ def _digits(why: str) -> Images:
     bunch: Any = load_digits()
     small = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 16
     large = F.interpolate(small, size=(20, 20), mode="bilinear", align_corners=False)
-    x, y = _shuffled(F.pad(large, (4, 4, 4, 4)), torch.tensor(bunch.target, dtype=torch.int64))
+    x, y = shuffled(F.pad(large, (4, 4, 4, 4)), torch.tensor(bunch.target, dtype=torch.int64))
     train = 1297
     source = (
         f"scikit-learn's digits, in place of MNIST: {train:,} training and {len(x) - train} test images of 8x8, "
@@ -178,23 +169,32 @@ def _jpeg_archive(archive: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
                 file.extractall(folder, filter="data")
             bytes_of = [_read(ImageFolder(f"{folder}/cifar10/{part}"), 32) for part in ("train", "test")]
             part = Path(folder) / "tensors.pt"
-            torch.save([tensor for pair in bytes_of for tensor in (pair[0].mul(255).round().byte(), pair[1])], part)
+            torch.save([tensor for pair in bytes_of for tensor in pair], part)
             part.replace(kept)
     x, y, test_x, test_y = torch.load(kept, weights_only=True)
-    return *_shuffled(x.float() / 255, y), *_shuffled(test_x.float() / 255, test_y)
+    return *shuffled(x.float() / 255, y), *shuffled(test_x.float() / 255, test_y)
+
+
+def read_image(path: str | Path, size: int) -> Tensor:
+    """One image, RGB, resized to size x size: uint8 (3, size, size).
+
+    Raises:
+        LabError: when it cannot be read; its path is in the message.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (2 * size, 2 * size))  # a large JPEG is decoded at a fraction of its size
+            image = image.convert("RGB")
+            if image.size != (size, size):
+                image = image.resize((size, size))
+    # What damaged files make PIL raise, and what it raises for billions of pixels.
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError):
+        raise LabError(f"{path} cannot be read as an image. Remove it or replace it.") from None
+    return torch.from_numpy(np.array(image)).movedim(-1, 0)
 
 
 def _read(dataset: Any, size: int) -> tuple[Tensor, Tensor]:
-    """An ImageFolder's images, RGB, resized; a corrupt one is named."""
-    import numpy as np
-
-    images = []
-    for name, _ in dataset.samples:
-        try:
-            image = dataset.loader(name)
-        except (OSError, SyntaxError, ValueError):
-            raise LabError(f"{name} cannot be read as an image. Remove it or replace it.") from None
-        if image.size != (size, size):
-            image = image.resize((size, size))
-        images.append(torch.from_numpy(np.array(image)).movedim(-1, 0))
-    return torch.stack(images).float() / 255, torch.tensor(dataset.targets)
+    """An ImageFolder's images, as bytes."""
+    return torch.stack([read_image(name, size) for name, _ in dataset.samples]), torch.tensor(dataset.targets)
