@@ -149,8 +149,27 @@ def test_another_method() -> None:
     x = torch.ones(1, 3)
     features = model.apply(params, state, x, method="features", scale=2.0)[0]
     torch.testing.assert_close(features, 2 * F.linear(x, params["body.weight"], params["body.bias"]))
-    with pytest.raises(fr.FuncregError, match="method: got 'heads'"):
-        model.apply(params, state, x, method="heads")
+    for unknown in ("heads", "__init__", "train", ["features"]):
+        with pytest.raises(fr.FuncregError, match=r"method: got .*the name of a method of Net"):
+            model.apply(params, state, x, method=unknown)  # pyright: ignore[reportArgumentType]
+
+
+def test_another_method_is_compiled_without_an_eager_call_before() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def features(self, x: Tensor) -> Tensor:
+            return self.body(x)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.features(x))
+
+    model, x = fr.from_module(Net), torch.ones(1, 3)
+    params, state = model.init(fr.random.key(0))
+    features = fr.jit(lambda params, x: model.apply(params, state, x, method="features")[0])(params, x)
+    torch.testing.assert_close(features, F.linear(x, params["body.weight"], params["body.bias"]))
 
 
 def test_init_is_the_factorys_own_from_the_key_and_leaves_the_global_generator() -> None:

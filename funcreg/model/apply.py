@@ -1,6 +1,7 @@
 """`apply`: one call of a module as a function of its parameters, state, inputs, key and mode."""
 
 import copy
+import inspect
 import itertools
 import types
 from collections.abc import Callable, Mapping, Set
@@ -38,7 +39,12 @@ class Apply:
         self.skeletons: dict[Mode, Skeleton] = {mode: build(source, mode, rnn=rnn) for mode in MODES}
         self.rates, self.tracked = self.skeletons[MODES[0]].noise, self.skeletons[MODES[0]].tracked
         self.functional = may_call_noise(source)
-        self.methods: dict[tuple[Mode, str], nn.Module] = {}
+        # Now rather than when one is called: a program that is being traced cannot copy a module.
+        self.methods = {
+            (mode, name): _with_forward(skeleton.module, function)
+            for mode, skeleton in self.skeletons.items()
+            for name, function in _methods(type(skeleton.module)).items()
+        }
         self.proven: set[tuple[Mode, str | None]] = set()
 
     def __call__(
@@ -163,13 +169,9 @@ class Apply:
 
     def _method(self, mode: Mode, method: str) -> nn.Module:
         """The skeleton with another of its methods as its forward."""
-        if (mode, method) not in self.methods:
-            module = copy.copy(self.skeletons[mode].module)
-            function = getattr(type(module), method, None) if isinstance(method, str) else None
-            if not callable(function):
-                _checks.fail("method", repr(method), f"the name of a method of {type(module).__name__}")
-            module.forward = types.MethodType(function, module)  # type: ignore[method-assign]
-            self.methods[mode, method] = module
+        if not isinstance(method, str) or (mode, method) not in self.methods:
+            of = type(self.skeletons[mode].module).__name__
+            _checks.fail("method", repr(method), f"the name of a method of {of}")
         return self.methods[mode, method]
 
     def _check(self, params: Any, state: Any, key: Any, train: Any, rates: Any) -> None:
@@ -219,6 +221,20 @@ def check_names(argument: str, given: Any, expected: Set[str]) -> None:
         if names
     ]
     _checks.fail(argument, f"entries that do not fit the module ({'; '.join(told)})", "the entries of model.init")
+
+
+def _methods(kind: type[nn.Module]) -> dict[str, Callable[..., Any]]:
+    """The methods of a class of modules that nn.Module does not have, and forward."""
+    names = {"forward"} | (set(dir(kind)) - set(dir(nn.Module)))
+    found = {name: inspect.getattr_static(kind, name) for name in names}
+    return {name: function for name, function in found.items() if inspect.isfunction(function)}
+
+
+def _with_forward(module: nn.Module, function: Callable[..., Any]) -> nn.Module:
+    """A module of the same values that is called by another method."""
+    other = copy.copy(module)
+    other.forward = types.MethodType(function, other)  # type: ignore[method-assign]
+    return other
 
 
 def _ties(module: nn.Module) -> dict[str, str]:
