@@ -40,8 +40,8 @@ class Settings:
     train: int = 10_000
     validation: int = 2_000
     test: int = 2_000
-    epochs: int = 8
-    batch_size: int = 64
+    epochs: int = 6
+    batch_size: int = 128
     learning_rate: float = 0.1
     weight_decay: float = 5e-4
     mixup: float = 0.4

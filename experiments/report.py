@@ -56,7 +56,8 @@ def table(out: Path) -> str:
         "| experiment | question | its first claim, and what was measured | confirmed | preset |",
         "|---" * 5 + "|",
     ]
-    for part, records in _by_part(_some(out)).items():
+    everything = _some(out)
+    for part, records in _by_part(everything).items():
         lines.append(f"| **{_title(part)}** | | | | |")
         for record in records:
             first = record["claims"][0]
@@ -65,7 +66,9 @@ def table(out: Path) -> str:
             cells = (record["question"], measured, _confirmed(record, "/"), record["preset"])
             escaped = (" ".join(str(cell).split()).replace("|", "\\|") for cell in cells)
             lines.append(f"| [`{record['name']}`]({file}) | {' | '.join(escaped)} |")
-    return "\n".join(lines)
+    minutes = sum(record["seconds"] for record in everything) / 60
+    machines = "; ".join(sorted({_machine(record) for record in everything}))
+    return "\n".join([*lines, "", f"{tally(everything)}, in {minutes:.0f} minutes on {machines}."])
 
 
 def tally(records: Iterable[Record]) -> str:
@@ -232,6 +235,13 @@ def _part(part: str, records: Iterable[Record], figures: Path) -> str:
     return f'<section id="{_anchor(part)}"><h2>{text(_title(part))}</h2>\n{articles}\n</section>'
 
 
+def _machine(record: Record) -> str:
+    """What a record was made on."""
+    machine = record["hardware"]
+    gpu = f"{machine['gpu']}, " if machine["gpu"] else ""
+    return f"{gpu}{machine['cpu']} ({machine['threads']} of {machine['cores']} cores)"
+
+
 def _article(record: Record, figures: Path) -> str:
     """One experiment: its question, data, claims, figures, tables, and all that its numbers come from."""
     name = text(record["name"])
@@ -239,12 +249,13 @@ def _article(record: Record, figures: Path) -> str:
         _figure(figures / Path(each["file"]).name, each["caption"]) for each in record["figures"].values()
     )
     data = "".join(f'<p class="facts"><b>Data.</b> {text(source)}</p>' for source in record["data"])
-    machine = record["hardware"]
-    where = [machine["gpu"], f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores", machine["system"]]
     settings = [[key, page.setting(value)] for key, value in record["settings"].items()]
     run = [
-        ["preset", f"{record['preset']}, seed {record['seed']}, {record['seconds']:.1f} s on {machine['device']}"],
-        ["hardware", "; ".join(each for each in where if each)],
+        [
+            "preset",
+            f"{record['preset']}, seed {record['seed']}, {record['seconds']:.1f} s on {record['hardware']['device']}",
+        ],
+        ["hardware", f"{_machine(record)}; {record['hardware']['system']}"],
         ["versions", ", ".join(f"{each} {version}" for each, version in record["versions"].items())],
     ]
     return (

@@ -231,7 +231,10 @@ def test_table_has_a_row_for_each_experiment(lab: Any, tmp_path: Path, capsys: p
     capsys.readouterr()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert cli.main(["report", "--table", "--out", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    *rows, empty, last = capsys.readouterr().out.splitlines()
+    assert not empty
+    assert last.startswith("2 of 3 claims confirmed in 3 experiments, in 0 minutes on ")
+    assert rows == [
         "| experiment | question | its first claim, and what was measured | confirmed | preset |",
         "|---|---|---|---|---|",
         "| **A. The regularization lab** | | | | |",
