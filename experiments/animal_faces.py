@@ -2,7 +2,7 @@
 
 Part: D
 Command: python -m experiments run animal-faces --data-root DATA
-Runtime: smoke 2 s, quick 85 s, full 25 min (2 CPU cores)
+Runtime: smoke 1 s, quick 107 s, full 25 min (2 CPU cores)
 Answer: in accuracy none of them, on CIFAR-10's cat, dog, deer (n = 8 seeds). In (a) to (c) all fit their images fully
     and get 39 to 48% of the test images: dropout +0.6 points (95% -0.1 to 1.3), L1 +0.5 (-1.9 to 2.9), L2 +0.1 (-0.1
     to 0.3), flips -1.1 (-2.9 to 0.7). The test loss does fall: L1 33 to 3.1 nats, L2 33 to 30, flips 4.7 to 2.3; not by

@@ -2,7 +2,7 @@
 
 Part: D
 Command: python -m experiments run augmentation --data-root DATA
-Runtime: smoke 1 s, quick 4 s, full 40 s (2 CPU cores)
+Runtime: smoke 1 s, quick 2 s, full 40 s (2 CPU cores)
 Answer: yes, to the bit, for all eleven, and under vmap over keys as well (n = 2,048 images each: 32 keys on 64
     of CIFAR-10's). Another key draws another picture for 99.7 to 100% of the images, for a flip 48%. Pixels stay in
     [0, 1], labels that are mixed sum to 1 within 3e-8, settings that mean nothing change nothing to the bit.

@@ -2,7 +2,7 @@
 
 Part: A
 Command: python -m experiments run dropout
-Runtime: smoke 1 s, quick 3 s, full 37 s (2 CPU cores)
+Runtime: smoke 1 s, quick 5 s, full 37 s (2 CPU cores)
 Answer: keeps the mean (chi-square p of at least 0.05 at three rates, n = 1,024 inputs x 1,000 draws) and adds a
     variance of p / (1 - p) x^2, with F.dropout's distribution; commutes with ReLU exactly, not with the sigmoid
     (mean difference 0.50). Through 16 SELU layers alpha dropout keeps the variance at 0.998 ± 0.005, dropout lets it

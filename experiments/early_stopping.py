@@ -2,7 +2,7 @@
 
 Part: D
 Command: python -m experiments run early-stopping --data-root DATA
-Runtime: smoke 1 s, quick 15 s, full 15 min (2 CPU cores)
+Runtime: smoke 1 s, quick 10 s, full 15 min (2 CPU cores)
 Answer: in loss yes, in accuracy no. On 200 MNIST images the test loss is 0.697 where patience 3 restores and 1.008
     at epoch 100 (difference 0.311, 95% 0.286 to 0.336, n = 32), but the accuracy 78.1% against 79.7% (-1.55 points,
     -2.11 to -1.00): an overconfident network is not a less accurate one. The table stops at epoch 8; what is restored

@@ -23,6 +23,11 @@ class Estimate(NamedTuple):
             return f"{self.mean:.3g} (n = 1)"
         return f"{number(self.mean)} ± {number(self.sd)} (n = {self.n}; 95% {number(self.low)} to {number(self.high)})"
 
+    @property
+    def signed(self) -> str:
+        """A difference in points, to a hundredth, with its sign."""
+        return f"{self.mean:+.2f} ± {self.sd:.2f} (n = {self.n}; 95% {self.low:+.2f} to {self.high:+.2f})"
+
 
 def estimate(values: Iterable[float]) -> Estimate:
     """Estimate the mean of independent members, one value each.

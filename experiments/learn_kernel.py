@@ -2,7 +2,7 @@
 
 Part: C
 Command: python -m experiments run learn-kernel
-Runtime: smoke 1 s, quick 11 s, full about 3 min (2 CPU cores)
+Runtime: smoke 1 s, quick 8 s, full about 3 min (2 CPU cores)
 Answer: relative error of a random kernel of 9 (n = 16 seeds, noise 0.1): mse 0.017, as least squares itself, mae
     0.020; correlation 0.016 once rescaled (0.73 before; the sign is right in 16 of 16, so it is not left free);
     spectral 0.040 in frequency and 1.11 in time, 0.44 after the best shift, reversal and sign. Noise to a sinusoid by

@@ -2,7 +2,7 @@
 
 Part: C
 Command: python -m experiments run running-statistics
-Runtime: smoke 1 s, quick 4 s, full about 15 s (2 CPU cores)
+Runtime: smoke 1 s, quick 2 s, full about 15 s (2 CPU cores)
 Answer: they reach the data's mean to 0.5% of its sd and variance to 1.6%, where (1 - m)^steps is below 1% (12 of 18
     settings; n = 128 orders); with momentum 0.01 and batches of 64 the start still has a share of 0.405, as predicted.
     Larger momentum and smaller batches are noisier, sd 0.172 to 0.003, but not by sqrt(m / (2 - m)) times the sd of a

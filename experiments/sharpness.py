@@ -23,7 +23,7 @@ import funcreg as fr
 from . import plots
 from .classifiers import scores_of
 from .context import Context
-from .estimates import Estimate, estimate, number
+from .estimates import estimate, number
 from .networks import ResNet9
 from .photos import Photos, channels_last, photos
 from .results import Claim, Result, Table
@@ -309,7 +309,7 @@ def _method_claims(methods: dict[str, Any], method: str) -> list[Claim]:
         Claim(
             f"{method} has a higher test accuracy than SGD",
             f"{100 * estimate(accuracies[0]).mean:.2f}% to {100 * estimate(accuracies[1]).mean:.2f}%; "
-            f"paired difference {_points(gain)} points",
+            f"paired difference {gain.signed} points",
             gain.low > 0,
             {"difference": gain._asdict()},
         ),
@@ -318,10 +318,6 @@ def _method_claims(methods: dict[str, Any], method: str) -> list[Claim]:
 
 def _exp(value: float) -> str:
     return f"{math.exp(min(value, 50.0)):.2f}" if math.isfinite(value) else "unknown"
-
-
-def _points(each: Estimate) -> str:
-    return f"{each.mean:+.2f} ± {each.sd:.2f} (n = {each.n}; 95% {each.low:+.2f} to {each.high:+.2f})"
 
 
 def _table(methods: dict[str, Any]) -> Table:

@@ -16,7 +16,6 @@ from .arms import Arms, own
 from .classifiers import loss_of
 from .context import Context
 from .data import quadratic
-from .estimates import Estimate
 from .networks import mlp
 
 
@@ -116,8 +115,3 @@ def slopes(x: Tensor, y: Tensor) -> Tensor:
     """Each seed's least-squares slope of y (points, seeds) on x (points,)."""
     centred = x.to(y.dtype) - x.to(y.dtype).mean()
     return centred @ y / centred.square().sum()
-
-
-def points(each: Estimate) -> str:
-    """A difference in points of accuracy, with its interval."""
-    return f"{each.mean:+.2f} ± {each.sd:.2f} (n = {each.n}; 95% {each.low:+.2f} to {each.high:+.2f})"

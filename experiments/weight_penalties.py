@@ -2,7 +2,7 @@
 
 Part: A
 Command: python -m experiments run weight-penalties
-Runtime: smoke 1 s, quick 16 s (2 CPU cores)
+Runtime: smoke 1 s, quick 19 s (2 CPU cores)
 Answer: coupled decay is the penalty: Adam's parameters differ by 1e-12 after 200 steps, SGD's by 1e-16, and
     torch.optim's by no more (n = 16, float64). AdamW decays all parameters at one rate (sd / mean 2e-10), Adam + L2
     does not (0.83 ± 0.19), and ends 1.16 ± 0.05 times as far from AdamW as that went from its start. L1 of strength
