@@ -115,6 +115,8 @@ def guarded(load: Callable[[], T], what: str, where: Path) -> T:
         raise
     except Exception as error:  # torchvision and tarfile raise a dozen types for a damaged or missing file
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        # torchvision speaks to who calls it; here that is the command line.
+        reason = reason.replace("You can use download=True to download it", "Add --download to fetch it.")
         raise LabError(f"cannot read {what} in {where}: {reason}") from None
 
 
