@@ -28,7 +28,7 @@ from .context import Context
 from .data import Images, mnist
 from .estimates import estimate, number
 from .networks import mlp
-from .results import Claim, Result, Table
+from .results import Claim, Result, Table, plain
 
 _NONE = {"rate": 0.0, "l1": 0.0, "l2": 0.0, "decay": 0.0, "smoothing": 0.0, "noise": 0.0, "alpha": 0.0}
 _PLAIN = "no regularizer"
@@ -189,7 +189,7 @@ def _values(result: fr.train.FitResult, arms: Arms, settings: Settings) -> dict[
 
 
 def _column(values: dict[str, Any], share: float, regularizer: str, name: str) -> np.ndarray:
-    return np.array(values["arms"][_arm(share, regularizer)][name], dtype=float)
+    return np.array(plain(values["arms"][_arm(share, regularizer)][name]), dtype=float)
 
 
 def _claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
