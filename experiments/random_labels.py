@@ -111,7 +111,7 @@ def main(settings: Settings, context: Context) -> Result:
         jit=settings.jit,
         evaluate=lambda params, state: vmap(measure)(params, state, hparams),
     )
-    values = _values(result, arms, settings)
+    values = plain(_values(result, arms, settings))
     source = (
         f"{images.source}, reduced to {images.x.shape[-1]}x{images.x.shape[-1]}; {settings.train:,} of them for each "
         f"seed to train, {len(test.x):,} to test"
@@ -189,7 +189,7 @@ def _values(result: fr.train.FitResult, arms: Arms, settings: Settings) -> dict[
 
 
 def _column(values: dict[str, Any], share: float, regularizer: str, name: str) -> np.ndarray:
-    return np.array(plain(values["arms"][_arm(share, regularizer)][name]), dtype=float)
+    return np.array(values["arms"][_arm(share, regularizer)][name], dtype=float)
 
 
 def _claims(values: dict[str, Any], settings: Settings) -> list[Claim]:

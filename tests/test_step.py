@@ -222,16 +222,6 @@ def test_state_may_change_with_the_parameters() -> None:
     assert_close(after.state["norm"], tree.norm(PARAMS))
 
 
-@needs_compiler
-def test_compiled_is_eager() -> None:
-    def capped(params, hparams):
-        return constraints.max_norm(params, 1.0, mask=lambda name, leaf: name == "inner.weight")
-
-    step = train.make_step(loss_fn, clipped, per_example=True, constraint=capped)
-    given = start(clipped, HPARAMS), DATA, HPARAMS
-    assert_close(fr.jit(step)(*given), step(*given))
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -515,7 +515,7 @@ def test_64_members_equal_64_runs() -> None:
 @pytest.mark.slow
 @needs_compiler
 def test_compiled_members_equal_compiled_runs() -> None:
-    members_against_runs(4, 1e-10, jit=True)
+    members_against_runs(3, 1e-10, jit=True)
 
 
 @needs_compiler
