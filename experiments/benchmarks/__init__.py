@@ -19,7 +19,8 @@ from tqdm import tqdm
 import funcreg as fr
 
 from .. import environment, plots
-from ..results import write_atomically, write_record
+from ..files import write_atomically
+from ..results import write_record
 from .measure import Timing, Workload, compare, timed_first_call
 from .workloads import WORKLOADS, monte_carlo_memory
 
