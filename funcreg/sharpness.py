@@ -158,7 +158,7 @@ def _product(slope: Callable[[Any], Any], params: tree.Tree, direction: tree.Tre
         return torch.func.grad(lambda w: _dot(direction, slope(w)))(params)
     with warnings.catch_warnings():
         # The first jvp of a process warns about torch's own use of torch.jit.
-        warnings.filterwarnings("ignore", "`torch.jit.script", FutureWarning)
+        warnings.filterwarnings("ignore", "`torch.jit.script")
         return torch.func.jvp(slope, (params,), (direction,))[1]
 
 
