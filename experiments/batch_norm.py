@@ -346,15 +346,16 @@ def _stream_claims(composition: dict[str, Any], mc: dict[str, Any]) -> list[Clai
 def _tables(values: dict[str, Any]) -> list[Table]:
     rows = []
     for row in values["sizes"]["rows"]:
-        cells = [
-            "refused" if row[name] is None else f"{100 * np.mean(row[name]):.2f} ± {100 * _sd(row[name]):.2f}"
-            for name in ("running", "batch", "flipped")
-        ]
+        cells = ["refused" if row[name] is None else _percent(row[name]) for name in ("running", "batch", "flipped")]
         rows.append((row["size"], *cells, values["members"]))
     columns = ("batch size", "accuracy, running (%)", "accuracy, batch (%)", "predictions changed (%)", "n")
     composition, mc = values["composition"], values["mc"]
     streams = [
-        (f"{batches}, {kind} statistics", f"{100 * np.mean(each):.2f} ± {100 * _sd(each):.2f}", values["members"])
+        (
+            f"{batches}, {kind} statistics",
+            _percent(each),
+            values["members"],
+        )
         for batches in ("mixed", "one class")
         for kind in ("running", "batch")
         for each in [composition[f"{batches}, {kind}"]]
@@ -362,7 +363,7 @@ def _tables(values: dict[str, Any]) -> list[Table]:
     streams += [
         (
             f"MC dropout on a sorted stream, {label}",
-            f"{100 * np.mean(each):.2f} ± {100 * _sd(each):.2f}",
+            _percent(each),
             values["members"],
         )
         for label, each in (
@@ -377,8 +378,9 @@ def _tables(values: dict[str, Any]) -> list[Table]:
     ]
 
 
-def _sd(values: Any) -> float:
-    return float(np.std(np.array(values), ddof=1)) if len(values) > 1 else 0.0
+def _percent(shares: list[float]) -> str:
+    each = estimate(100 * share for share in shares)
+    return f"{each.mean:.2f} ± {each.sd:.2f}"
 
 
 def figures(result: Result) -> dict[str, Figure]:

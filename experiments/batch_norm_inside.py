@@ -25,7 +25,7 @@ from . import plots
 from .arms import own
 from .context import Context
 from .data import two_scales
-from .estimates import Estimate, curve, estimate, number
+from .estimates import curve, estimate, number, paired
 from .results import Claim, Result, Table
 
 
@@ -228,9 +228,9 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
     spread = max(row["running_spread"] for row in rows)
     moved = max(row["running_change"] for row in rows)
     sds = [estimate(row["batch_sd"].tolist()) for row in rows]
-    falls = [_paired(a["batch_sd"], b["batch_sd"]) for a, b in pairwise(rows)]
+    falls = [paired(a["batch_sd"], b["batch_sd"]) for a, b in pairwise(rows)]
     sizes = [row["size"] for row in rows]
-    lost = _paired(100 * small["running_accuracy"], 100 * small["batch_accuracy"])
+    lost = paired(100 * small["running_accuracy"], 100 * small["batch_accuracy"])
     pair = modes["pair"]
     order = sorted(range(len(epochs)), reverse=True)  # the main claim is that after all epochs
     return [
@@ -275,8 +275,8 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
 def _better(values: dict[str, Any], look: int) -> Claim:
     """Batch norm inside against without, after some epochs, in evaluation mode on held-out points."""
     plain, norm = (values["networks"][name]["end"] for name in NETWORKS)
-    loss = _paired(plain["test_loss"][look], norm["test_loss"][look])
-    accuracy = _paired(100 * norm["test_accuracy"][look], 100 * plain["test_accuracy"][look])
+    loss = paired(plain["test_loss"][look], norm["test_loss"][look])
+    accuracy = paired(100 * norm["test_accuracy"][look], 100 * plain["test_accuracy"][look])
     return Claim(
         f"After {values['epochs'][look]} epochs the network with batch norm has the lower held-out loss",
         f"{float(norm['test_loss'][look].mean()):.3f} against {float(plain['test_loss'][look].mean()):.3f}, paired "
@@ -284,10 +284,6 @@ def _better(values: dict[str, Any], look: int) -> Claim:
         loss.low > 0,
         {"loss": loss._asdict(), "accuracy": accuracy._asdict()},
     )
-
-
-def _paired(first: Tensor, second: Tensor) -> Estimate:
-    return estimate((first.double() - second.double()).tolist())
 
 
 def _listed(values: Iterable[Any]) -> str:

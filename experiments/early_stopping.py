@@ -371,7 +371,7 @@ def _tables(values: dict[str, Any], settings: Settings) -> list[Table]:
     chosen = []
     for row in values["by_patience"]:
         each = (row["best"].tolist(), row["ended"].tolist(), row["loss"], [100 * a for a in row["accuracy"]])
-        cells = (f"{number(e.mean)} ± {number(e.sd)}" for e in map(estimate, each))
+        cells = (e.spread for e in map(estimate, each))
         chosen.append((row["patience"], *cells, len(row["loss"])))
     columns = ("patience", "best epoch", "epochs trained", "test loss (nats)", "test accuracy (%)", "n")
     return [

@@ -21,7 +21,12 @@ class Estimate(NamedTuple):
     def __str__(self) -> str:
         if self.n == 1:
             return f"{self.mean:.3g} (n = 1)"
-        return f"{number(self.mean)} ± {number(self.sd)} (n = {self.n}; 95% {number(self.low)} to {number(self.high)})"
+        return f"{self.spread} (n = {self.n}; 95% {number(self.low)} to {number(self.high)})"
+
+    @property
+    def spread(self) -> str:
+        """Mean and standard deviation alone, for a table whose columns say n."""
+        return f"{number(self.mean)} ± {number(self.sd)}"
 
     @property
     def signed(self) -> str:
@@ -42,6 +47,15 @@ def estimate(values: Iterable[float]) -> Estimate:
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in each) / (n - 1))
     half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
     return Estimate(mean, sd, mean - half, mean + half, n)
+
+
+def paired(first: Tensor, second: Tensor) -> Estimate:
+    """Estimate the mean difference, member by member, of two series (n,).
+
+    >>> paired(torch.tensor([2.0, 4.0]), torch.tensor([1.0, 1.0])).mean
+    2.0
+    """
+    return estimate((first.double() - second.double()).tolist())
 
 
 class Curve(NamedTuple):

@@ -23,7 +23,7 @@ import funcreg as fr
 from . import plots
 from .context import Context
 from .data import Text, characters
-from .estimates import estimate, number
+from .estimates import estimate
 from .results import Claim, Result, Table
 
 
@@ -293,7 +293,7 @@ def _tables(values: dict[str, Any]) -> list[Table]:
             [float(np.max(run)) for run in _of(values, arm, "after")],
         )
         each = (estimate(column) for column in columns)
-        rows.append((arm, *(f"{number(e.mean)} ± {number(e.sd)}" for e in each), values["seeds"]))
+        rows.append((arm, *(e.spread for e in each), values["seeds"]))
     heads = (
         "held-out loss (nats)",
         "training loss, last epoch (nats)",

@@ -317,7 +317,7 @@ def _tables(values: dict[str, Any]) -> list[Table]:
             (
                 name,
                 each["trials"][-1],
-                *(f"{number(e.mean)} ± {number(e.sd)}" for e in (loss, test)),
+                *(e.spread for e in (loss, test)),
                 f"{100 * accuracy.mean:.1f} ± {100 * accuracy.sd:.1f}",
                 *(number(float(np.median(each[axis])), 2) for axis in AXES),
                 values["searches"],

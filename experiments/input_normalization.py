@@ -27,7 +27,7 @@ from . import plots
 from .arms import own
 from .context import Context
 from .data import two_scales
-from .estimates import Estimate, curve, estimate, number
+from .estimates import curve, estimate, number, paired
 from .results import Claim, Result, Table
 
 
@@ -202,10 +202,6 @@ def _log_spaced(last: int) -> Tensor:
     return torch.logspace(0, np.log10(last), 60, dtype=torch.float64).round().long().unique()
 
 
-def _difference(first: Tensor, second: Tensor) -> Estimate:
-    return estimate((first.double() - second.double()).tolist())
-
-
 def _claims(values: dict[str, Any]) -> list[Claim]:
     to_goal = dict(zip(WAYS, values["epochs_to_goal"], strict=True))
     smallest, largest = (dict(zip(WAYS, values["eigenvalues"][end], strict=True)) for end in ("smallest", "largest"))
@@ -213,14 +209,14 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
     rising = dict(zip(WAYS, values["rising"], strict=True))
     at = {way: 100 * each.double() for way, each in zip(WAYS, values["accuracy_at"], strict=True)}
     epochs, last = values["epochs"], values["epochs"][-1]
-    sooner = _difference(to_goal["raw"], to_goal["standardised"])
+    sooner = paired(to_goal["raw"], to_goal["standardised"])
     tenfold = estimate((condition["raw"] / condition["standardised"]).log10().tolist())
     steps = (("raw", "min-max"), ("min-max", "standardised"))
-    middle = [_difference(condition[a].log10(), condition[b].log10()) for a, b in steps]
-    slower = [_difference(to_goal[a], to_goal[b]) for a, b in steps]
+    middle = [paired(condition[a].log10(), condition[b].log10()) for a, b in steps]
+    slower = [paired(to_goal[a], to_goal[b]) for a, b in steps]
     limit = {way: 2 / largest[way] for way in WAYS}
-    rises = _difference(rising["raw"], rising["standardised"])
-    gains = {epoch: _difference(at["standardised"][i], at["raw"][i]) for i, epoch in enumerate(epochs)}
+    rises = paired(rising["raw"], rising["standardised"])
+    gains = {epoch: paired(at["standardised"][i], at["raw"][i]) for i, epoch in enumerate(epochs)}
     best = estimate(at["unit norm"][-1].tolist())
     above = estimate((at["min-max"][-1] - at["unit norm"][-1]).tolist())
     return [
@@ -280,10 +276,6 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             {"accuracy": best._asdict(), "below min-max": above._asdict(), "ceiling": values["ceiling"]},
         ),
     ]
-
-
-def _estimates(by_way: dict[str, Tensor]) -> dict[str, Any]:
-    return {way: estimate(each.tolist())._asdict() for way, each in by_way.items()}
 
 
 def _epochs(to_goal: Tensor, last: int) -> str:

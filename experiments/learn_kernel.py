@@ -25,7 +25,7 @@ import funcreg as fr
 from . import plots
 from .arms import Arms, own
 from .context import Context
-from .estimates import Estimate, curve, estimate, number
+from .estimates import Estimate, curve, estimate, number, paired
 from .results import Claim, Result, Table
 
 
@@ -276,7 +276,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
 
 def _paired(first: Tensor, second: Tensor, name: str, other: str) -> Estimate:
     names = list(LOSSES)
-    return estimate((first[names.index(name)].double() - second[names.index(other)].double()).tolist())
+    return paired(first[names.index(name)], second[names.index(other)])
 
 
 def _sinusoid_claims(run: dict[str, Any], n: int) -> list[Claim]:

@@ -268,13 +268,13 @@ def _tables(values: dict[str, Any], settings: Settings) -> list[Table]:
     for name, arm in values["arms"].items():
         each = [estimate(100 * np.array(arm[column], dtype=float)) for column in ("half_way", "fitted", "test")]
         epochs = np.array(arm["epochs"])
-        shown = f"{number(epochs.mean())} ± {number(_sd(epochs))}"
+        shown = estimate(epochs).spread
         never = (epochs > settings.epochs).all()
         rows.append(
             (
                 name,
                 f"over {settings.epochs}" if never else shown,
-                *(f"{number(e.mean)} ± {number(e.sd)}" for e in each),
+                *(e.spread for e in each),
                 values["seeds"],
             )
         )
@@ -287,10 +287,6 @@ def _tables(values: dict[str, Any], settings: Settings) -> list[Table]:
         "n",
     )
     return [Table("What is fitted, how soon, and what it is worth on true test labels: mean ± sd", columns, rows)]
-
-
-def _sd(values: np.ndarray) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
 
 
 def figures(result: Result) -> dict[str, Figure]:

@@ -325,7 +325,7 @@ def _table(methods: dict[str, Any]) -> Table:
     for name, measured in methods.items():
         percent = [estimate(100 * value for value in measured[each]) for each in ("test_accuracy", "train_accuracy")]
         plain = [estimate(measured[each]) for each in ("test_loss", "train_loss", "eigenvalue")]
-        cells = [f"{e.mean:.2f} ± {e.sd:.2f}" for e in percent] + [f"{number(e.mean)} ± {number(e.sd)}" for e in plain]
+        cells = [f"{e.mean:.2f} ± {e.sd:.2f}" for e in percent] + [e.spread for e in plain]
         rows.append((name, *cells, percent[0].n))
     columns = (
         "method",

@@ -338,7 +338,7 @@ def _tables(values: dict[str, Any]) -> list[Table]:
             tops = (f"{float(top):.5g}" for top in found["largest_by_layer"])
             norms.append((name, kind, f"{share.mean:.1f} ± {share.sd:.1f}", *tops, values["seeds"]))
         slopes = {part: estimate(each.tolist()) for part, each in arm["slopes"].items()}
-        shown = (f"{number(each.mean)} ± {number(each.sd)}" for each in slopes.values())
+        shown = (each.spread for each in slopes.values())
         modes, near = estimate(arm["modes"].tolist()), estimate((100 * arm["near"]).tolist())
         ends.append((name, *shown, f"{modes.mean:.1f} ± {modes.sd:.1f}", f"{near.mean:.0f} ± {near.sd:.0f}", modes.n))
     above = f"steps with a layer above 1 + {values['tolerance']:g} (%)"

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 import funcreg as fr
+from experiments import registry
+from experiments.registry import Experiment
+from tests.lab import fake, good, use
 
 torch.set_num_threads(1)
 
@@ -19,6 +22,21 @@ hypothesis.settings.load_profile("funcreg")
 @pytest.fixture
 def key() -> Tensor:
     return fr.random.key(0)
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests run on embedded data, whatever the shell says; those on real data ask for it."""
+    monkeypatch.delenv("FUNCREG_DATA", raising=False)
+    monkeypatch.delenv("FUNCREG_PRESET", raising=False)
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> dict[str, Experiment]:
+    """Three experiments in place of the lab's own."""
+    found = use(fake("first", good), fake("second", good), fake("third", good, "B"))
+    monkeypatch.setattr(registry, "experiments", lambda: found)
+    return found
 
 
 @pytest.hookimpl(wrapper=True)

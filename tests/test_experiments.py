@@ -56,11 +56,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return run
 
 
-@pytest.fixture(autouse=True)
-def _no_real_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FUNCREG_DATA", raising=False)
-
-
 # What their files say
 
 

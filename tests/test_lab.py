@@ -31,27 +31,12 @@ from experiments import (
 )
 from experiments.context import Context
 from experiments.errors import WriteError
-from experiments.registry import Experiment
 from experiments.results import Result
 
-from .lab import Fake, Point, broken, damaged, fake, good, interrupted, names_in, reads, use
+from .lab import Fake, Point, broken, damaged, fake, good, interrupted, names_in, reads
 
 ROOT = Path(__file__).parents[1]
 NAMES = list(registry.experiments())
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> dict[str, Experiment]:
-    """Three experiments in place of the lab's own."""
-    found = use(fake("first", good), fake("second", good), fake("third", good, "B"))
-    monkeypatch.setattr(registry, "experiments", lambda: found)
-    return found
-
-
-@pytest.fixture(autouse=True)
-def _no_real_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FUNCREG_DATA", raising=False)
-    monkeypatch.delenv("FUNCREG_PRESET", raising=False)
 
 
 # The command line

@@ -16,11 +16,6 @@ from experiments.data import images as image_loaders
 from experiments.errors import LabError
 
 
-@pytest.fixture(autouse=True)
-def _no_real_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FUNCREG_DATA", raising=False)
-
-
 def test_data_root_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FUNCREG_DATA", str(tmp_path / "absent"))
     with pytest.raises(LabError, match="FUNCREG_DATA"):

@@ -30,7 +30,6 @@ from experiments import (
 )
 from experiments.context import Context
 from experiments.errors import LabError
-from experiments.registry import Experiment
 from experiments.results import Claim, Result
 
 from .lab import Fake, Point, fake, fill, good, reads, still, train, trains, use
@@ -38,20 +37,6 @@ from .lab import Fake, Point, fake, fill, good, reads, still, train, trains, use
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> dict[str, Experiment]:
-    """Three experiments in place of the lab's own."""
-    found = use(fake("first", good), fake("second", good), fake("third", good, "B"))
-    monkeypatch.setattr(registry, "experiments", lambda: found)
-    return found
-
-
-@pytest.fixture(autouse=True)
-def _no_real_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FUNCREG_DATA", raising=False)
-    monkeypatch.delenv("FUNCREG_PRESET", raising=False)
 
 
 # Figures
