@@ -88,8 +88,8 @@ def _parity(settings: Settings, key: Tensor) -> dict[str, Any]:
     """Outputs and running statistics of ours and torch's, step by step, on batches that drift."""
     channels = 16
     x_key, scale_key, shift_key = fr.random.split(key, 3)
-    module = nn.BatchNorm1d(channels, dtype=torch.float64)
-    stats = fr.tree.cast(fr.norm.init_batch_stats(channels), torch.float64)
+    module = nn.BatchNorm1d(channels, dtype=torch.float64, device=key.device)
+    stats = fr.tree.cast(fr.norm.init_batch_stats(channels, device=key.device), torch.float64)
     scale = fr.random.uniform(scale_key, channels, low=0.5, high=2.0, dtype=torch.float64)
     shift = fr.random.normal(shift_key, channels, dtype=torch.float64)
     module.load_state_dict({**module.state_dict(), "weight": scale, "bias": shift})

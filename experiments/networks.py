@@ -2,7 +2,9 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from torch import Tensor, nn
 
 
@@ -24,15 +26,23 @@ def mlp(
     return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
 
 
+def in_precision(name: str, device: torch.device) -> AbstractContextManager[object]:
+    """Where convolutions and matrix products compute in a precision: "float32" as they are, or "bfloat16"."""
+    if name == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, name))
+
+
 class ResNet9(nn.Module):
     """Eight convolutions with batch norm, two residual blocks, a linear layer: 6.6 M parameters at width 64.
 
     Images (N, 3, 32, 32) -> logits; `features` gives what the linear layer gets, (N, 8 width). After
-    David Page, "How to train your ResNet", 2018.
+    David Page, "How to train your ResNet", 2018, whose `scale` of the logits is 1/8.
     """
 
-    def __init__(self, width: int = 64, classes: int = 10) -> None:
+    def __init__(self, width: int = 64, classes: int = 10, scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = scale
         self.stem = nn.Sequential(_convolution(3, width), _convolution(width, 2 * width, pool=True))
         self.first = nn.Sequential(_convolution(2 * width, 2 * width), _convolution(2 * width, 2 * width))
         self.middle = nn.Sequential(
@@ -49,7 +59,7 @@ class ResNet9(nn.Module):
         return self.pool(x + self.second(x)).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+        return self.scale * self.head(self.features(x))
 
 
 def _convolution(inputs: int, outputs: int, *, pool: bool = False) -> nn.Sequential:

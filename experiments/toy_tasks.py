@@ -113,5 +113,5 @@ def gap(ends: dict[str, Tensor], unit: str = "accuracy") -> Tensor:
 
 def slopes(x: Tensor, y: Tensor) -> Tensor:
     """Each seed's least-squares slope of y (points, seeds) on x (points,)."""
-    centred = x.to(y.dtype) - x.to(y.dtype).mean()
+    centred = x.to(y) - x.to(y).mean()
     return centred @ y / centred.square().sum()

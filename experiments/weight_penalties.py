@@ -150,7 +150,7 @@ def _trajectory(
         if name in ("Adam + L2", "AdamW"):
             rate = _coupled_rates if name == "Adam + L2" else _decoupled_rates
             flat = rate(train_state, settings)
-            quantiles = torch.quantile(flat, torch.tensor([0.1, 0.5, 0.9], dtype=flat.dtype), dim=1)
+            quantiles = torch.quantile(flat, flat.new_tensor([0.1, 0.5, 0.9]), dim=1)
             rates.append({"quantiles": quantiles.T, "spread": flat.std(dim=1) / flat.mean(dim=1)})
     return {"end": train_state.params, "path": path, "rates": rates, "steps": steps}
 

@@ -3,6 +3,7 @@
 bfloat16 has 8 bits: a rounding is 0.4%, and a network's output is off by a few of them.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import funcreg as fr
+from experiments import mixup_cutmix
+from experiments.context import Context
+from experiments.networks import ResNet9, in_precision
+from experiments.photos import channels_last
 
 ROUNDING = 2.0**-8  # of a bfloat16
 
@@ -141,6 +147,105 @@ def test_members_train_side_by_side(precision: str) -> None:
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     assert {leaf.dtype for leaf in together.params.values()} == {dtype}
     assert together.state["1.running_var"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("mode", ["plain autograd", "torch.func.grad", "members"])
+def test_under_autocast_all_that_training_keeps_is_float32(mode: str) -> None:
+    """Only what lies between the layers is in 16 bits: losses, gradients, moments and statistics are not."""
+    model = fr.from_module(_convolutional)
+    logits_dtypes = []
+
+    def loss_fn(params: Any, state: Any, batch: Any, /, *, key: Tensor, hparams: Any) -> Any:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits, state = model.apply(params, state, batch.x, key=key, train=True)
+            loss = fr.losses.cross_entropy(logits, batch.y)
+        logits_dtypes.append(logits.dtype)
+        return loss, (state, {"mse": fr.losses.mse(logits, torch.zeros_like(logits))})
+
+    optimizer = fr.transforms.chain(fr.transforms.clip_by_global_norm(1.0), fr.optim.adam(0.01))
+    members, key = MEMBERS if mode == "members" else None, fr.random.key(0)
+    step = fr.train.make_step(loss_fn, optimizer, penalties={"l2": lambda params, _: fr.penalties.l2(params, 1e-4)})
+    params, state = model.init(key) if members is None else fr.model_members(model, key, members)
+    train_state = fr.train.init(params, state, optimizer, key=key, members=members)
+    with torch.set_grad_enabled(mode == "torch.func.grad"):
+        run = step if members is None else torch.func.vmap(step, in_dims=(0, None))
+        trained, metrics = run(train_state, fr.train.Batch(X, Y))
+    assert set(logits_dtypes) == {torch.bfloat16}
+    kept = [leaf for leaf in fr.tree.leaves((trained, metrics)) if leaf.is_floating_point()]
+    assert {leaf.dtype for leaf in kept} <= {torch.float32, torch.float64}, "float64 is Adam's count of decays"
+    assert all(bool(torch.isfinite(leaf).all()) for leaf in kept)
+    assert not any(torch.equal(trained.params[name], params[name]) for name in params if name != "0.bias"), "it moved"
+
+
+@pytest.mark.parametrize("rate", [0.5, torch.tensor(0.5)], ids=["number", "tensor"])
+def test_noise_under_autocast_is_that_of_float32(rate: float | Tensor) -> None:
+    """The same places are dropped, by the module's own layer and by its functions."""
+    model = fr.from_module(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout2d(0.5), nn.Flatten(), nn.Dropout(0.5)))
+    params, state = model.init(fr.random.key(0))
+    exact, _ = model.apply(params, state, X, key=fr.random.key(1), rates=rate)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded, _ = model.apply(params, state, X, key=fr.random.key(1), rates=rate)
+    assert rounded.dtype == torch.bfloat16
+    assert 0 < (exact == 0).float().mean() < 1
+    assert torch.equal(rounded == 0, exact == 0)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_channels_last_stays_through_a_step(precision: str) -> None:
+    """Every convolution, forward and backward, takes its images as they came, without a copy into another layout."""
+    model = fr.from_module(lambda: ResNet9(4))
+    optimizer = fr.optim.sgd(0.1, momentum=0.9)
+
+    def loss_fn(params: Any, state: Any, batch: Any, /, *, key: Tensor, hparams: Any) -> Any:
+        with in_precision(precision, batch.x.device):
+            logits, state = model.apply(params, state, batch.x, key=key, train=True)
+        return fr.losses.cross_entropy(logits, batch.y), (state, {})
+
+    step = fr.train.make_step(loss_fn, optimizer)
+    train_state = fr.train.init(*model.init(fr.random.key(0)), optimizer, key=fr.random.key(1))
+    batch = fr.train.Batch(channels_last(fr.random.normal(fr.random.key(2), (12, 3, 16, 16))), Y)
+    with torch.no_grad():
+        step(train_state, batch)  # the first call looks for impure layers, on copies
+        with _Convolutions() as seen:
+            step(train_state, batch)
+    assert (seen.forward, seen.backward) == (8, 8)
+    assert seen.contiguous == []
+    assert seen.dtypes == {getattr(torch, precision)}
+
+
+def test_an_experiment_trains_in_the_precision_that_it_is_told() -> None:
+    """The recipe for a GPU, at a size for a CPU."""
+    sizes = {"width": 2, "size": 8, "train": 200, "validation": 50, "test": 100, "batch_size": 50, "epochs": 1}
+    settings = dataclasses.replace(mixup_cutmix.PRESETS["full"], seeds=1, jit=False, **sizes)
+    exact = mixup_cutmix.main(dataclasses.replace(settings, precision="float32"), Context())
+    with _Convolutions() as seen:
+        result = mixup_cutmix.main(settings, Context())
+    assert seen.dtypes >= {torch.bfloat16}
+    for name, run in result.values["recipes"].items():
+        (loss,), (exact_loss,) = run["train_loss"][0], exact.values["recipes"][name]["train_loss"][0]
+        assert loss != exact_loss
+        assert loss == pytest.approx(exact_loss, rel=0.01)
+        assert result.values["timing"][name][0] > 0
+
+
+class _Convolutions(TorchDispatchMode):
+    """The convolutions inside, and those whose images, or their gradients, are not channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forward, self.backward, self.contiguous, self.dtypes = 0, 0, [], set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name
+        if "convolution" in name:
+            self.backward += "backward" in name
+            self.forward += "backward" not in name
+            self.dtypes |= {each.dtype for each in args[:2]}
+            images = args[:2] if "backward" in name else args[:1]
+            self.contiguous += [
+                (name, each.shape) for each in images if not each.is_contiguous(memory_format=torch.channels_last)
+            ]
+        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.slow

@@ -57,7 +57,10 @@ def as_range(argument: str, value: tuple[Number, Number], images: Tensor) -> tup
 
 def as_setting(value: Number, images: Tensor) -> Tensor:
     """A number or a tensor as a float64 tensor, where the images are."""
-    return torch.as_tensor(value, dtype=torch.float64, device=images.device)
+    if isinstance(value, Tensor):
+        return value.to(images.device, torch.float64)
+    # Not a copy from the CPU, for which it would wait until a GPU is done.
+    return torch.full((), value, dtype=torch.float64, device=images.device)
 
 
 def as_size(size: int | tuple[int, int] | None, images: Tensor, *, at_most: bool = False) -> tuple[int, int]:
@@ -84,7 +87,7 @@ def spread(values: Tensor) -> Tensor:
 
 def channelled(fill: Number, images: Tensor, dtype: torch.dtype) -> Tensor:
     """A fill as a tensor that broadcasts with (N, C, H, W)."""
-    return torch.as_tensor(fill, dtype=dtype, device=images.device).reshape(-1, 1, 1)
+    return as_setting(fill, images).to(dtype).reshape(-1, 1, 1)
 
 
 def widened(images: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def from_module(module: nn.Module | Callable[[], nn.Module], *, rnn: str = "nati
     def init(key: Tensor) -> tuple[Params, State]:
         _checks.check_key(key)
         with torch.random.fork_rng(devices=_cuda_devices()):
-            torch.manual_seed(int(random.bits(key, 2) @ torch.tensor([1, 2**31], device=key.device)))
+            _seed(int(random.bits(key, 2) @ torch.tensor([1, 2**31], device=key.device)))
             fresh = variables(_made(factory))
         return tree.to(fresh, key.device)
 
@@ -272,6 +272,13 @@ def _made(factory: Callable[[], Any]) -> nn.Module:
 def _check_module(module: Any) -> None:
     if not isinstance(module, nn.Module):
         _checks.fail("module", _checks.describe(module), "an nn.Module, or a function that returns one")
+
+
+def _seed(seed: int) -> None:
+    """Seed the generators that are forked; torch.manual_seed would also seed those of GPUs not in use yet, for good."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def _cuda_devices() -> range:

@@ -34,7 +34,7 @@ def gamma(key: Tensor, alpha: float | Tensor, shape: Shape | None = None) -> Ten
     >>> gamma(random.key(0), 3.0, (100_000,)).mean()
     tensor(3.0...)
     """
-    alpha, shape = _concentration("alpha", alpha, shape)
+    alpha, shape = _concentration("alpha", alpha, shape, key)
     words = execution.words(key, (*shape, 16))
     return torch.exp(_log_gamma(words, alpha)).to(alpha.dtype)
 
@@ -65,8 +65,8 @@ def beta(key: Tensor, a: float | Tensor, b: float | Tensor, shape: Shape | None 
             shape = tuple(torch.broadcast_shapes(*shapes))
         except RuntimeError:
             _checks.fail("b", _checks.describe(b), f"a number, or a tensor that broadcasts with a, {shapes[0]}")
-    a, shape = _concentration("a", a, shape)
-    b, shape = _concentration("b", b, shape)
+    a, shape = _concentration("a", a, shape, key)
+    b, shape = _concentration("b", b, shape, key)
     words = execution.words(key, (*shape, 32))
     log_ratio = _log_gamma(words[..., :16], a) - _log_gamma(words[..., 16:], b)
     return torch.sigmoid(log_ratio).to(torch.promote_types(a.dtype, b.dtype))
@@ -92,14 +92,17 @@ def _log_gamma(words: Tensor, alpha: Tensor) -> Tensor:
     return torch.log(d) + chosen + boost
 
 
-def _concentration(name: str, value: float | Tensor, shape: Shape | None) -> tuple[Tensor, tuple[int, ...]]:
-    """A positive parameter as a tensor of the result's shape."""
+def _concentration(
+    name: str, value: float | Tensor, shape: Shape | None, key: Tensor
+) -> tuple[Tensor, tuple[int, ...]]:
+    """A positive parameter as a tensor of the result's shape; a number lies where the key does."""
+    _checks.check_key(key)
     if shape is None:
         shape = tuple(value.shape) if isinstance(value, Tensor) else ()
     shape = as_shape(shape)
     check_parameter(name, value, shape, 0.0, exclusive="low")
     if not isinstance(value, Tensor):
-        value = torch.tensor(float(value))
+        value = torch.full((), float(value), device=key.device)
     elif not value.is_floating_point():
         value = value.to(torch.float32)
     return value.expand(shape), shape

@@ -13,7 +13,7 @@ EPSILON = {"epsilon": (0.0, 0.1, 0.3)}
 
 
 def _loss_fn(weight: Tensor) -> Any:
-    return lambda x: losses.cross_entropy(torch.tanh(x @ weight), CLASSES, reduction="none")
+    return lambda x: losses.cross_entropy(torch.tanh(x @ weight), CLASSES.to(x.device), reduction="none")
 
 
 CASES = [

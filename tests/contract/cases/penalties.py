@@ -69,7 +69,7 @@ CASES = [
     Case(
         "penalties.jacobian",
         lambda x, weight, strength: penalties.jacobian(
-            lambda x: torch.tanh(x @ weight), x, strength, key=fr.random.key(0), projections=4
+            lambda x: torch.tanh(x @ weight), x, strength, key=fr.random.key(0, device=x.device), projections=4
         ),
         {**X, "weight": drawn(34, 5, 4)},
         STRENGTH,
