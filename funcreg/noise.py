@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import _checks, random, tree
+from .random import execution
 
 _SELU_FLOOR = -1.7580993408473766  # -scale * alpha of SELU: what a unit falls to when it is off
 
@@ -41,7 +42,7 @@ def dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
     Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout", JMLR 2014.
     """
     _check(x, rate, key)
-    return _drop(x, rate, random.uniform(key, tuple(x.shape)) >= rate)
+    return _drop(x, rate, execution.kept(key, tuple(x.shape), rate))
 
 
 def channel_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
@@ -66,8 +67,7 @@ def channel_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
     """
     _check(x, rate, key)
     _check_spatial(x)
-    draws = random.uniform(key, tuple(x.shape[:2]))
-    return _drop(x, rate, _expand(draws >= rate, x))
+    return _drop(x, rate, _expand(execution.kept(key, tuple(x.shape[:2]), rate), x))
 
 
 def alpha_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def alpha_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
     Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks", NeurIPS 2017.
     """
     _check(x, rate, key)
-    kept = random.uniform(key, tuple(x.shape)) >= rate
+    kept = execution.kept(key, tuple(x.shape), rate)
     p = _as_number(rate, x)
     denominator = (1 - p) * (1 + p * _SELU_FLOOR**2)
     none_left = denominator == 0
@@ -183,8 +183,8 @@ def drop_path(x: Tensor, rate: float | Tensor, *, key: Tensor, mode: str = "row"
     _checks.check_choice("mode", mode, ("row", "batch"))
     if x.ndim == 0:
         _checks.fail("x", _checks.describe(x), "a tensor (N, ...)")
-    draws = random.uniform(key, (x.shape[0] if mode == "row" else 1,))
-    return _drop(x, rate, _expand(draws >= rate, x))
+    kept = execution.kept(key, (x.shape[0] if mode == "row" else 1,), rate)
+    return _drop(x, rate, _expand(kept, x))
 
 
 def drop_block(x: Tensor, rate: float | Tensor, *, key: Tensor, block_size: int) -> Tensor:

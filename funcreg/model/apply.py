@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from .. import _checks, _jit, random
 from . import purity
 from .functional import FunctionalNoise, may_call_noise
 from .registry import MOMENTUM
-from .skeleton import KEY, MODES, RATE, Mode, Skeleton, build, prototype
+from .skeleton import KEY, MODES, RATE, Mode, Skeleton, build, call, prototype
 
 Params = dict[str, Tensor]
 State = dict[str, Tensor]
@@ -62,7 +61,8 @@ class Apply:
         """Run the module; see `Model`."""
         self._check(params, state, key, train, rates)
         mode = Mode(key is not None, rates is not None, train)
-        module = self.skeletons[mode].module if method is None else self._method(mode, method)
+        skeleton = self.skeletons[mode]
+        module = skeleton.module if method is None else self._method(mode, method)
         tensors = self._tied({**params, **state})
         functional_key = self._lend_noise(tensors, key, rates)
         if momentum is not None:
@@ -70,7 +70,7 @@ class Apply:
         if torch.compiler.is_compiling():
             # Read it, and a compiled program is bound to the model that it was traced with: see `jit`.
             assert self.identity >= 0
-            output = self._call(module, tensors, args, kwargs, functional_key, rates, train)
+            output = self._call(skeleton, module, tensors, args, kwargs, functional_key, rates, train)
         else:
             output = self._watched(mode, method, module, tensors, args, kwargs, functional_key, rates)
         return output, {name: tensors[name] for name in self.buffers}
@@ -81,14 +81,16 @@ class Apply:
         check_names("state", state, self.buffer_names)
         mode = Mode(True, False, train)
         tensors = self._tied({name: tensor.detach().clone() for name, tensor in {**params, **state}.items()})
-        module, watched = self.skeletons[mode].module, dict(tensors)
+        skeleton, watched = self.skeletons[mode], dict(tensors)
+        module = skeleton.module
         functional_key = self._lend_noise(tensors, key, None)
         return purity.spy(
-            module, watched, lambda: self._call(module, tensors, args, kwargs, functional_key, None, train)
+            module, watched, lambda: self._call(skeleton, module, tensors, args, kwargs, functional_key, None, train)
         )
 
     def _call(
         self,
+        skeleton: Skeleton,
         module: nn.Module,
         tensors: dict[str, Tensor],
         args: tuple[Any, ...],
@@ -102,8 +104,7 @@ class Apply:
         everywhere = None if isinstance(rates, Mapping) else rates
         seen = FunctionalNoise(functional_key, everywhere, train) if self.functional else nullcontext()
         with random.compiled_draws_are("native") if many else nullcontext(), seen:
-            # The names were checked, and ties spread, once and faster than functional_call would.
-            return functional_call(module, tensors, args, kwargs, tie_weights=False)
+            return call(skeleton, module, tensors, args, kwargs)
 
     def _watched(
         self,
@@ -123,7 +124,7 @@ class Apply:
                 tensors[name] = tensors[name].clone()
             self._tied(tensors)
         watch = purity.Watch(tensors, generator=first)
-        output = self._call(module, tensors, args, kwargs, functional_key, rates, mode.train)
+        output = self._call(self.skeletons[mode], module, tensors, args, kwargs, functional_key, rates, mode.train)
         broken = watch.broken()
         if broken:
             remedy = f"fr.check(model, *inputs) names the layer. {purity.REMEDY}"

@@ -1,7 +1,7 @@
 """A module without data: its code on the meta device, its impure layers replaced, one copy a mode.
 
-A skeleton never changes after it is built. What a call needs, its parameters, buffers, noise
-keys, rates and momentum, `torch.func.functional_call` lends it; what a layer assigns comes back the same way.
+A skeleton is the same before and after a call. What a call needs, its parameters, buffers, noise
+keys, rates and momentum, is lent to it; what a layer assigns comes back the same way.
 """
 
 import copy
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from .. import _checks, random
 from .functional import CALL_STRIDE
@@ -28,11 +29,16 @@ class Mode(NamedTuple):
 
 
 class Skeleton(NamedTuple):
-    """One copy of the module for one mode; its noise layers with their own rates, and those with running statistics."""
+    """One copy of the module for one mode; its noise layers with their own rates, and those with running statistics.
+
+    `slots`: where each of its tensors is kept, under every name: a layer's dictionary, the key there, and what
+    lies there between calls.
+    """
 
     module: nn.Module
     noise: dict[str, float]
     tracked: tuple[str, ...]
+    slots: dict[str, tuple[dict[str, Any], str, Any]]
 
 
 MODES = tuple(
@@ -84,7 +90,37 @@ def build(source: nn.Module, mode: Mode, *, rnn: str) -> Skeleton:
             use_unrolled(layer)
         # At rate 0 there is nothing to draw, unless the call brings another rate.
         _replace_noise(layer, entry.forward, rate, mode if mode.rated or rate else mode._replace(noise=False))
-    return Skeleton(module, noise, tuple(tracked))
+    return Skeleton(module, noise, tuple(tracked), _slots(module))
+
+
+def call(
+    skeleton: Skeleton, module: nn.Module, tensors: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Call a skeleton's module, or one that shares its layers, on these tensors; they are those after it then.
+
+    What `torch.func.functional_call` does, whose search for each name takes longer than a small layer.
+    """
+    if torch.compiler.is_compiling():
+        return functional_call(module, tensors, args, kwargs, tie_weights=False)
+    lent = [(name, *skeleton.slots[name]) for name in tensors]
+    for name, own, slot, _ in lent:
+        own[slot] = tensors[name]
+    try:
+        return module(*args, **kwargs)
+    finally:
+        for name, own, slot, _ in lent:
+            tensors[name] = own[slot]
+        for _, own, slot, between in lent:
+            own[slot] = between
+
+
+def _slots(module: nn.Module) -> dict[str, tuple[dict[str, Any], str, Any]]:
+    slots: dict[str, tuple[dict[str, Any], str, Any]] = {}
+    for prefix, layer in module.named_modules(remove_duplicate=False):
+        for own in (layer._parameters, layer._buffers):
+            for slot, tensor in own.items():
+                slots[f"{prefix}.{slot}" if prefix else slot] = (own, slot, tensor)
+    return slots
 
 
 def _replace_forward(layer: nn.Module, forward: Callable[..., Any]) -> None:
@@ -102,8 +138,8 @@ def _replace_noise(layer: nn.Module, forward: Callable[..., Any], rate: float, m
             setattr(layer, RATE, rate)
 
     def noisy(self: Any, *args: Any, **kwargs: Any) -> Any:
-        key = getattr(self, KEY)
-        setattr(self, KEY, random.skip(key, CALL_STRIDE))  # for the next call in the same forward
+        key = self._buffers[KEY]
+        self._buffers[KEY] = random.skip(key, CALL_STRIDE)  # for the next call in the same forward
         return forward(self, Draw(key, getattr(self, RATE)), *args, **kwargs)
 
     def silent(self: Any, *args: Any, **kwargs: Any) -> Any:

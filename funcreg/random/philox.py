@@ -7,12 +7,16 @@ words, so any element of any draw can be computed on its own. int64 carries the 
 Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
 
+import sys
+
 import torch
 from torch import Tensor
 
 WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
+
+_BYTES = (0, 1, 2, 3) if sys.byteorder == "little" else (3, 2, 1, 0)  # of a word, as memory has them
 
 # Before 2.15 torch compiled a product of scalars to C++'s signed one, whose overflow gives wrong bits.
 _OVERFLOW_IS_UNDEFINED = tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 15)
@@ -70,3 +74,17 @@ def uniform(key: Tensor, count: int) -> Tensor:
     # Narrowed to int32 before the four lanes are interleaved: half the memory traffic.
     lanes = [(word & 0xFFFFFF).to(torch.int32) for word in blocks(key, -(-count // 4))]
     return torch.stack(lanes, dim=-1).reshape(-1)[:count].to(torch.float32) * 2.0**-24
+
+
+def kept(key: Tensor, count: int, rate: float | Tensor) -> Tensor:
+    """Which of `uniform(key, count)` are at least the rate: int8, 1 for yes.
+
+    Four answers travel in one word until the end: a byte is stored where `uniform` stores four,
+    one next to the other.
+    """
+    # A uniform is n * 2**-24 and the rate a float32: n >= rate * 2**24 is the same question.
+    least = torch.ceil(torch.as_tensor(rate, dtype=torch.float32, device=key.device) * 2.0**24).to(torch.int64)
+    answers = torch.zeros((), dtype=torch.int64, device=key.device)
+    for lane, word in enumerate(blocks(key, -(-count // 4))):
+        answers = answers | torch.where((word & 0xFFFFFF) >= least, 1 << 8 * _BYTES[lane], 0)
+    return answers.to(torch.int32).view(torch.int8)[:count]
