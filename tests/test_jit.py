@@ -1,10 +1,14 @@
 """`fr.jit`: compiles once for every number, again for a new shape, and sees what its caller changes."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.func import vmap
 
 import funcreg as fr
+from funcreg import optim, train
 
 FACTOR = 2.0
 
@@ -68,6 +72,39 @@ def test_another_model_in_the_same_closure_is_another_program() -> None:
 def test_many_functions_of_one_source_are_many_programs() -> None:
     functions = [fr.jit(lambda x, shift=shift: x + shift) for shift in range(10)]  # torch.compile gives up at nine
     assert [float(function(torch.zeros(()))) for function in functions] == list(range(10))
+
+
+def test_some_steps_of_a_sweep_are_one_program() -> None:
+    def loss_fn(params: Any, state: Any, batch: train.Batch, *, key: Tensor, hparams: Any) -> Any:
+        kept = fr.noise.dropout(batch.x, hparams["rate"], key=key)
+        return ((kept @ params["w"] - batch.y) ** 2).mean(), (state, {})
+
+    def sgd(hparams: Any) -> fr.transforms.Transform:
+        return optim.sgd(hparams["lr"], momentum=0.9)
+
+    step = train.make_step(loss_fn, sgd)
+
+    def sweep(train_state: train.TrainState, batches: train.Batch, lr: Tensor, rate: Any) -> Any:
+        def member(train_state: train.TrainState, lr: Tensor) -> Any:
+            return train.unroll(step, train_state, batches, {"lr": lr, "rate": rate})
+
+        with fr.random.compiled_draws_are("native"):
+            return vmap(member)(train_state, lr)
+
+    x = fr.random.normal(fr.random.key(0), (3, 8, 4), dtype=torch.float64)
+    lr = torch.tensor([0.01, 0.02, 0.04], dtype=torch.float64)
+    begin = train.init({"w": torch.zeros(3, 4).double()}, {}, sgd, key=fr.random.key(1), hparams={"lr": lr}, members=3)
+    compiled, before = fr.jit(sweep), programs()
+    for rate in (0.3, 0.6):
+        given = (begin, train.Batch(x, x.sum(-1)), lr * rate, rate)
+        torch.testing.assert_close(compiled(*given), sweep(*given), rtol=1e-12, atol=1e-12)
+    assert programs() == before + 1
+    by_hand, hparams = fr.tree.index(begin, 2), {"lr": lr[2] * 0.6, "rate": 0.6}
+    for row in x:
+        by_hand, _ = step(by_hand, train.Batch(row, row.sum(-1)), hparams)
+    alone = fr.tree.index(compiled(*given)[0], 2)
+    torch.testing.assert_close(alone, by_hand, rtol=1e-12, atol=1e-12)
+    assert by_hand.params["w"].abs().min() > 1e-4, "training did not move"
 
 
 def test_what_cannot_be_called_is_refused() -> None:

@@ -11,7 +11,9 @@ evaluate.py  make_evaluate: metrics over a whole data set
 run.py       what a fit knows at the end of an epoch
 resume.py    the checkpoints of a fit
 console.py   progress bar and Ctrl-C
+alone.py     what a fit asks of other processes that train the same model
 chunks.py    K members in chunks of one size
+chunk_size.py  and of which, where it is measured
 shuffling.py the batches of an epoch
 program.py   the step, vmapped and compiled
 fit.py       the loop, for one model or K members

@@ -27,13 +27,14 @@ class Chunks:
     def __init__(self, members: int | None, chunk_size: int | None) -> None:
         self.rows, self.spare = (), 0
         self.shape = () if members is None else (members,)  # the leading axis of what runs at once
+        self.size = members or 1
         if chunk_size is None:
             return
         _checks.check_count("chunk_size", chunk_size)
         if members is None:
-            _checks.fail("chunk_size", f"{chunk_size} for one model", "None", "Pass members=K for K models.")
+            _checks.fail("chunk_size", f"{chunk_size} for one model", "none given", "Pass members=K for K models.")
         if chunk_size < members:
-            self.shape, self.spare = (chunk_size,), -members % chunk_size
+            self.shape, self.size, self.spare = (chunk_size,), chunk_size, -members % chunk_size
             self.rows = torch.arange(members + self.spare).clamp_max(members - 1).split(chunk_size)
 
     def split(self, stacked: tree.Tree) -> Any:

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import _checks, tree
 from . import console, resume
+from .alone import Alone
+from .chunk_size import FEW, quickest
 from .chunks import Chunks
 from .program import dense, program_of
 from .run import Run, Variables, advance, choose, start
@@ -37,7 +39,8 @@ class FitResult(NamedTuple):
     `train_state`: the last one; `history`: name -> float64 (epochs,), or (epochs, K) for members, on
     the CPU; `best`: (params, state) at `best_epoch`, by the monitored metric, which without early
     stopping is the last epoch; `stopped_epoch`, `diverged_epoch`: when training ended early;
-    `interrupted`: whether Ctrl-C ended it. The epochs are integers, or int64 (K,) for members.
+    `interrupted`: whether Ctrl-C ended it; `chunk_size`: members that a step took at a time, 1 for one
+    model. The epochs are integers, or int64 (K,) for members.
     """
 
     train_state: TrainState
@@ -47,6 +50,7 @@ class FitResult(NamedTuple):
     stopped_epoch: Any
     diverged_epoch: Any
     interrupted: bool
+    chunk_size: int = 1
 
 
 @torch.no_grad()
@@ -61,7 +65,7 @@ def fit(
     hparams: Any = None,
     members: int | None = None,
     batches: str = "shared",
-    chunk_size: int | None = None,
+    chunk_size: int | Literal["auto"] = "auto",
     jit: bool = True,
     evaluate: Callable[[Any, Any], Metrics] | None = None,
     early_stopping: EarlyStopping | None = None,
@@ -70,6 +74,7 @@ def fit(
     checkpoint_every: int = 1,
     on_epoch: Callable[[Epoch], object] | None = None,
     progress: bool | None = None,
+    processes: Alone | None = None,
 ) -> FitResult:
     """Train for some epochs.
 
@@ -96,20 +101,25 @@ def fit(
         batches: "shared": all members see the same batches, those of a single run with this key;
             "own": member i shuffles by `random.split(key, members)[i]`.
         chunk_size: members that a step takes at a time, one chunk after the other: memory for the
-            work on so many, and for everyone's state. The numbers are those of all at once, and to
-            rounding only where a kernel of torch's depends on how many it computes (on a CPU
-            sigmoid does, at a tensor's end; tanh and matrix products do not). Default: all.
+            work on so many, and for everyone's state; K or more: all at once. The numbers are the
+            same, to rounding where a kernel of torch's depends on how many it computes (on a CPU
+            sigmoid does, at a tensor's end; tanh and matrix products do not). "auto" takes what is
+            quickest: before the first epoch it times 1, 4, 16, ... and all members, on the first batch
+            and not compiled, which costs about as much as five steps, and picks all, or a chunk that
+            is clearly quicker. A fit of fewer than 32 steps takes all. What was picked is in the
+            result and in the checkpoint; pass it where another run must have the same bits.
         jit: compile the step, once, whatever the hyperparameters.
         evaluate: (params, state) -> name -> tensor () or (K,), after each epoch; see `make_evaluate`.
         early_stopping: from `early_stopping`.
         monitor: the metric that it watches, a step's or evaluate's.
         checkpoint: a file that keeps the run; where it exists, the run goes on from it and ends with
             the same bits as one that was never interrupted. Needs the same arguments; epochs and
-            chunk_size may be others.
+            chunk_size may be others, and chunk_size "auto" is the one that the run began with.
         checkpoint_every: epochs between two writes, the last always being written.
         on_epoch: called with an `Epoch` after each epoch, and after its checkpoint: to log, to draw,
             to look at the weights. What it returns is not used.
         progress: show a bar (needs tqdm). Default: when tqdm is there and stderr is a terminal.
+        processes: others that train the same model, which `fr.distributed.fit` sees to. Default: none.
 
     Returns:
         A FitResult. After Ctrl-C its train_state is that of the last step made, its history that of
@@ -136,17 +146,16 @@ def fit(
     _checks.check_count("checkpoint_every", checkpoint_every)
     size = min(size, samples)
     hparams = as_hparams(hparams, device)
-    _check_members(members, batches, train_state, hparams)
+    _check_members(members, batches, chunk_size, train_state, hparams)
     if on_epoch is not None:
         _checks.check_callable("on_epoch", on_epoch, "a function of an Epoch")
-    chunks = Chunks(members, chunk_size)
     own = members if batches == "own" and size < samples else None
 
     # Every step gets tensors alike in kind to those that a step returns: one compilation.
     train_state = tree.map(lambda leaf: dense(leaf.detach()), train_state)
     run = start(train_state, members, early_stopping)
     arguments: dict[str, Any] = {}
-    if checkpoint is not None:
+    if checkpoint is not None or processes is not None:
         arguments = {
             "batch_size": size,
             "members": members,
@@ -158,13 +167,23 @@ def fit(
             "data": resume.fingerprint(data),
             "train_state": resume.fingerprint(train_state),
         }
-        run = resume.load(checkpoint, run, arguments, epochs)
+    processes = Alone() if processes is None else processes
+    run = processes.begin(checkpoint, run, arguments, epochs)
     saved = run.epoch
 
+    at_once = None if isinstance(chunk_size, str) else chunk_size
+    if at_once is None and members is not None:
+        at_once = resume.chunk_size(checkpoint)
+        if at_once is None and members > 1 and (epochs - run.epoch) * (samples // size) >= FEW:
+            every = Chunks(members, None)
+            batch = next(shuffled(data, key=key, epoch=run.epoch, size=size, own=own, chunks=every, device=device))
+            at_once = quickest(step, run.train_state, batch, hparams, own=own is not None)
+    chunks = Chunks(members, at_once)
     program = program_of(step, batched=members is not None, own=own is not None, bare=hparams is None, jit=jit)
     program, settings = chunks.over(program), chunks.split(hparams)
     last, interrupted = run.train_state, False
     done = run.epoch == epochs or not run.active.any()
+    progress = progress if processes.leads else False
     with console.Progress(progress, run, epochs, samples // size) as bar, console.interruptible() as interrupt:
         while not (done or interrupted):
             last, records = chunks.split(run.train_state), []
@@ -173,26 +192,27 @@ def fit(
                 last, metrics = program(last, batch, settings)
                 records.append(metrics)
                 bar.step()
-                if interrupt.requested:
+                if processes.interrupted(interrupt.requested):
                     break
             last = chunks.join(last)
             if len(records) == samples // size:
                 steps = {name: torch.stack([r[name] for r in records]).cpu().to(torch.float64) for name in records[0]}
-                row = _row(steps, evaluate, last, monitor)
+                row = processes.row(_row(steps, evaluate, last, monitor))
                 run = advance(run, last, row, stopping=early_stopping, monitor=monitor)
                 bar.epoch(run)
                 last = run.train_state
             else:
                 steps, last = None, choose(run.active, last, run.train_state)
             done = run.epoch == epochs or not run.active.any()
-            interrupted = interrupt.requested and not done
+            interrupted = processes.interrupted(interrupt.requested) and not done
             due = done or interrupted or run.epoch - saved >= checkpoint_every
             if checkpoint is not None and run.epoch > saved and due:
-                resume.save(checkpoint, run, arguments)
+                if processes.leads:
+                    resume.save(checkpoint, run, arguments, chunks.size)
                 saved = run.epoch
             if on_epoch is not None and steps is not None:
                 on_epoch(Epoch(run.epoch, run.train_state, run.history[-1], steps))
-    return _result(run, last, interrupted)
+    return _result(run, last, interrupted, chunks.size)
 
 
 def _check(
@@ -212,8 +232,11 @@ def _check(
     return tree.members(data)
 
 
-def _check_members(members: int | None, batches: str, train_state: TrainState, hparams: Any) -> None:
+def _check_members(members: int | None, batches: str, chunk_size: Any, train_state: TrainState, hparams: Any) -> None:
     _checks.check_choice("batches", batches, ("shared", "own"))
+    if not isinstance(chunk_size, int) and not (isinstance(chunk_size, str) and chunk_size == "auto"):
+        remedy = "For all members at once pass members, or more."
+        _checks.fail("chunk_size", _checks.describe(chunk_size), "'auto' or an integer of at least 1", remedy)
     if members is not None:
         _checks.check_count("members", members)
         check_members("train_state", train_state, members)
@@ -247,7 +270,7 @@ def _row(
     return row
 
 
-def _result(run: Run, last: TrainState, interrupted: bool) -> FitResult:
+def _result(run: Run, last: TrainState, interrupted: bool, size: int) -> FitResult:
     epochs = (run.best_epoch, run.stopped_epoch, run.diverged_epoch)
     best, stopped, diverged = epochs if run.active.ndim else (int(epoch) for epoch in epochs)
-    return FitResult(last, resume.history(run), run.best, best, stopped, diverged, interrupted)
+    return FitResult(last, resume.history(run), run.best, best, stopped, diverged, interrupted, size)

@@ -14,9 +14,9 @@ from .run import Run
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def save(path: str | Path, run: Run, arguments: dict[str, Any]) -> None:
+def save(path: str | Path, run: Run, arguments: dict[str, Any], chunk_size: int) -> None:
     """Write a run, at the end of an epoch, with the fingerprint of its arguments."""
-    metadata = {"arguments": arguments, "epoch": run.epoch, "history": list(history(run))}
+    metadata = {"arguments": arguments, "epoch": run.epoch, "history": list(history(run)), "chunk_size": chunk_size}
     checkpoint.save(path, _contents(run, history(run)), metadata=metadata)
 
 
@@ -46,6 +46,11 @@ def load(path: str | Path, run: Run, arguments: dict[str, Any], epochs: int) -> 
     columns = contents.pop("history")
     rows = tuple({name: columns[name][row] for name in columns} for row in range(epoch))
     return Run(**contents, epoch=epoch, history=rows)
+
+
+def chunk_size(path: str | Path | None) -> int | None:
+    """The members at a time of the run in a checkpoint; None where there is none."""
+    return None if path is None or not Path(path).exists() else checkpoint.read_metadata(path).get("chunk_size")
 
 
 def history(run: Run) -> dict[str, Tensor]:

@@ -77,6 +77,8 @@ REFUSALS: list[Refusal] = [
         lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, batch_size=2, batches="mine"),
     ),
     ("train.fit", "chunk_size", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, chunk_size=2)),
+    ("train.fit", "chunk_size", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, chunk_size=bad(None))),
+    ("train.fit", "chunk_size", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, chunk_size=bad("all"))),
     (
         "train.fit",
         "chunk_size",
