@@ -22,6 +22,7 @@ module imports only from those above it:
     train          TrainState, make_step, fit (one model or K members), early stopping
     sweep          hyperparameter grids
     uncertainty    MC dropout, proper scores, calibration
+    distributed    data-parallel steps and sharded members on torch.distributed
 """
 
 from . import (
@@ -30,6 +31,7 @@ from . import (
     averaging,
     checkpoint,
     constraints,
+    distributed,
     labels,
     losses,
     noise,
@@ -58,6 +60,7 @@ __all__ = [
     "check",
     "checkpoint",
     "constraints",
+    "distributed",
     "from_module",
     "jit",
     "labels",
