@@ -8,7 +8,10 @@ from typing import Any
 
 import torch
 
-_PACKAGES = ("funcreg", "torch", "torchvision", "optree", "numpy", "scipy", "scikit-learn", "matplotlib")
+_PACKAGES = (
+    *("funcreg", "torch", "torchvision", "optree", "numpy", "scipy", "scikit-learn", "matplotlib"),
+    *("jax", "jaxlib", "optax"),
+)
 
 
 def versions() -> dict[str, str]:

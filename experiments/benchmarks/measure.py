@@ -5,79 +5,68 @@ slow moment of the machine slows them all; what is reported is the median over r
 ratio within a round, not a ratio of two absolute times.
 """
 
-import statistics
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 import torch._inductor.config
 
 Run = Callable[[], object]
+Clock = Callable[[int], float]  # seconds that so many calls take, one after the other
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The same work done several ways: the first contender is what the others are compared with.
-
-    `targets` says how many times as fast as the baseline a contender has to be; below 1, how much
-    slower it may be. `units` is how many units of work one call of a contender does, where it is
-    not one. `compile_seconds` is what each compiled contender took before its first result.
-    """
+    """The same work done several ways; `targets` and `compile_seconds` as `Measured` has them."""
 
     name: str
     question: str
     contenders: dict[str, Run]
-    targets: dict[str, float]
-    units: dict[str, int] = field(default_factory=dict)
+    targets: dict[tuple[str, str], float]
     compile_seconds: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def baseline(self) -> str:
-        """The contender that the others are compared with."""
-        return next(iter(self.contenders))
+
+def clock_of(run: Run, device: torch.device) -> Clock:
+    """Times calls of a function of this process; on a GPU until their work there is done."""
+
+    def finish() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    def clock(calls: int) -> float:
+        finish()
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        finish()
+        return time.perf_counter() - start
+
+    return clock
 
 
-@dataclass(frozen=True)
-class Timing:
-    """One contender's times in seconds, a round each, and how many times as fast as the baseline it was."""
+def compare(clocks: Mapping[str, Clock], *, rounds: int, slot: float, limit: float = 30.0) -> dict[str, list[float]]:
+    """Seconds a call, in rounds in which each contender is timed for `slot` seconds, or for one call.
 
-    seconds: list[float]
-    speedups: list[float]
-
-    @property
-    def median(self) -> float:
-        """Seconds, the median round."""
-        return statistics.median(self.seconds)
-
-    @property
-    def speedup(self) -> float:
-        """The median over rounds of baseline / contender."""
-        return statistics.median(self.speedups)
-
-    @property
-    def spread(self) -> tuple[float, float]:
-        """The quartiles of the speed-up over rounds."""
-        low, _, high = statistics.quantiles(self.speedups, n=4) if len(self.speedups) > 1 else [self.speedup] * 3
-        return low, high
+    Where rounds would take longer than `limit` seconds together, there are fewer, but 5 if as many were asked for.
+    """
+    calls = {name: _calls_in(clock, slot) for name, clock in clocks.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in clocks}
+    start = time.perf_counter()
+    for done in range(rounds):
+        if done >= 5 and time.perf_counter() - start > limit:
+            break
+        for name, clock in clocks.items():
+            seconds[name].append(clock(calls[name]) / calls[name])
+    return seconds
 
 
-def compare(workload: Workload, *, rounds: int, slot_seconds: float) -> dict[str, Timing]:
-    """Time every contender of a workload, interleaved."""
-    calls = {name: _calls_in(run, slot_seconds) for name, run in workload.contenders.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in workload.contenders}
-    for _ in range(rounds):
-        for name, run in workload.contenders.items():
-            start = time.perf_counter()
-            for _ in range(calls[name]):
-                run()
-            elapsed = time.perf_counter() - start
-            seconds[name].append(elapsed / calls[name] / workload.units.get(name, 1))
-    base = seconds[workload.baseline]
-    return {name: Timing(own, [b / c for b, c in zip(base, own, strict=True)]) for name, own in seconds.items()}
+def timed_first_calls(contenders: Mapping[str, Run]) -> dict[str, float]:
+    """Seconds until each compiled contender has given its first result, with nothing cached on disk."""
+    return {name: timed_first_call(run) for name, run in contenders.items() if name.endswith(("compiled", "jit"))}
 
 
 def timed_first_call(run: Run) -> float:
@@ -112,10 +101,9 @@ print(resident("VmHWM") - start)
     return float(done.stdout.split()[-1])
 
 
-def _calls_in(run: Run, seconds: float) -> int:
+def _calls_in(clock: Clock, seconds: float) -> int:
     """How often a function can be called in that time; it is warm afterwards."""
-    for _ in range(3):
-        run()
-    start = time.perf_counter()
-    run()
-    return max(1, round(seconds / (time.perf_counter() - start)))
+    first = clock(1)
+    if first < seconds:
+        clock(3)
+    return max(1, round(seconds / clock(1)))

@@ -1,106 +1,129 @@
 """Workloads of single regularizers: augmentation, sharpness, spectral norm, ensembles of networks with batch norm."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor, nn
 from torch.func import vmap
+from torchvision.transforms import v2
 
 import funcreg as fr
 
-from . import stateful
-from .measure import Run, Workload, timed_first_call
-from .steps import MLP, SETTINGS, advance, classification, functional_step, step_workload
+from . import pure, sizes, stateful, stock
+from .measure import Run, Workload, timed_first_calls
+from .pure import classification
+from .steps import step_workload
 
 IMAGES = 512
-DISCRIMINATOR = (2, 128, 128, 128, 2)
-RADIUS = 0.05
-NETWORKS = 8
 
 
-def augmentation() -> Workload:
-    """Flips, crops, rotations and colours of a batch; each image has its own draw, but in "per batch"."""
-    images = fr.random.randint(fr.random.key(0), (IMAGES, 3, 32, 32), 0, 256).to(torch.uint8)
-    key, theirs = fr.random.key(1), stateful.augmentation()
+def augmentation(device: torch.device) -> Workload:
+    """Flips, crops, rotations and colours of a batch; each image has its own draw, but in "stateful batch".
+
+    torchvision's transforms draw once a call, and JAX and optax have none: no contender of theirs.
+    """
+    images = fr.random.randint(fr.random.key(0, device=device), (IMAGES, 3, 32, 32), 0, 256).to(torch.uint8)
+    key = fr.random.key(1, device=device)
+    theirs = v2.Compose(
+        [
+            v2.RandomHorizontalFlip(0.5),
+            v2.RandomCrop(32, padding=4),
+            v2.RandomRotation([-15.0, 15.0], v2.InterpolationMode.BILINEAR),
+            v2.ColorJitter(0.4, 0.4, 0.4),
+        ]
+    )
     ours = fr.augment.compose(
         fr.augment.flip,
         functools.partial(fr.augment.crop, padding=4),
         functools.partial(fr.augment.rotate, degrees=15.0),
         functools.partial(fr.augment.color_jitter, brightness=0.4, contrast=0.4, saturation=0.4),
     )
-    compiled = fr.jit(ours)
+    program = fr.jit(ours)
+    contenders: dict[str, Run] = {
+        "stateful images": lambda: torch.stack([theirs(image) for image in images]),
+        "stateful batch": lambda: theirs(images),
+        "funcreg eager": lambda: ours(images, key=key),
+        "funcreg jit": lambda: program(images, key=key),
+    }
     return Workload(
         name="augmentation",
         question=f"flip, crop, rotate and jitter the colours of {IMAGES} images, uint8 (3, 32, 32)",
-        contenders={
-            "per image": lambda: torch.stack([theirs(image) for image in images]),
-            "per batch": lambda: theirs(images),
-            "eager": lambda: ours(images, key=key),
-            "jit": lambda: compiled(images, key=key),
-        },
-        targets={"eager": 10.0, "jit": 20.0},
-        compile_seconds={"jit": timed_first_call(lambda: compiled(images, key=key))},
+        contenders=contenders,
+        targets={("funcreg eager", "stateful images"): 10.0, ("funcreg jit", "stateful images"): 20.0},
+        compile_seconds=timed_first_calls(contenders),
     )
 
 
-def sam_step() -> Workload:
+def sam_step(device: torch.device) -> Workload:
     """Two gradients a step."""
     return step_workload(
         "sam-step",
         "a SAM step of an MLP 784-512-512-10, batch 128, dropout, Adam",
-        lambda: stateful.mlp(MLP, 0.5),
-        classification((128, MLP[0]), MLP[-1]),
-        targets={"eager": 1.0, "jit": 2.0},
-        stateful_step=functools.partial(stateful.sharpness_aware_step, radius=RADIUS),
-        wrap=lambda loss_fn: fr.sharpness.sam(loss_fn, RADIUS),
+        lambda: stateful.mlp(sizes.MLP, sizes.RATE),
+        classification((sizes.MLP_BATCH, sizes.MLP[0]), sizes.MLP[-1], device),
+        targets={("funcreg eager", "stateful eager"): 1.0, ("funcreg jit", "stateful eager"): 2.0},
+        stateful_step=functools.partial(stateful.sharpness_aware_step, radius=sizes.RADIUS),
+        radius=sizes.RADIUS,
+        wrap=lambda loss_fn: fr.sharpness.sam(loss_fn, sizes.RADIUS),
     )
 
 
-def spectral_step() -> Workload:
-    """A small discriminator, every weight divided by an estimate of its norm."""
+def spectral_step(device: torch.device) -> Workload:
+    """A small discriminator, every weight divided by an estimate of its norm.
+
+    Stock `torch.func` has no contender: the layer's power step writes into buffers, which it cannot hand back.
+    """
     return step_workload(
         "spectral-step",
         "a step of an MLP 2-128-128-128-2, batch 256, every layer spectrally normalised, Adam",
-        lambda: stateful.discriminator(DISCRIMINATOR),
-        classification((256, DISCRIMINATOR[0]), DISCRIMINATOR[-1]),
-        targets={"eager": 1.0, "jit": 2.0},
+        lambda: stateful.discriminator(sizes.DISCRIMINATOR),
+        classification((sizes.DISCRIMINATOR_BATCH, sizes.DISCRIMINATOR[0]), sizes.DISCRIMINATOR[-1], device),
+        targets={("funcreg eager", "stateful eager"): 1.0, ("funcreg jit", "stateful eager"): 2.0},
+        stocked=False,
     )
 
 
-def ensemble() -> Workload:
+def ensemble(device: torch.device) -> Workload:
     """Convolutions gain nothing from vmap on a CPU, which makes grouped ones of them: one member after the other."""
 
-    def make() -> torch.nn.Module:
-        return stateful.convolutional((3, 16, 32, 64), 10)
+    def make() -> nn.Sequential:
+        return stateful.convolutional(sizes.CHANNELS, sizes.CLASSES)
 
-    batch = classification((64, 3, 32, 32), 10)
-    modules = [make() for _ in range(NETWORKS)]
-    steps = [
-        stateful.training_step(module, batch.x, batch.y, lr=SETTINGS["lr"], decay=SETTINGS["decay"])
-        for module in modules
-    ]
-    hparams = {name: torch.full((NETWORKS,), value) for name, value in SETTINGS.items()}
-    step, members = functional_step(make, hparams, members=NETWORKS)
+    def trained(forward: Callable[..., Tensor] | None = None) -> Run:
+        lr, decay = sizes.SETTINGS["lr"], sizes.SETTINGS["decay"]
+        modules = [make().to(device) for _ in range(sizes.NETWORKS)]
+        return _in_turn(
+            [stateful.training_step(m, batch.x, batch.y, lr=lr, decay=decay, forward=forward) for m in modules]
+        )
+
+    batch = classification((sizes.NETWORKS_BATCH, *sizes.IMAGE), sizes.CLASSES, device)
+    settings = {name: torch.full((sizes.NETWORKS,), value, device=device) for name, value in sizes.SETTINGS.items()}
+    step, members = pure.functional_step(make, settings, members=sizes.NETWORKS, device=device)
     one_by_one = fr.tree.unstack(members)
-    single = fr.tree.map(torch.tensor, SETTINGS)
-    compiled, together = fr.jit(step), vmap(step, in_dims=(0, None, 0))
-    compiled_together = fr.jit(together)
-    compile_seconds = {
-        "jit": timed_first_call(torch.no_grad()(lambda: compiled(one_by_one[0], batch, single))),
-        "jit(vmap)": timed_first_call(torch.no_grad()(lambda: compiled_together(members, batch, hparams))),
+    single = fr.tree.map(lambda value: torch.tensor(value, device=device), sizes.SETTINGS)
+    program, together = fr.jit(step), vmap(step, in_dims=(0, None, 0))
+    stocked = [stock.without_running_statistics(make()).to(device) for _ in range(sizes.NETWORKS)]
+    contenders = {
+        "stateful eager": trained(),
+        "stateful compiled": trained(stateful.compiled_loss()),
+        "torch.func vmap": stock.members_step(stocked, batch, settings, jit=False),
+        "torch.func compiled": stock.members_step(stocked, batch, settings, jit=True),
+        "funcreg eager": _in_turn([pure.advance(step, member, batch, sizes.SETTINGS) for member in one_by_one]),
+        "funcreg jit": _in_turn([pure.advance(program, member, batch, single) for member in one_by_one]),
+        "funcreg vmap": pure.advance(together, members, batch, settings),
+        "funcreg vmap, jit": pure.advance(fr.jit(together), members, batch, settings),
     }
     return Workload(
         name="ensemble",
-        question=f"a step of {NETWORKS} CNNs 3-16-32-64 with batch norm, batch 64 of (3, 32, 32), Adam",
-        contenders={
-            "one by one": _in_turn(steps),
-            "eager": _in_turn([advance(step, member, batch, SETTINGS) for member in one_by_one]),
-            "jit": _in_turn([advance(compiled, member, batch, single) for member in one_by_one]),
-            "vmap": advance(together, members, batch, hparams),
-            "jit(vmap)": advance(compiled_together, members, batch, hparams),
+        question=f"a step of {sizes.NETWORKS} CNNs 3-16-32-64 with batch norm, batch 64 of (3, 32, 32), Adam",
+        contenders=contenders,
+        targets={
+            ("funcreg eager", "stateful eager"): 1.0,
+            ("funcreg jit", "stateful eager"): 1.0,
+            ("funcreg jit", "best JAX"): 1.0,
         },
-        targets={"eager": 1.0, "jit": 2.0},
-        compile_seconds=compile_seconds,
+        compile_seconds=timed_first_calls(contenders),
     )
 
 

@@ -1,19 +1,15 @@
-"""Training steps as workloads: the same module trained statefully, and as a pure step, eager and compiled."""
+"""Training steps as workloads: the same module trained statefully, by stock `torch.func`, and by funcreg."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-import funcreg as fr
-from funcreg.train import Batch, TrainState
+from funcreg.train import Batch
 
-from . import stateful
-from .measure import Run, Workload, timed_first_call
-
-MLP = (784, 512, 512, 10)
-SETTINGS = {"rate": 0.5, "decay": 1e-4, "lr": 1e-3}
+from . import pure, sizes, stateful, stock
+from .measure import Run, Workload, timed_first_calls
 
 
 def step_workload(
@@ -22,70 +18,39 @@ def step_workload(
     make: Callable[[], nn.Module],
     batch: Batch,
     *,
-    targets: dict[str, float],
+    targets: dict[tuple[str, str], float],
     stateful_step: Callable[..., Run] = stateful.training_step,
+    radius: float | None = None,
     wrap: Callable[[Any], Any] = lambda loss_fn: loss_fn,
+    stocked: bool = True,
 ) -> Workload:
-    """One network: a stateful step of Adam against the pure one; `wrap` makes another loss of the step's."""
-    step, train_state = functional_step(make, SETTINGS, wrap=wrap)
-    compiled = fr.jit(step)
-    as_data = fr.tree.map(torch.tensor, SETTINGS)
-    first = timed_first_call(torch.no_grad()(lambda: compiled(train_state, batch, as_data)))
+    """One network: a step of Adam of each kind.
+
+    Args:
+        stateful_step: another than the ordinary one, with what makes it so in `radius` and `wrap` for the others.
+        stocked: whether stock `torch.func` can do it.
+    """
+
+    def module() -> nn.Module:
+        return make().to(batch.x.device)
+
+    step = functools.partial(
+        stateful_step, x=batch.x, y=batch.y, lr=sizes.SETTINGS["lr"], decay=sizes.SETTINGS["decay"]
+    )
+    contenders = {
+        "stateful eager": step(module()),
+        "stateful compiled": step(module(), forward=stateful.compiled_loss()),
+        "torch.func eager": stock.step(module(), batch, jit=False, radius=radius),
+        "torch.func compiled": stock.step(module(), batch, jit=True, radius=radius),
+        "funcreg eager": pure.step(make, batch, jit=False, wrap=wrap),
+        "funcreg jit": pure.step(make, batch, jit=True, wrap=wrap),
+    }
+    if not stocked:
+        contenders = {name: run for name, run in contenders.items() if not name.startswith("torch.func")}
     return Workload(
         name=name,
         question=question,
-        contenders={
-            "stateful": stateful_step(make(), batch.x, batch.y, lr=SETTINGS["lr"], decay=SETTINGS["decay"]),
-            "eager": advance(step, train_state, batch, SETTINGS),
-            "jit": advance(compiled, train_state, batch, as_data),
-        },
+        contenders=contenders,
         targets=targets,
-        compile_seconds={"jit": first},
+        compile_seconds=timed_first_calls(contenders),
     )
-
-
-def functional_step(
-    make: Callable[[], nn.Module],
-    hparams: dict[str, Any],
-    *,
-    members: int | None = None,
-    wrap: Callable[[Any], Any] = lambda loss_fn: loss_fn,
-) -> tuple[Callable[..., Any], TrainState]:
-    """The step of `stateful.training_step`, pure, and its first state; rates are the call's when swept."""
-    model = fr.from_module(make)
-    swept = members is not None and bool(model.apply.rates)
-
-    def loss_fn(params: Any, state: Any, batch: Batch, /, *, key: Tensor, hparams: Any) -> Any:
-        rates = hparams["rate"] if swept else None
-        logits, state = model.apply(params, state, batch.x, key=key, train=True, rates=rates)
-        return fr.losses.cross_entropy(logits, batch.y), (state, {})
-
-    def optimizer(hparams: Any) -> fr.transforms.Transform:
-        return fr.optim.adam(hparams["lr"], weight_decay=hparams["decay"])
-
-    key = fr.random.key(0)
-    params, state = model.init(key) if members is None else fr.model_members(model, key, members)
-    first = fr.train.init(params, state, optimizer, key=key, hparams=hparams, members=members)
-    return fr.train.make_step(wrap(loss_fn), optimizer), first
-
-
-def advance(step: Callable[..., Any], first: TrainState, batch: Batch, hparams: Any) -> Run:
-    """A function of nothing that takes the next step each time, as `stateful.training_step`'s does."""
-    current, count = first, 0
-
-    @torch.no_grad()
-    def run() -> Any:
-        nonlocal current, count
-        count += 1
-        if count % stateful.RESTART == 0:
-            current = first
-        current, metrics = step(current, batch, hparams)
-        return metrics
-
-    return run
-
-
-def classification(shape: tuple[int, ...], classes: int) -> Batch:
-    """Normal inputs of a shape, with random classes."""
-    x_key, y_key = fr.random.split(fr.random.key(7))
-    return Batch(fr.random.normal(x_key, shape), fr.random.randint(y_key, (shape[0],), 0, classes))

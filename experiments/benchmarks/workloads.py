@@ -1,139 +1,150 @@
-"""The workloads: each builds the same work for plain PyTorch and for funcreg, eager and compiled."""
+"""The workloads: each is the same work for plain PyTorch, stock `torch.func`, and funcreg, eager and compiled.
 
+JAX's contenders of the same names are in `with_jax`.
+"""
+
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import vmap
+from torch import nn
 
 import funcreg as fr
 
-from . import regularizers, stateful
-from .measure import Workload, peak_memory, timed_first_call
-from .steps import MLP, advance, classification, functional_step, step_workload
-
-TOY = (2, 32, 32, 2)
-MEMBERS = 64
-SAMPLES = 100
+from . import pure, regularizers, sizes, stateful, stock
+from .measure import Run, Workload, timed_first_calls
+from .pure import classification
+from .steps import step_workload
 
 
-def dropout() -> Workload:
+def dropout(device: torch.device) -> Workload:
     """One draw and one product, against the global generator's."""
-    x, key = fr.random.normal(fr.random.key(0), (128, 1024)), fr.random.key(1)
-    compiled = fr.jit(lambda x, key: fr.noise.dropout(x, 0.5, key=key))
+    x, key = fr.random.normal(fr.random.key(0, device=device), sizes.DROPOUT), fr.random.key(1, device=device)
+    program = fr.jit(lambda x, key: fr.noise.dropout(x, sizes.RATE, key=key))
+    stateful_program = torch.compile(lambda x: nn.functional.dropout(x, sizes.RATE), fullgraph=True, dynamic=False)
+    contenders: dict[str, Run] = {
+        "stateful eager": lambda: nn.functional.dropout(x, sizes.RATE),
+        "stateful compiled": lambda: stateful_program(x),
+        "funcreg eager": lambda: fr.noise.dropout(x, sizes.RATE, key=key),
+        "funcreg jit": lambda: program(x, key),
+    }
     return Workload(
         name="dropout",
-        question="keyed dropout forward on (128, 1024)",
-        contenders={
-            "F.dropout": lambda: nn.functional.dropout(x, 0.5),
-            "eager": lambda: fr.noise.dropout(x, 0.5, key=key),
-            "jit": lambda: compiled(x, key),
+        question=f"dropout of {sizes.DROPOUT}, from a key",
+        contenders=contenders,
+        targets={
+            ("funcreg eager", "stateful eager"): 3.0,
+            ("funcreg jit", "stateful eager"): 10.0,
+            ("funcreg jit", "best JAX"): 3.0,
         },
-        targets={"eager": 3.0, "jit": 10.0},
-        compile_seconds={"jit": timed_first_call(lambda: compiled(x, key))},
+        compile_seconds=timed_first_calls(contenders),
     )
 
 
-def mlp_step() -> Workload:
+def mlp_step(device: torch.device) -> Workload:
     """A step that is mostly matrix products."""
     return step_workload(
         "mlp-step",
         "a step of an MLP 784-512-512-10, batch 128, dropout, Adam",
-        lambda: stateful.mlp(MLP, 0.5),
-        classification((128, MLP[0]), MLP[-1]),
-        targets={"eager": 1 / 1.3, "jit": 2.0},
+        lambda: stateful.mlp(sizes.MLP, sizes.RATE),
+        classification((sizes.MLP_BATCH, sizes.MLP[0]), sizes.MLP[-1], device),
+        targets={
+            ("funcreg eager", "stateful eager"): 1 / 1.3,
+            ("funcreg jit", "stateful eager"): 2.3,
+            ("funcreg jit", "best JAX"): 1.5,
+        },
     )
 
 
-def toy_step() -> Workload:
+def toy_step(device: torch.device) -> Workload:
     """A step that is mostly overhead."""
     return step_workload(
         "toy-step",
         "a step of an MLP 2-32-32-2, 140 points, dropout, Adam",
-        lambda: stateful.mlp(TOY, 0.5),
-        classification((140, TOY[0]), TOY[-1]),
-        targets={"eager": 1 / 2.5, "jit": 4.0},
+        lambda: stateful.mlp(sizes.TOY, sizes.RATE),
+        classification((sizes.TOY_BATCH, sizes.TOY[0]), sizes.TOY[-1], device),
+        targets={
+            ("funcreg eager", "stateful eager"): 1 / 2.5,
+            ("funcreg jit", "stateful eager"): 4.0,
+            ("funcreg jit", "best JAX"): 1.5,
+        },
     )
 
 
-def toy_sweep() -> Workload:
-    """Many small models as one program, each with its own rate, strength and learning rate."""
-    batch = classification((140, TOY[0]), TOY[-1])
-    hparams = {
-        "rate": torch.linspace(0.1, 0.6, MEMBERS),
-        "decay": torch.linspace(0.0, 0.02, MEMBERS),
-        "lr": torch.linspace(1e-3, 1e-2, MEMBERS),
+def toy_sweep(device: torch.device) -> Workload:
+    """Many small models as one program."""
+    targets = {("funcreg jit", "stateful eager"): 35.0, ("funcreg jit", "best JAX"): 2.5}
+    batch = classification((sizes.TOY_BATCH, sizes.TOY[0]), sizes.TOY[-1], device)
+    return _sweep("toy-sweep", sizes.TOY, batch, sizes.TOY_MEMBERS, targets)
+
+
+def mlp_sweep(device: torch.device) -> Workload:
+    """Models large enough to keep the machine busy alone: nothing is to be lost."""
+    targets = {("funcreg jit", "plain torch"): 1.0, ("funcreg jit", "JAX vmap"): 1.3}
+    batch = classification((sizes.MLP_BATCH, sizes.MLP[0]), sizes.MLP[-1], device)
+    return _sweep("mlp-sweep", sizes.MLP, batch, sizes.MLP_MEMBERS, targets)
+
+
+def _sweep(
+    name: str, widths: tuple[int, ...], batch: fr.train.Batch, members: int, targets: dict[tuple[str, str], float]
+) -> Workload:
+    device = batch.x.device
+    hparams = pure.swept(members, device)
+    modules = [stock.with_own_dropout(stateful.mlp(widths, sizes.RATE)).to(device) for _ in range(members)]
+    make: Callable[[], nn.Module] = lambda: stateful.mlp(widths, sizes.RATE)  # noqa: E731
+    contenders = {
+        "stateful eager": stateful.sweep(widths, batch, members),
+        "stateful compiled": stateful.sweep(widths, batch, members, stateful.compiled_loss()),
+        "torch.func vmap": stock.members_step(modules, batch, hparams, jit=False),
+        "torch.func compiled": stock.members_step(modules, batch, hparams, jit=True),
+        "funcreg vmap": pure.members_step(make, batch, hparams, members, jit=False),
+        "funcreg jit": pure.members_step(make, batch, hparams, members, jit=True),
     }
-    steps = []
-    for member in range(MEMBERS):
-        settings = {name: float(values[member]) for name, values in hparams.items()}
-        module = stateful.mlp(TOY, settings["rate"])
-        steps.append(stateful.training_step(module, batch.x, batch.y, lr=settings["lr"], decay=settings["decay"]))
-    step, train_state = functional_step(lambda: stateful.mlp(TOY, 0.5), hparams, members=MEMBERS)
-    over_members = vmap(step, in_dims=(0, None, 0))
-    compiled = fr.jit(over_members)
-    first = timed_first_call(torch.no_grad()(lambda: compiled(train_state, batch, hparams)))
+    shape = "-".join(map(str, widths))
     return Workload(
-        name="toy-sweep",
-        question=f"a step of {MEMBERS} MLPs 2-32-32-2, each with its own rate, strength and learning rate",
-        contenders={
-            "one by one": lambda: [step() for step in steps],
-            "vmap": advance(over_members, train_state, batch, hparams),
-            "jit(vmap)": advance(compiled, train_state, batch, hparams),
-        },
-        targets={"jit(vmap)": 30.0},
-        compile_seconds={"jit(vmap)": first},
+        name=name,
+        question=f"a step of {members} MLPs {shape}, each with its own rate, decay and learning rate",
+        contenders=contenders,
+        targets=targets,
+        compile_seconds=timed_first_calls(contenders),
     )
 
 
-def monte_carlo() -> Workload:
+def monte_carlo(device: torch.device, size: int = 100) -> Workload:
     """Many noisy forward passes of one network."""
-    module = stateful.mlp(MLP, 0.5)
-    model, (params, state) = fr.from_module(module), fr.variables(module)
-    x, key = classification((100, MLP[0]), MLP[-1]).x, fr.random.key(1)
-
-    def predict(params: Any, x: Tensor, key: Tensor) -> Any:
-        return fr.uncertainty.mc_dropout(model, params, state, x, key=key, samples=SAMPLES)
-
-    compiled = fr.jit(predict)
+    module = stateful.mlp(sizes.MLP, sizes.RATE).to(device).train()
+    x = classification((size, sizes.MLP[0]), sizes.MLP[-1], device).x
+    contenders = {
+        "stateful eager": stateful.monte_carlo(module, x, sizes.SAMPLES),
+        "stateful compiled": stateful.monte_carlo(stateful.compiled(module), x, sizes.SAMPLES),
+        "torch.func vmap": stock.monte_carlo(module, x, sizes.SAMPLES, jit=False),
+        "torch.func compiled": stock.monte_carlo(module, x, sizes.SAMPLES, jit=True),
+        "funcreg vmap": pure.monte_carlo(module, x, sizes.SAMPLES, jit=False),
+        "funcreg jit": pure.monte_carlo(module, x, sizes.SAMPLES, jit=True),
+        "matrix products": stateful.matrix_products(sizes.MLP, x, sizes.SAMPLES),
+    }
+    targets = {("funcreg jit", "stateful eager"): 5.0, ("funcreg jit", "best JAX"): 2.0}
+    if size == 1000:
+        targets |= {("funcreg jit", "best JAX"): 1.0, ("funcreg jit", "matrix products"): 1 / 1.4}
     return Workload(
-        name="monte-carlo",
-        question=f"MC dropout of an MLP 784-512-512-10, batch 100, {SAMPLES} samples",
-        contenders={
-            "loop": stateful.monte_carlo(module, x, SAMPLES),
-            "vmap": torch.no_grad()(lambda: predict(params, x, key)),
-            "jit(vmap)": torch.no_grad()(lambda: compiled(params, x, key)),
-        },
-        targets={"vmap": 2.0, "jit(vmap)": 4.0},
-        compile_seconds={"jit(vmap)": timed_first_call(torch.no_grad()(lambda: compiled(params, x, key)))},
+        name="monte-carlo" if size == 100 else f"monte-carlo-{size}",
+        question=f"MC dropout of an MLP 784-512-512-10, batch {size}, {sizes.SAMPLES} samples",
+        contenders=contenders,
+        targets=targets,
+        compile_seconds=timed_first_calls(contenders),
     )
 
 
-WORKLOADS: dict[str, Callable[[], Workload]] = {
+WORKLOADS: dict[str, Callable[[torch.device], Workload]] = {
     "dropout": dropout,
-    "mlp-step": mlp_step,
     "toy-step": toy_step,
     "toy-sweep": toy_sweep,
+    "mlp-step": mlp_step,
+    "mlp-sweep": mlp_sweep,
     "monte-carlo": monte_carlo,
+    "monte-carlo-1000": functools.partial(monte_carlo, size=1000),
     "augmentation": regularizers.augmentation,
     "sam-step": regularizers.sam_step,
     "spectral-step": regularizers.spectral_step,
     "ensemble": regularizers.ensemble,
 }
-
-
-def monte_carlo_memory(chunk_sizes: tuple[int | None, ...] = (None, 50, 10, 1)) -> dict[str, float]:
-    """Peak memory in MiB that MC dropout of the MLP adds, batch 1000, by chunk size."""
-    code = """
-import torch, funcreg as fr
-from experiments.benchmarks import stateful
-torch.set_num_threads(2)
-module = stateful.mlp((784, 512, 512, 10), 0.5)
-model, (params, state) = fr.from_module(module), fr.variables(module)
-x, key = torch.ones(1000, 784), fr.random.key(1)
-fr.uncertainty.mc_dropout(model, params, state, x[:2], key=key, samples=2)
-baseline()
-fr.uncertainty.mc_dropout(model, params, state, x, key=key, samples=100, chunk_size=CHUNK)
-"""
-    return {str(chunk): peak_memory(code.replace("CHUNK", str(chunk))) for chunk in chunk_sizes}

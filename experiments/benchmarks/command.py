@@ -1,0 +1,134 @@
+"""How fast funcreg is: the same work in plain PyTorch, eager and compiled, in stock torch.func, in JAX where it is
+installed, and in funcreg, eager and compiled; whether funcreg is as fast as it set out to be; how long compiling
+takes; and how time and memory grow with members, samples, batch and width.
+"""
+
+import argparse
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import funcreg as fr
+
+from .. import context, environment, plots
+from ..errors import LabError
+from ..files import try_folder, write_atomically
+from ..results import write_record
+from . import figures, growth, tables, toy_runs
+from .jax_process import JaxProcess, missing
+from .measure import clock_of, compare, timed_first_call
+from .measured import Measured
+from .with_chunks import peak_by_chunk_size
+from .workloads import WORKLOADS
+
+RUNS = {"toy-run": toy_runs.one_run, "sweep-run": toy_runs.sweep_run}
+NAMES = (*WORKLOADS, *RUNS, "growth")
+PROCESSES = 3  # rounds of what is timed by the process
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the benchmarks that a command line asks for; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m experiments bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all)")
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="interleaved rounds, fewer of what takes long (default: %(default)s)"
+    )
+    parser.add_argument("--slot", type=float, default=0.1, help="seconds a contender and round (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="of torch and of JAX (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="of torch; JAX takes part on a CPU only (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="where bench.json goes (default: results/)")
+    parser.add_argument("--table", action="store_true", help="print bench.json as README's tables, and measure nothing")
+    arguments = parser.parse_args(argv)
+    unknown = [name for name in arguments.names if name not in NAMES]
+    if unknown or arguments.rounds < 1 or arguments.threads < 1:
+        parser.error(f"unknown {', '.join(unknown)}" if unknown else "--rounds and --threads are at least 1")
+    try:
+        if arguments.table:
+            print(tables.markdown(tables.read(arguments.out / "bench.json")))
+            return 0
+        try_folder(arguments.out)
+        record = _measure(arguments)
+        write_record(arguments.out / "bench.json", record)
+        with plots.style():
+            for name, figure in figures.draw(record).items():
+                write_atomically(arguments.out / f"{name}.png", plots.png(figure))
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    print(tables.text(record))
+    print(arguments.out / "bench.json")
+    return 0
+
+
+def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The record of everything that the command line asks for."""
+    device = context.device(arguments.device)
+    torch.set_num_threads(arguments.threads)
+    names = arguments.names or NAMES
+    absent = "the device is not the CPU" if device.type != "cpu" else ", ".join(missing())
+    # The first program of a process also starts the compiler; that is not any workload's time.
+    start_up = timed_first_call(functools.partial(fr.jit(torch.sin), torch.ones(2, device=device)))
+    measured: list[Measured] = []
+    grown: list[dict[str, Any]] = []
+    with contextlib.ExitStack() as stack:
+        jax = None if absent else stack.enter_context(JaxProcess(arguments.threads))
+        for name in tqdm(names, desc="bench", unit="workload", disable=None):
+            if name in WORKLOADS:
+                measured.append(_workload(name, device, jax, arguments))
+            elif device.type != "cpu":
+                continue  # runs of processes and growth are about a CPU's
+            elif name in RUNS:
+                measured.append(RUNS[name](rounds=PROCESSES, threads=arguments.threads, with_jax=jax is not None))
+            else:
+                grown = _growth(arguments.threads, with_jax=jax is not None)
+    chunked = "monte-carlo-1000" in names and device.type == "cpu" and sys.platform == "linux"
+    return {
+        "workloads": [each.record() for each in measured],
+        "growth": grown,
+        "monte_carlo_peak_mib_by_chunk_size": peak_by_chunk_size() if chunked else {},
+        "compiler_start_seconds": start_up,
+        "without_jax": absent,
+        "settings": {
+            "rounds": arguments.rounds,
+            "slot_seconds": arguments.slot,
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
+        },
+        "versions": environment.versions(),
+        "hardware": environment.hardware(device),
+    }
+
+
+def _workload(name: str, device: torch.device, jax: JaxProcess | None, arguments: argparse.Namespace) -> Measured:
+    workload = WORKLOADS[name](device)
+    compile_seconds = dict(workload.compile_seconds)
+    clocks = {contender: clock_of(run, device) for contender, run in workload.contenders.items()}
+    if jax is not None:
+        built = jax.build(name)
+        compile_seconds |= built
+        clocks |= {contender: functools.partial(jax.seconds, contender) for contender in built}
+    seconds = compare(clocks, rounds=arguments.rounds, slot=arguments.slot)
+    torch.compiler.reset()  # the next workload has the memory, and its own programs only
+    return Measured(workload.name, workload.question, seconds, workload.targets, compile_seconds)
+
+
+def _growth(threads: int, *, with_jax: bool) -> list[dict[str, Any]]:
+    return [
+        {
+            "axis": axis,
+            "question": growth.QUESTIONS[axis],
+            "contender": contender,
+            "points": growth.measure(axis, contender, threads),
+        }
+        for axis, contenders in growth.CONTENDERS.items()
+        for contender in contenders
+        if with_jax or not contender.startswith("JAX")
+    ]

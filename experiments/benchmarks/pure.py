@@ -1,0 +1,96 @@
+"""funcreg's contenders: a pure step, of one model or of many under `vmap`, eager and compiled."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+import funcreg as fr
+from funcreg.train import Batch, TrainState
+
+from . import sizes
+
+Run = Callable[[], object]
+
+
+def functional_step(
+    make: Callable[[], nn.Module],
+    hparams: dict[str, Any],
+    *,
+    members: int | None = None,
+    wrap: Callable[[Any], Any] = lambda loss_fn: loss_fn,
+    device: torch.device | str = "cpu",
+) -> tuple[Callable[..., Any], TrainState]:
+    """The step of `stateful.training_step`, pure, and its first state; rates are the call's when swept."""
+    model = fr.from_module(make)
+    swept = members is not None and bool(model.apply.rates)
+
+    def loss_fn(params: Any, state: Any, batch: Batch, /, *, key: Tensor, hparams: Any) -> Any:
+        rates = hparams["rate"] if swept else None
+        logits, state = model.apply(params, state, batch.x, key=key, train=True, rates=rates)
+        return fr.losses.cross_entropy(logits, batch.y), (state, {})
+
+    def optimizer(hparams: Any) -> fr.transforms.Transform:
+        return fr.optim.adam(hparams["lr"], weight_decay=hparams["decay"])
+
+    key = fr.random.key(0)
+    variables = model.init(key) if members is None else fr.model_members(model, key, members)
+    params, state = fr.tree.to(variables, device)
+    first = fr.train.init(params, state, optimizer, key=key, hparams=hparams, members=members)
+    return fr.train.make_step(wrap(loss_fn), optimizer), first
+
+
+def advance(step: Callable[..., Any], first: TrainState, batch: Batch, hparams: Any) -> Run:
+    """A function of nothing that takes the next step each time, as `stateful.training_step`'s does."""
+    current, count = first, 0
+
+    @torch.no_grad()
+    def run() -> Any:
+        nonlocal current, count
+        count += 1
+        if count % sizes.RESTART == 0:
+            current = first
+        current, metrics = step(current, batch, hparams)
+        return metrics
+
+    return run
+
+
+def step(make: Callable[[], nn.Module], batch: Batch, *, jit: bool, **options: Any) -> Run:
+    """A step of one module."""
+    device = batch.x.device
+    program, first = functional_step(make, sizes.SETTINGS, device=device, **options)
+    hparams = fr.tree.map(lambda value: torch.tensor(value, device=device), sizes.SETTINGS)
+    return advance(fr.jit(program), first, batch, hparams) if jit else advance(program, first, batch, sizes.SETTINGS)
+
+
+def members_step(make: Callable[[], nn.Module], batch: Batch, hparams: Any, members: int, *, jit: bool) -> Run:
+    """A step of many under `vmap`, each with its own hyperparameters."""
+    program, first = functional_step(make, hparams, members=members, device=batch.x.device)
+    together = vmap(program, in_dims=(0, None, 0))
+    return advance(fr.jit(together) if jit else together, first, batch, hparams)
+
+
+def monte_carlo(module: nn.Module, x: Tensor, samples: int, *, jit: bool) -> Run:
+    """Mean and variance of the softmax, entropies and mutual information, over noisy forward passes."""
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    key = fr.random.key(1, device=x.device)
+
+    def predict(params: Any, x: Tensor, key: Tensor) -> Any:
+        return fr.uncertainty.mc_dropout(model, params, state, x, key=key, samples=samples)
+
+    program = fr.jit(predict) if jit else predict
+    return torch.no_grad()(lambda: program(params, x, key))
+
+
+def classification(shape: tuple[int, ...], classes: int, device: torch.device | str = "cpu") -> Batch:
+    """Normal inputs of a shape, with random classes."""
+    x_key, y_key = fr.random.split(fr.random.key(7, device=device))
+    return Batch(fr.random.normal(x_key, shape), fr.random.randint(y_key, (shape[0],), 0, classes))
+
+
+def swept(members: int, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Hyperparameters of all members."""
+    return {name: torch.linspace(low, high, members, device=device) for name, (low, high) in sizes.SWEPT.items()}
