@@ -274,17 +274,6 @@ def test_what_a_gpu_saved_loads_on_the_cpu(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(tree.leaves(loaded), tree.leaves(saved), strict=True))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in sorted(registry.experiments())]
-)
-def test_an_experiment_runs_on_a_gpu(name: str) -> None:
-    module = registry.experiments()[name].load()
-    with simulated_gpu():
-        found = context.Context(device=context.device("cuda"))
-        assert module.main(module.PRESETS["smoke"], found).to_json()["claims"]
-
-
 # A GPU that is there
 
 DRAWS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -19,6 +19,7 @@ from experiments import cli, plots, registry, results
 from experiments.context import Context
 from experiments.estimates import Estimate
 from experiments.results import Result
+from tests.simulated_gpu import simulated_gpu
 
 # The rows of the lab, by part.
 LAB = {
@@ -161,9 +162,10 @@ def test_figures_come_from_the_record_alone(name: str, finished: Finished) -> No
 
 
 @each_experiment
-def test_same_seed_same_result(name: str, finished: Finished) -> None:
+def test_same_seed_same_result_on_another_device(name: str, finished: Finished) -> None:
     module = registry.experiments()[name].load()
-    again = module.main(module.PRESETS["smoke"], Context(seed=0)).to_json()
+    with simulated_gpu():
+        again = module.main(module.PRESETS["smoke"], Context(seed=0, device=torch.device("cuda"))).to_json()
     record = results.read_record(finished(name) / f"{name}.json")
     assert without_timing(again) == without_timing(record)
 
