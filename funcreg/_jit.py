@@ -5,7 +5,8 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -23,6 +24,8 @@ _FIXED = (
     *(".apply.", "___unnamed_scope"),
 )
 _IDENTITY = ".apply.identity"  # which Model it is
+_NUMBERS = frozenset((bool, int, float))
+_recording = False
 
 
 def jit(function: Callable[P, R]) -> Callable[P, R]:
@@ -64,11 +67,36 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         given: Any = (args, kwargs)
-        if any(isinstance(leaf, bool | int | float) for leaf in optree.tree_leaves(given)):
+        if not _NUMBERS.isdisjoint(map(type, optree.tree_leaves(given))):
             given = optree.tree_map(as_data, given)
         return compiled(*given[0], **given[1])
 
     return call
+
+
+def compiling() -> bool:
+    """Whether what runs is being made into a program: traced by `jit`, or recorded for it.
+
+    >>> compiling()
+    False
+    """
+    return torch.compiler.is_compiling() or _recording
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """While a function is recorded operator by operator, to be compiled afterwards.
+
+    >>> with recording():
+    ...     compiling()
+    True
+    """
+    global _recording
+    previous, _recording = _recording, True
+    try:
+        yield
+    finally:
+        _recording = previous
 
 
 def can_compile() -> bool:

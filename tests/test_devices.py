@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.func import vmap
 
 import funcreg as fr
-from experiments import context, registry
 from funcreg import optim, random, train, tree
 from funcreg.train import Batch
 from tests import networks

@@ -9,10 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._dynamo.utils import counters
+from torch.utils.flop_counter import FlopCounterMode
 
 import funcreg as fr
 from funcreg import noise, uncertainty
-from funcreg.uncertainty import predictive
+from funcreg.uncertainty import memory, predictive, program
 
 
 class Net(NamedTuple):
@@ -64,15 +66,110 @@ def test_chunks_change_nothing_but_rounding(chunk_size: int, key: Tensor) -> Non
 def test_a_chunk_is_all_that_is_held(key: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     model, params, x = network()
     held: list[int] = []
-    summarise = predictive._moments
+    summarise = predictive.moments
 
     def spy(samples: Tensor) -> Any:
         held.append(samples.shape[0])
         return summarise(samples)
 
-    monkeypatch.setattr(predictive, "_moments", spy)
+    monkeypatch.setattr(predictive, "moments", spy)
     uncertainty.mc_dropout(model, params, {}, x, key=key, samples=10, chunk_size=4)
     assert held == [4, 4, 2]
+
+
+def test_auto_takes_as_many_as_the_budget_allows_in_even_chunks(key: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, params, x = network(torch.float32)
+    held: list[int] = []
+    summarise = predictive.moments
+    monkeypatch.setattr(predictive, "moments", lambda samples: (held.append(len(samples)), summarise(samples))[1])
+
+    def chunks(**budget: Any) -> list[int]:
+        held.clear()
+        uncertainty.mc_dropout(model, params, {}, x, key=key, samples=10, **budget)
+        return list(held)
+
+    assert chunks() == [10]
+    assert chunks(memory_budget=1) == [1] * 10
+    one = memory.peak_bytes(
+        lambda: torch.func.vmap(lambda k: model.apply(params, {}, x, key=k)[0].softmax(-1))(key[None])
+    )
+    assert one > 2 * x.numel() * 4  # the inputs' own memory does not count
+    assert chunks(memory_budget=3 * one) == [3, 3, 3, 1]
+    assert chunks(memory_budget=4 * one) == [4, 4, 2]  # three chunks are needed, which four samples each fill evenly
+    assert chunks(memory_budget=9 * one) == [5, 5]
+
+
+def test_a_chunk_keeps_to_its_budget(key: Tensor) -> None:
+    model, params, x = network(torch.float32)
+    x = x.repeat(100, 1)
+    for budget in (200_000, 2_000_000):
+        taken = memory.peak_bytes(
+            lambda budget=budget: uncertainty.mc_dropout(model, params, {}, x, key=key, memory_budget=budget)
+        )
+        # Beside the chunk's are the summaries of a few samples' size.
+        assert taken < budget + 50_000
+
+
+def test_under_vmap_the_budget_is_for_all_of_them(key: Tensor) -> None:
+    model, params, x = network(torch.float32)
+
+    def run(rates: Tensor) -> uncertainty.Predictive:
+        return torch.func.vmap(
+            lambda rate: uncertainty.mc_dropout(model, params, {}, x, key=key, rates=rate, memory_budget=400_000)
+        )(rates)
+
+    rates = torch.linspace(0.1, 0.5, 50)
+    alone = uncertainty.mc_dropout(model, params, {}, x, key=key, rates=rates[3])
+    torch.testing.assert_close(fr.tree.index(run(rates), 3), alone)
+    assert memory.peak_bytes(lambda: run(rates)) < 500_000
+
+
+def test_memory_counts_what_is_alive_at_once() -> None:
+    x = torch.ones(1000)
+
+    def call() -> Tensor:
+        one = x + 1
+        view = one[10:].view(-1)  # holds the same memory
+        two = one * 2
+        del one, two
+        return view + 1
+
+    assert memory.peak_bytes(lambda: x[5:]) == 0
+    assert memory.peak_bytes(lambda: x.repeat(3)) == 12_000
+    assert memory.peak_bytes(call) == 8_000
+
+
+def test_compiled_it_says_the_same_and_never_compiles_again(key: Tensor) -> None:
+    torch.compiler.reset()
+    model, params, x = network()
+
+    def run(params: Any, x: Tensor, key: Tensor, **how: Any) -> uncertainty.Predictive:
+        return uncertainty.mc_dropout(model, params, {}, x, key=key, samples=10, **how)
+
+    before = counters["stats"]["unique_graphs"]
+    for factor, rates in ((1.0, 0.5), (2.0, 0.3)):
+        scaled, other = fr.tree.map(lambda leaf, f=factor: leaf * f, params), fr.random.fold_in(key, int(factor))
+        compiled = run(scaled, x * factor, other, rates=rates, chunk_size=4, jit=True)
+        torch.testing.assert_close(compiled, run(scaled, x * factor, other, rates=rates), rtol=1e-10, atol=1e-12)
+    assert counters["stats"]["unique_graphs"] - before == 1
+
+
+def test_the_program_has_what_is_the_same_for_all_samples_outside(key: Tensor) -> None:
+    model, params, x = network()
+    keys = fr.random.split(key, 4)
+
+    def draw(key: Tensor, shared: Any) -> Tensor:
+        return model.apply(shared[0], {}, shared[1], key=key)[0]
+
+    graph = program._graph(draw, keys, (params, x))
+    once, each = program._halves(graph, 1)
+    first, second = (sum("mm" in str(node.target) for node in half.graph.nodes) for half in (once, each))
+    assert (first, second) == (1, 1)
+    with FlopCounterMode(display=False) as flops:
+        results = once(*fr.tree.leaves((params, x)))
+    assert flops.get_total_flops() == 2 * 4 * 5 * 16  # the first layer, for four inputs
+    expected = torch.func.vmap(draw, (0, None))(keys, (params, x))
+    torch.testing.assert_close(each(keys, *results), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_it_compiles_whole(key: Tensor) -> None:
@@ -99,6 +196,20 @@ def test_rates_replace_the_models_own_and_may_be_batched(key: Tensor) -> None:
     assert float(certain.mutual_information.max()) < 1e-12
     batched = torch.func.vmap(run)(torch.tensor([0.0, 0.5], dtype=torch.float64))
     torch.testing.assert_close(fr.tree.index(batched, 1), run(0.5), rtol=1e-10, atol=1e-12)
+
+
+def test_what_is_compiled_cannot_depend_on_values_nor_be_in_a_transform(key: Tensor) -> None:
+    _, params, x = network()
+
+    class Deciding(NamedTuple):
+        def apply(self, params: Any, state: Any, x: Tensor, *, key: Tensor, rates: Any = None) -> tuple[Tensor, Any]:
+            return (x @ params["0"] if x.sum() > 0 else x @ params["1"]), state
+
+    with pytest.raises(fr.FuncregError, match="model: got one that asks for a tensor's values"):
+        uncertainty.mc_dropout(Deciding(), params, {}, x, key=key, chunk_size=2, jit=True)
+    keys = fr.random.split(key, 2)
+    with pytest.raises(fr.FuncregError, match="jit: got True; expected False inside of vmap"):
+        torch.func.vmap(lambda k: uncertainty.mc_dropout(Net(), params, {}, x, key=k, jit=True))(keys)
 
 
 def test_a_module_predicts_with_running_statistics_and_noise(key: Tensor) -> None:
@@ -146,13 +257,13 @@ def test_an_ensemble_in_chunks_changes_nothing_but_rounding(chunk_size: int, mon
     model, _, x = network()
     whole = uncertainty.ensemble(model, members(), {}, x)
     held: list[int] = []
-    summarise = predictive._moments
+    summarise = predictive.moments
 
     def spy(samples: Tensor) -> Any:
         held.append(samples.shape[0])
         return summarise(samples)
 
-    monkeypatch.setattr(predictive, "_moments", spy)
+    monkeypatch.setattr(predictive, "moments", spy)
     chunked = uncertainty.ensemble(model, members(), {}, x, chunk_size=chunk_size)
     torch.testing.assert_close(chunked, whole, rtol=1e-10, atol=1e-12)
     assert sum(held) == 7

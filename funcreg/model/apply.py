@@ -21,7 +21,7 @@ Params = dict[str, Tensor]
 State = dict[str, Tensor]
 Rates = float | Tensor | Mapping[str, float | Tensor]
 
-_MANY_DRAWS = 4  # noise layers from which compiled draws are native: each pure one costs 2 s to compile
+_MANY_DRAWS = 4  # noise layers above which compiled draws are native: each pure one takes 4 s to compile
 _identities = itertools.count()
 
 
@@ -100,7 +100,7 @@ class Apply:
         train: bool,
     ) -> Any:
         """One functional call; what layers assigned is in `tensors` afterwards."""
-        many = len(self.rates) > _MANY_DRAWS and torch.compiler.is_compiling()
+        many = len(self.rates) > _MANY_DRAWS and _jit.compiling()
         everywhere = None if isinstance(rates, Mapping) else rates
         seen = FunctionalNoise(functional_key, everywhere, train) if self.functional else nullcontext()
         with random.compiled_draws_are("native") if many else nullcontext(), seen:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import _checks, _jit
 from .._functorch import is_wrapped
 from . import philox
 
@@ -126,15 +126,15 @@ def uniform(key: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def kept(key: Tensor, shape: tuple[int, ...], rate: float | Tensor) -> Tensor:
-    """`uniform(key, shape) >= rate`, to multiply with: bool, or int8 in a compiled program, which is quicker there."""
-    if _PACKS and torch.compiler.is_compiling() and _execution(key) == "pure":
+    """`uniform(key, shape) >= rate`, to multiply with: bool, or int8, which is quicker to compute."""
+    if _PACKS and _execution(key) == "pure":
         return philox.kept(key, _size(shape), rate).reshape(shape)
     return uniform(key, shape) >= rate
 
 
 def _execution(key: Tensor) -> str:
     """ "kernel" (called directly), "operator" (the kernel as a custom operator) or "pure"."""
-    if torch.compiler.is_compiling():
+    if _jit.compiling():
         native = (_compiled if _forced == "auto" else _forced) == "native"
         return "operator" if native and _native_devices.get(key.device.type, False) else "pure"
     if _forced == "pure" or not _native_agrees(key.device.type):

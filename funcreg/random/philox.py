@@ -12,6 +12,8 @@ import sys
 import torch
 from torch import Tensor
 
+from .. import _jit
+
 WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -43,7 +45,7 @@ def rounds(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
 
 def _product(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
     """The high and the low 32 bits of a 64-bit product; above bit 32 either may carry others."""
-    if _OVERFLOW_IS_UNDEFINED and torch.compiler.is_compiling():
+    if _OVERFLOW_IS_UNDEFINED and _jit.compiling():
         upper, lower = (word >> 16) * multiplier, (word & 0xFFFF) * multiplier
         return (upper + (lower >> 16)) >> 16, ((upper & 0xFFFF) << 16) + lower
     product = word * multiplier

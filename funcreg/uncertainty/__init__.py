@@ -2,13 +2,18 @@
 
 Probabilities have their classes on the last axis; entropies are in nats, with 0 log 0 = 0.
 
-    predictive.py   mc_dropout, ensemble, from_samples, entropy: samples -> Predictive
+    predictive.py   from_samples, entropy: sampled probabilities -> Predictive
+    memory.py       the bytes that a call takes
+    program.py      a function of many members as two programs: what they share, and the rest
+    chunking.py     how many members at a time
+    sampling.py     mc_dropout, ensemble: a model -> Predictive
     calibration.py  (probabilities, targets) -> score
     temperature.py  (logits, targets) -> temperature
 """
 
 from .calibration import brier, expected_calibration_error, negative_log_likelihood
-from .predictive import Predictive, ensemble, entropy, from_samples, mc_dropout
+from .predictive import Predictive, entropy, from_samples
+from .sampling import ensemble, mc_dropout
 from .temperature import fit_temperature
 
 __all__ = [

@@ -24,6 +24,21 @@ REFUSALS: list[Refusal] = [
         "chunk_size",
         lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=KEY, chunk_size=0),
     ),
+    (
+        "uncertainty.mc_dropout",
+        "chunk_size",
+        lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=KEY, chunk_size=bad("all")),
+    ),
+    (
+        "uncertainty.mc_dropout",
+        "memory_budget",
+        lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=KEY, memory_budget=0),
+    ),
+    (
+        "uncertainty.mc_dropout",
+        "memory_budget",
+        lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=KEY, chunk_size=2, memory_budget=9),
+    ),
     ("uncertainty.mc_dropout", "key", lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=bad(3))),
     ("uncertainty.ensemble", "model", lambda: uncertainty.ensemble(bad(nn.Linear(3, 3)), {}, {}, X)),
     (

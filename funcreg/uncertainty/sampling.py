@@ -1,0 +1,206 @@
+"""Predictions under many keys, or of many members: all at once, or a chunk at a time, and compiled."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .. import _checks, _jit, random, tree
+from .._functorch import in_transform
+from ..losses.reductions import precise
+from . import predictive
+from .chunking import Chunking, ChunkSize
+from .predictive import Predictive
+from .program import program_of
+
+# How torch says that something batched is written into something that is not.
+_WRITES = ("inplace arithmetic", "in place", "(self, *extra_args)", "match the broadcast shape")
+
+
+class HasApply(Protocol):
+    """A model: what `fr.from_module` returns, or anything with its `apply`."""
+
+    @property
+    def apply(self) -> Callable[..., tuple[Any, Any]]:
+        """`apply(params, state, x, *, key, rates) -> (logits, state)`."""
+        ...
+
+
+def mc_dropout(
+    model: HasApply,
+    params: Any,
+    state: Any,
+    x: Tensor,
+    *,
+    key: Tensor,
+    samples: int = 100,
+    rates: float | Tensor | Mapping[str, float | Tensor] | None = None,
+    chunk_size: ChunkSize = "auto",
+    memory_budget: int | None = None,
+    jit: bool = False,
+) -> Predictive:
+    """Monte Carlo dropout: predict with the noise on, under many keys, and see how far they agree.
+
+    Noise is on and normalisation uses its running statistics: `model.apply(params, state, x, key=k)`
+    for each of `split(key, samples)`, softmax, under `vmap`. What comes before the first noise is
+    computed once for all samples of a chunk; with jit, for all samples.
+
+    Args:
+        model: what `fr.from_module` returns; its output is logits (N, C).
+        params, state: the model's.
+        x: the inputs, (N, ...).
+        key: int64 (2,).
+        samples: how many predictions, T.
+        rates: noise rates instead of the model's own, as `apply` takes them.
+        chunk_size: how many at once; it changes the result by rounding only. "auto": as many as
+            memory_budget allows, by the memory that one takes (eagerly; a trial, once for a model and
+            its shapes). In a program of `fr.jit` nothing can be tried, and "auto" is all.
+        memory_budget: bytes for the intermediate results of a chunk. Default: 32 MiB on a CPU, about
+            what its caches hold, and quickest; 1 GiB elsewhere.
+        jit: compile what depends on the samples, once for a model and its shapes. It pays for large
+            inputs, or many calls.
+
+    Returns:
+        Predictive, in float32 (float64 for a float64 model).
+
+    Raises:
+        FuncregError: for a wrong samples, chunk_size or memory_budget, a model without `apply`, one
+            that draws global random numbers or writes to a buffer, and with jit, inside of `vmap` or
+            another transform, and for a model that does other things for other values.
+
+    >>> from collections import namedtuple
+    >>> def apply(params, state, x, *, key, rates):
+    ...     return x * random.bernoulli(key, 0.5, tuple(x.shape)), state
+    >>> model = namedtuple("Model", "apply")(apply)
+    >>> mc_dropout(model, {}, {}, torch.tensor([[4.0, 0.0]]), key=random.key(0)).mean
+    tensor([[0.7..., 0.2...]])
+
+    Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016.
+    """
+    _check_model(model)
+    _checks.check_count("samples", samples)
+
+    def draw(key: Tensor, shared: tuple[Any, ...]) -> Tensor:
+        *variables, rates = shared
+        return _logits(model.apply(*variables, key=key, rates=rates))
+
+    how = Chunking(chunk_size, memory_budget, jit)
+    return _predict(draw, model.apply, random.split(key, samples), (params, state, x, rates), samples, how)
+
+
+def ensemble(
+    model: HasApply,
+    params: Any,
+    state: Any,
+    x: Tensor,
+    *,
+    chunk_size: ChunkSize = "auto",
+    memory_budget: int | None = None,
+    jit: bool = False,
+) -> Predictive:
+    """The predictions of K trained members as one: a deep ensemble.
+
+    Each member predicts with its noise off, `model.apply(params[k], state[k], x)`, softmax, all under
+    one `vmap`; their average is the prediction, their disagreement what they do not know.
+
+    Args:
+        model: what `fr.from_module` returns; its output is logits (N, C).
+        params, state: stacked, every leaf (K, ...), as those of `train.fit(members=K)` and `model_members`.
+        x: the inputs, (N, ...), the same for all.
+        chunk_size, memory_budget, jit: of members, as in `mc_dropout`.
+
+    Returns:
+        Predictive, in float32 (float64 for a float64 model).
+
+    Raises:
+        FuncregError: as `mc_dropout`, and for leaves that do not share a leading axis.
+
+    >>> from collections import namedtuple
+    >>> model = namedtuple("Model", "apply")(lambda params, state, x: (x * params["scale"], state))
+    >>> params = {"scale": torch.tensor([1.0, -1.0])}  # two members of opposite opinions
+    >>> ensemble(model, params, {}, torch.tensor([[1000.0, 0.0]]))
+    Predictive(mean=tensor([[0.5000, 0.5000]]), variance=tensor([[0.2500, 0.2500]]), entropy=tensor([0.6931]),
+        expected_entropy=tensor([0.]), mutual_information=tensor([0.6931]))
+
+    Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive uncertainty estimation using
+    deep ensembles", NeurIPS 2017.
+    """
+    _check_model(model)
+    members = tree.members(params)
+    if members == 0:
+        _checks.fail("params", "no members", "a leading axis of at least one")
+    if tree.leaves(state) and tree.members(state) != members:
+        _checks.fail("state", f"that of {tree.members(state)} members", f"that of {members}, as params")
+
+    def member(variables: tuple[Any, Any], x: Tensor) -> Tensor:
+        return _logits(model.apply(*variables, x))
+
+    how = Chunking(chunk_size, memory_budget, jit)
+    return _predict(member, model.apply, (params, state), x, members, how)
+
+
+def _predict(
+    function: Callable[[Any, Any], Tensor], owner: Any, stacked: tree.Tree, shared: Any, members: int, how: Chunking
+) -> Predictive:
+    """What the softmaxes of a function of (member, shared) say, a chunk of a stacked tree's members at a time."""
+    jit = how.jit and not torch.compiler.is_compiling()
+    if jit and in_transform():
+        _checks.fail("jit", True, "False inside of vmap, grad and other transforms", "Or compile them whole: fr.jit.")
+    if jit:
+        shared = tree.map(_jit.as_data, shared)
+
+    def probabilities(member: Any, shared: Any) -> Tensor:
+        return torch.softmax(function(member, shared), dim=-1)
+
+    def some(rows: slice | Tensor) -> Any:
+        return tree.map(lambda leaf: leaf[rows], stacked)
+
+    def one() -> Tensor:
+        return _over_members(probabilities, some(slice(1)), shared)
+
+    size, moments = how.size(members, owner, (stacked, shared), one), None
+    chunk = program_of(probabilities, owner, some(slice(size)), shared) if jit else None
+    for start in range(0, members, size):
+        if chunk is None:
+            drawn = _over_members(probabilities, some(slice(start, start + size)), shared)
+        else:  # of one size, the last being filled up with repeats
+            rows = torch.arange(start, start + size).clamp_max(members - 1)
+            drawn = chunk(tree.leaves(some(rows)))[: members - start]
+        each = predictive.moments(drawn)
+        moments = each if moments is None else predictive.merge(moments, each)
+    assert moments is not None  # there is at least one member
+    return predictive.predictive(moments)
+
+
+def _over_members(function: Callable[[Any, Any], Tensor], stacked: tree.Tree, shared: Any) -> Tensor:
+    """vmap, with torch's two complaints about impure models in terms of the model."""
+    if torch.compiler.is_compiling():
+        return torch.func.vmap(function, (0, None))(stacked, shared)
+    try:
+        return torch.func.vmap(function, (0, None))(stacked, shared)
+    except RuntimeError as error:
+        message = str(error)
+        remedy = "Build it with fr.from_module, and see fr.check(model, params, state, x)."
+        if "randomness" in message:
+            impure = "a model that draws from the global generator"
+        elif any(words in message for words in _WRITES):
+            impure = "a model that writes to its buffers"
+        else:
+            raise
+        raise _checks.FuncregError(f"model: got {impure}; expected one whose noise is keyed. {remedy}") from error
+
+
+def _check_model(model: Any) -> None:
+    # An nn.Module has an apply of its own, which does something else.
+    if isinstance(model, torch.nn.Module) or not callable(getattr(model, "apply", None)):
+        allowed = "a model with apply(params, state, x, *, key, rates)"
+        _checks.fail("model", _checks.describe(model), allowed, "Make one: fr.from_module(module).")
+
+
+def _logits(output: tuple[Any, Any]) -> Tensor:
+    """The logits that a model returned, with its state."""
+    logits, _ = output
+    if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.ndim < 1:
+        _checks.fail("model", f"an output of {_checks.describe(logits)}", "logits (N, C)")
+    return precise(logits)
