@@ -1,12 +1,26 @@
 """Derivatives as torch keeps them: the one place that asks its private module about transforms."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import optree
 import torch
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]  (it has no stub)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def traced_as_constant(function: F) -> F:
+    """Let `torch.compile` call a function once, and take what it gives for a constant of the program.
+
+    It is `torch.compiler.assume_constant_result`, which would first import the compiler, and take longer than torch.
+
+    >>> traced_as_constant(lambda: 1)()
+    1
+    """
+    function._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
+    return function
 
 
 def in_transform() -> bool:
@@ -63,7 +77,7 @@ def constant(tensor: Tensor) -> Tensor:
     return tensor.detach() if level is None else _functorch._unwrap_for_grad(tensor, level)
 
 
-@torch.compiler.assume_constant_result
+@traced_as_constant
 def _grad_level() -> int | None:
     """The level of the innermost transform, if it is `grad`: the same whenever one program runs."""
     innermost = _functorch.peek_interpreter_stack()

@@ -127,8 +127,9 @@ def _guards_that_can_fail(guards: Sequence[Any]) -> list[bool]:
     ]
 
 
-def as_data(leaf: Any) -> Any:
+def as_data(leaf: Any, device: torch.device | None = None) -> Any:
     """A Python number as a 0-d tensor; float64, which changes no tensor's dtype and loses no digit."""
-    if isinstance(leaf, bool | int):
-        return torch.tensor(leaf)
-    return torch.tensor(leaf, dtype=torch.float64) if isinstance(leaf, float) else leaf
+    if not isinstance(leaf, bool | int | float):
+        return leaf
+    # A fill, since a copy to a GPU would wait for it.
+    return torch.full((), leaf, dtype=torch.float64 if isinstance(leaf, float) else None, device=device)

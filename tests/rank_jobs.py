@@ -123,7 +123,7 @@ def signalled(number: int, epoch: int) -> Any:
 
 
 def one_model_signalled(path: Path, number: int, epoch: int) -> train.FitResult:
-    return fitted(in_shards(4), epochs=400, checkpoint=path, on_epoch=signalled(number, epoch))
+    return fitted(in_shards(4), epochs=10_000, checkpoint=path, on_epoch=signalled(number, epoch))
 
 
 def one_model_resumed(path: Path, epochs: int) -> train.FitResult:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,5 +60,6 @@ def _rank(
     os.environ.update({name: str(value) for name, value in own.items()})
     sys.stderr = (folder / f"{number}.err").open("w", buffering=1)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background has set to ignore
     with fr.distributed.process_group("cpu", timeout=60):
         torch.save(job(*arguments), folder / f"{number}.pt")

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,3 +197,9 @@ def test_the_public_names_are_listed_and_sorted() -> None:
         ]
         assert len(lists) == 1, init
         assert lists[0] == sorted(set(lists[0])), init
+
+
+def test_importing_funcreg_does_not_import_the_compiler() -> None:
+    program = "import sys, torch; before = set(sys.modules); import funcreg; print(*sorted(set(sys.modules) - before))"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not [name for name in found.stdout.split() if name.split(".")[:2] in (["torch", "_dynamo"], ["sympy"])]

@@ -127,7 +127,7 @@ def test_ctrl_c_of_one_rank_stops_all_at_the_same_step(tmp_path: Path) -> None:
     assert first.interrupted
     assert_close(first, second)
     epochs = first.best_epoch
-    assert 3 <= epochs < 400
+    assert 3 <= epochs < 10_000
     assert fr.checkpoint.read_metadata(path)["epoch"] == epochs
     whole = jobs.fitted(jobs.in_shards(4), epochs=epochs + 1)
     assert_close(first.history, tree.map(lambda column: column[:-1], whole.history))

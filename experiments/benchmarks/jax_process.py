@@ -1,11 +1,7 @@
 """JAX in a process of its own, asked through a pipe.
 
-In one process the two frameworks' idle threads spin into each other's time: interleaved there, on two
-cores that were not quite idle, torch's step of the toy MLP took 4.8 ms at best, and 0.7 alone. In two,
-one framework waits at the pipe while the other works, and both are as fast as alone: torch's step of the
-MLP 784-512-512-10 8.0 ms at best against 7.6, F.dropout 1.57 against 1.57, JAX's step of the MLP 3.7
-against 3.4. OpenMP keeps its default, to spin for a while: OMP_WAIT_POLICY=PASSIVE made the former 11.3,
-and is for machines that do other work too, where torch's threads otherwise wait for each other in vain.
+The threads of both frameworks wait for work by spinning; in two processes one framework waits at the pipe
+while the other works.
 """
 
 import importlib.util

@@ -1,5 +1,6 @@
 """funcreg's contenders: a pure step, of one model or of many under `vmap`, eager and compiled."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,9 @@ from torch.func import vmap
 
 import funcreg as fr
 from funcreg.train import Batch, TrainState
+from funcreg.train.chunk_size import quickest
+from funcreg.train.chunks import Chunks
+from funcreg.train.program import program_of
 
 from . import sizes
 
@@ -73,16 +77,37 @@ def members_step(make: Callable[[], nn.Module], batch: Batch, hparams: Any, memb
     return advance(fr.jit(together) if jit else together, first, batch, hparams)
 
 
+def chunked_step(make: Callable[[], nn.Module], batch: Batch, hparams: Any, members: int) -> Run:
+    """As `fit` runs it, compiled: as many members at a time as is quickest."""
+    program, first = functional_step(make, hparams, members=members, device=batch.x.device)
+    with torch.no_grad():
+        size = quickest(program, first, batch, hparams, own=False)
+    chunks = Chunks(members, size)
+    step = chunks.over(program_of(program, batched=True, own=False, bare=False, jit=True))
+    parts, settings = chunks.split(first), chunks.split(hparams)
+    count = 0
+
+    @torch.no_grad()
+    def run() -> Any:
+        nonlocal parts, count
+        count += 1
+        if count % sizes.RESTART == 0:
+            parts = chunks.split(first)
+        parts, metrics = step(parts, itertools.repeat(batch) if chunks.rows else batch, settings)
+        return metrics
+
+    return run
+
+
 def monte_carlo(module: nn.Module, x: Tensor, samples: int, *, jit: bool) -> Run:
     """Mean and variance of the softmax, entropies and mutual information, over noisy forward passes."""
     model, (params, state) = fr.from_module(module), fr.variables(module)
     key = fr.random.key(1, device=x.device)
 
-    def predict(params: Any, x: Tensor, key: Tensor) -> Any:
-        return fr.uncertainty.mc_dropout(model, params, state, x, key=key, samples=samples)
+    def predict() -> Any:
+        return fr.uncertainty.mc_dropout(model, params, state, x, key=key, samples=samples, jit=jit)
 
-    program = fr.jit(predict) if jit else predict
-    return torch.no_grad()(lambda: program(params, x, key))
+    return torch.no_grad()(predict)
 
 
 def classification(shape: tuple[int, ...], classes: int, device: torch.device | str = "cpu") -> Batch:

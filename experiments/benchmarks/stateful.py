@@ -105,10 +105,7 @@ def loss_of(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def compiled_loss() -> Callable[..., Tensor]:
-    """Forward and backward compiled; the optimizer, which has kernels for all parameters at once, is not.
-
-    Compiled too (`torch.compile(optimizer.step)`), it takes longer for each network here.
-    """
+    """Forward and backward compiled; the optimizer, which has kernels for all parameters at once, is not."""
     return torch.compile(loss_of, fullgraph=True, dynamic=False)
 
 
@@ -141,22 +138,23 @@ def monte_carlo(module: Callable[..., Tensor], x: Tensor, samples: int) -> Calla
     return predict
 
 
-def matrix_products(widths: Sequence[int], x: Tensor, samples: int) -> Run:
+def matrix_products(widths: Sequence[int], x: Tensor, samples: int, *, at_once: bool) -> Run:
     """The products alone that Monte Carlo dropout needs: the first layer's once, the others for each sample.
 
-    Nothing is allocated. One product for all samples is faster than a batch of them, and than one after the other.
+    Nothing is allocated. All samples' at once are few calls; one sample's after the other stay in the caches.
     """
     (first, *others) = [torch.randn(inputs, outputs, device=x.device) for inputs, outputs in itertools.pairwise(widths)]
-    n = len(x)
-    rows = [torch.randn(n * samples, weight.shape[0], device=x.device) for weight in others]
-    outputs = [torch.empty(n * samples, weight.shape[1], device=x.device) for weight in others]
-    hidden = torch.empty(n, widths[1], device=x.device)
+    n, calls = (len(x) * samples, 1) if at_once else (len(x), samples)
+    rows = [torch.randn(n, weight.shape[0], device=x.device) for weight in others]
+    outputs = [torch.empty(n, weight.shape[1], device=x.device) for weight in others]
+    hidden = torch.empty(len(x), widths[1], device=x.device)
 
     @torch.no_grad()
     def run() -> None:
         torch.mm(x, first, out=hidden)
-        for inputs, weight, output in zip(rows, others, outputs, strict=True):
-            torch.mm(inputs, weight, out=output)
+        for _ in range(calls):
+            for inputs, weight, output in zip(rows, others, outputs, strict=True):
+                torch.mm(inputs, weight, out=output)
 
     return run
 

@@ -73,14 +73,14 @@ def toy_step(device: torch.device) -> Workload:
 
 def toy_sweep(device: torch.device) -> Workload:
     """Many small models as one program."""
-    targets = {("funcreg jit", "stateful eager"): 35.0, ("funcreg jit", "best JAX"): 2.5}
+    targets = {("funcreg fit", "stateful eager"): 35.0, ("funcreg fit", "best JAX"): 2.5}
     batch = classification((sizes.TOY_BATCH, sizes.TOY[0]), sizes.TOY[-1], device)
     return _sweep("toy-sweep", sizes.TOY, batch, sizes.TOY_MEMBERS, targets)
 
 
 def mlp_sweep(device: torch.device) -> Workload:
     """Models large enough to keep the machine busy alone: nothing is to be lost."""
-    targets = {("funcreg jit", "plain torch"): 1.0, ("funcreg jit", "JAX vmap"): 1.3}
+    targets = {("funcreg fit", "plain torch"): 1.0, ("funcreg fit", "JAX vmap"): 1.3}
     batch = classification((sizes.MLP_BATCH, sizes.MLP[0]), sizes.MLP[-1], device)
     return _sweep("mlp-sweep", sizes.MLP, batch, sizes.MLP_MEMBERS, targets)
 
@@ -99,6 +99,7 @@ def _sweep(
         "torch.func compiled": stock.members_step(modules, batch, hparams, jit=True),
         "funcreg vmap": pure.members_step(make, batch, hparams, members, jit=False),
         "funcreg jit": pure.members_step(make, batch, hparams, members, jit=True),
+        "funcreg fit": pure.chunked_step(make, batch, hparams, members),
     }
     shape = "-".join(map(str, widths))
     return Workload(
@@ -121,7 +122,8 @@ def monte_carlo(device: torch.device, size: int = 100) -> Workload:
         "torch.func compiled": stock.monte_carlo(module, x, sizes.SAMPLES, jit=True),
         "funcreg vmap": pure.monte_carlo(module, x, sizes.SAMPLES, jit=False),
         "funcreg jit": pure.monte_carlo(module, x, sizes.SAMPLES, jit=True),
-        "matrix products": stateful.matrix_products(sizes.MLP, x, sizes.SAMPLES),
+        "matrix products at once": stateful.matrix_products(sizes.MLP, x, sizes.SAMPLES, at_once=True),
+        "matrix products in turn": stateful.matrix_products(sizes.MLP, x, sizes.SAMPLES, at_once=False),
     }
     targets = {("funcreg jit", "stateful eager"): 5.0, ("funcreg jit", "best JAX"): 2.0}
     if size == 1000:

@@ -153,7 +153,7 @@ class Apply:
             tensors[prefix + KEY] = own[name]
             if rates is not None:
                 rate = rates.get(name, self.rates[name]) if isinstance(rates, Mapping) else rates
-                tensors[prefix + RATE] = _jit.as_data(rate).to(key.device)
+                tensors[prefix + RATE] = _jit.as_data(rate, key.device).to(key.device)
         return keys[-1] if self.functional else None
 
     def _lend_momentum(self, tensors: dict[str, Tensor], momentum: float | Tensor, train: bool) -> None:
@@ -166,7 +166,7 @@ class Apply:
             _checks.fail("momentum", _checks.describe(momentum), "None, since this module has no running statistics")
         device = next(iter(tensors.values())).device
         for name in self.tracked:
-            tensors[f"{name}.{MOMENTUM}" if name else MOMENTUM] = _jit.as_data(momentum).to(device)
+            tensors[f"{name}.{MOMENTUM}" if name else MOMENTUM] = _jit.as_data(momentum, device).to(device)
 
     def _method(self, mode: Mode, method: str) -> nn.Module:
         """The skeleton with another of its methods as its forward."""

@@ -7,7 +7,7 @@
   agrees with the pure execution on a one-off check.
 
 Eager calls are native where that is possible. Compiled ones are pure, because a fused draw
-is about twice as fast, unless the program holds many: each costs some 2 s to compile, so
+is about twice as fast, unless the program holds many: each costs some 4 s to compile, so
 `compiled_draws_are("native")` is what a model with many noise layers asks for.
 """
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, random
+from .._functorch import traced_as_constant
 from .ranges import Range, as_column, uniform
 
 
@@ -88,7 +89,7 @@ def _between(name: str, ends: tuple[Any, ...]) -> Range:
         _checks.fail(name, ends, "two numbers (low, high), low below high")
 
 
-@torch.compiler.assume_constant_result
+@traced_as_constant
 def _number(name: str) -> int:
     """A number for a name: the same in every process, unlike `hash`."""
     return zlib.crc32(name.encode())

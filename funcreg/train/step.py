@@ -203,7 +203,7 @@ def as_hparams(hparams: Any, device: torch.device) -> Any:
     """Hyperparameters as tensors on a device; Python floats become float64."""
 
     def as_tensor(leaf: object) -> Tensor:
-        value = _jit.as_data(leaf)
+        value = _jit.as_data(leaf, device)
         if not isinstance(value, Tensor):
             _checks.fail("hparams", _checks.describe(leaf), "a tree of numbers and tensors")
         return value.to(device)

@@ -12,9 +12,6 @@ from typing import Any, TypeVar
 import optree
 import torch
 from torch import Tensor, fx
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from .. import _checks, _jit
 
@@ -70,6 +67,11 @@ def program_of(function: Callable[[Any, Any], Tensor], owner: Any, some: Any, sh
 
 def _graph(function: Callable[[Any, Any], Tensor], some: Any, shared: Any) -> fx.GraphModule:
     """The operators of a vmapped function, its inputs the leaves of both trees."""
+    # The compiler's modules take longer to import than torch.
+    from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
     both: Any = (some, shared)
     given, structure = optree.tree_flatten(both)
 
