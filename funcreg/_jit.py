@@ -60,6 +60,7 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
     program.__code__ = program.__code__.replace()
     # Waking a second thread takes as long as a few thousand elements; torch's own limit is 512.
     options: dict[str, Any] = {"guard_filter_fn": _guards_that_can_fail, "cpp.min_chunk_size": 4096}
+    options["size_asserts"] = False  # the guards have looked at the arguments
     # On a CPU, channels last makes the reductions of a backward pass through batch norm stride over all channels.
     options["layout_optimization"] = torch.cuda.is_available()
     compiled: Callable[..., R] = torch.compile(program, fullgraph=True, dynamic=False, options=options)

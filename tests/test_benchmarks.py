@@ -99,6 +99,24 @@ def test_contenders_are_timed_in_turn() -> None:
     assert "".join(called[-6:]) == "ababab"
 
 
+def test_names_on_the_command_line_renew_their_part_of_a_record(tmp_path: Path) -> None:
+    def measured(name: str, seconds: float) -> Measured:
+        return Measured(name, "what is done", {"funcreg eager": [seconds], "stateful eager": [1.0]}, {})
+
+    made = {"versions": {"torch": "2"}, "hardware": {}, "settings": {}}
+    earlier = {**record_of(measured("dropout", 1.0), measured("mlp-step", 1.0)), **made}
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(earlier), encoding="utf-8")
+    new = {**record_of(measured("toy-step", 2.0), measured("mlp-step", 2.0)), **made, "growth": []}
+    found = command._beside(new, path)
+    assert [each["name"] for each in found["workloads"]] == ["dropout", "toy-step", "mlp-step"]
+    assert [each["contenders"]["funcreg eager"]["milliseconds"] for each in found["workloads"]] == [1e3, 2e3, 2e3]
+    assert found["growth"] == GROWTH
+    other = {**new, "versions": {"torch": "3"}}
+    assert command._beside(other, path) == other
+    assert command._beside(new, tmp_path / "none.json") == new
+
+
 # The contenders do the same work
 
 
@@ -160,7 +178,7 @@ def test_jax_is_asked_through_a_pipe() -> None:
 def test_every_workload_of_jax_is_one_of_ours() -> None:
     source = (ROOT / "experiments" / "benchmarks" / "with_jax.py").read_text(encoding="utf-8")
     names = re.findall(r'^    "([\w-]+)": ', source[source.index("\nWORKLOADS") :], flags=re.MULTILINE)
-    assert set(WORKLOADS) - set(names) == {"augmentation"}
+    assert set(WORKLOADS) - set(names) == {"apply", "augmentation"}
     assert set(names) <= set(WORKLOADS)
 
 

@@ -63,6 +63,18 @@ def test_your_own_data_may_be_tensors_a_data_set_or_a_folder(tmp_path: Path, mon
     assert data.y.tolist() == [0, 0, 1, 1]
 
 
+def test_the_program_for_several_processes_runs_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(3)
+    said = re.fullmatch(r"1 ranks: accuracy (0\.\d+)\n", capsys.readouterr().out)
+    assert said is not None
+    assert float(said[1]) > 0.9
+    assert (tmp_path / "digits.run").exists()
+    assert len(statements(3)) < 25
+
+
 def test_ci_runs_the_readmes_test_command() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     pattern = re.search(r"grep -m1 -E '(.*?)' README\.md", script)

@@ -36,7 +36,12 @@ PROCESSES = 3  # rounds of what is timed by the process
 def main(argv: Sequence[str]) -> int:
     """Run the benchmarks that a command line asks for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m experiments bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(NAMES)}, renewed in a bench.json that is there (default: all)",
+    )
     parser.add_argument(
         "--rounds", type=int, default=15, help="interleaved rounds, fewer of what takes long (default: %(default)s)"
     )
@@ -54,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
             print(tables.markdown(tables.read(arguments.out / "bench.json")))
             return 0
         try_folder(arguments.out)
-        record = _measure(arguments)
+        record = _beside(_measure(arguments), arguments.out / "bench.json")
         write_record(arguments.out / "bench.json", record)
         with plots.style():
             for name, figure in figures.draw(record).items():
@@ -105,6 +110,21 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "versions": environment.versions(),
         "hardware": environment.hardware(device),
     }
+
+
+def _beside(record: dict[str, Any], path: Path) -> dict[str, Any]:
+    """With what a record that was made alike has and this one has not: names on the command line renew theirs."""
+    try:
+        earlier = tables.read(path)
+    except LabError:
+        return record
+    alike = ("versions", "hardware", "settings", "without_jax")
+    if any(earlier.get(key) != record[key] for key in alike):
+        return record
+    both = {each["name"]: each for each in (*earlier["workloads"], *record["workloads"])}
+    order = sorted(both, key=lambda name: NAMES.index(name) if name in NAMES else -1)
+    kept = {key: record[key] or earlier[key] for key in ("growth", "monte_carlo_peak_mib_by_chunk_size")}
+    return {**record, "workloads": [both[name] for name in order], **kept}
 
 
 def _workload(name: str, device: torch.device, jax: JaxProcess | None, arguments: argparse.Namespace) -> Measured:

@@ -71,7 +71,7 @@ def serve(pipe: Connection, threads: int) -> None:
         except EOFError:
             return
         if question == "build":
-            runs = with_jax.WORKLOADS[name]()
+            runs = with_jax.WORKLOADS[name]() if name in with_jax.WORKLOADS else {}
             pipe.send({contender: _seconds(run, 1) for contender, run in runs.items()})
         else:
             pipe.send(_seconds(runs[name], *rest) / with_jax.UNITS.get(name, 1))

@@ -85,11 +85,18 @@ def peak_memory(code: str) -> float:
     but the measured work is set up.
     """
     program = f"""
+import ctypes
+
 def resident(which):
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(which)) / 1024
 
 def baseline():
+    # What is freed goes back to the kernel at once, and is not taken for used.
+    malloc = ctypes.CDLL(None)
+    malloc.mallopt(-3, 65536)  # M_MMAP_THRESHOLD
+    malloc.mallopt(-1, 65536)  # M_TRIM_THRESHOLD
+    malloc.malloc_trim(0)
     global start
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")

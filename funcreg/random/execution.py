@@ -11,7 +11,7 @@ is about twice as fast, unless the program holds many: each costs some 4 s to co
 `compiled_draws_are("native")` is what a model with many noise layers asks for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -189,19 +189,25 @@ def _uniform_kernel(key: Tensor, shape: tuple[int, ...]) -> Tensor:
     return _aten._philox_uniform_(out, key.view(torch.uint64))
 
 
-@torch.library.custom_op("funcreg::philox_split", mutates_args=())
-def _split_operator(key: Tensor, num: int) -> Tensor:
-    return _split_kernel(key.contiguous(), num).movedim(0, -2).contiguous()
+# What torch.library.custom_op makes of a function is slower, and wakes the compiler at its first call, for 2 s.
+_library = torch.library.Library("funcreg", "DEF")
 
 
-@torch.library.custom_op("funcreg::philox_words", mutates_args=())
-def _words_operator(key: Tensor, shape: list[int]) -> Tensor:
-    return _words_kernel(_aligned(key, shape), (*key.shape[:-1], *shape))
+def _operator(schema: str, kernel: Callable[..., Tensor], fake: Callable[..., Tensor]) -> Any:
+    """A kernel (key (*batch, 2), size) as an operator that `torch.compile` and `vmap` know.
 
+    Keys carry the axis of a vmap in front, so nested ones are one call of the kernel.
+    """
 
-@torch.library.custom_op("funcreg::philox_uniform", mutates_args=())
-def _uniform_operator(key: Tensor, shape: list[int]) -> Tensor:
-    return _uniform_kernel(_aligned(key, shape), (*key.shape[:-1], *shape))
+    def rule(info: Any, in_dims: tuple[int | None, ...], key: Tensor, size: Any) -> tuple[Tensor, int]:
+        return operator(key.movedim(in_dims[0] or 0, 0), size), 0
+
+    name = f"funcreg::{_library.define(schema, tags=torch.Tag.pt2_compliant_tag)}"
+    torch.library.impl(name, "CompositeExplicitAutograd", kernel, lib=_library)
+    torch.library.register_fake(name, fake, lib=_library)
+    torch.library.register_vmap(name, rule, lib=_library)
+    operator = getattr(torch.ops.funcreg, name.removeprefix("funcreg::")).default
+    return operator
 
 
 def _aligned(key: Tensor, shape: list[int]) -> Tensor:
@@ -209,31 +215,20 @@ def _aligned(key: Tensor, shape: list[int]) -> Tensor:
     return key.contiguous().reshape(*key.shape[:-1], *(1 for _ in shape), 2)
 
 
-@_split_operator.register_fake
-def _(key: Tensor, num: int) -> Tensor:
-    return key.new_empty((*key.shape[:-1], num, 2))
-
-
-@_words_operator.register_fake
-def _(key: Tensor, shape: list[int]) -> Tensor:
-    return key.new_empty((*key.shape[:-1], *shape))
-
-
-@_uniform_operator.register_fake
-def _(key: Tensor, shape: list[int]) -> Tensor:
-    return key.new_empty((*key.shape[:-1], *shape), dtype=torch.float32)
-
-
-def _batched(operator: Any) -> Any:
-    """A vmap rule: keys carry their batch in front, so nested vmaps are one call of the kernel."""
-
-    def rule(info: Any, in_dims: tuple[int | None, ...], key: Tensor, size: Any) -> tuple[Tensor, int]:
-        return operator(key.movedim(in_dims[0] or 0, 0), size), 0
-
-    return rule
-
-
-for _operator in (_split_operator, _words_operator, _uniform_operator):
-    _operator.register_vmap(_batched(_operator))
+_split_operator = _operator(
+    "philox_split(Tensor key, int num) -> Tensor",
+    lambda key, num: _split_kernel(key.contiguous(), num).movedim(0, -2).contiguous(),
+    lambda key, num: key.new_empty((*key.shape[:-1], num, 2)),
+)
+_words_operator = _operator(
+    "philox_words(Tensor key, int[] shape) -> Tensor",
+    lambda key, shape: _words_kernel(_aligned(key, shape), (*key.shape[:-1], *shape)),
+    lambda key, shape: key.new_empty((*key.shape[:-1], *shape)),
+)
+_uniform_operator = _operator(
+    "philox_uniform(Tensor key, int[] shape) -> Tensor",
+    lambda key, shape: _uniform_kernel(_aligned(key, shape), (*key.shape[:-1], *shape)),
+    lambda key, shape: key.new_empty((*key.shape[:-1], *shape), dtype=torch.float32),
+)
 
 _native_agrees("cpu")  # settled here, since a compiled program cannot run the check while it is traced

@@ -13,7 +13,7 @@ from .step import Step, TrainState
 
 FEW = 32  # steps of a fit that are over before a measurement pays
 _ROUNDS = 2
-_MARGIN = 1.25  # below it a difference may be chance, and larger chunks need fewer calls
+_MARGIN = 1.1  # below it a difference may be chance, and larger chunks need fewer calls
 
 
 def quickest(step: Step, train_state: TrainState, batch: Any, hparams: Any, *, own: bool) -> int:

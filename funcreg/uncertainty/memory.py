@@ -29,6 +29,11 @@ class _Count(TorchDispatchMode):
         self.peak = self.now = 0
         self.holders: dict[int, int] = {}  # how many tensors there are of each storage that was made here
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """To keep the compiler away torch would import it; nothing is compiled here."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = {leaf.untyped_storage()._cdata for leaf in _tensors((args, kwargs))}
         result = func(*args, **(kwargs or {}))

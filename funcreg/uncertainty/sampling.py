@@ -164,7 +164,9 @@ def _predict(
     for start in range(0, members, size):
         if chunk is None:
             drawn = _over_members(probabilities, some(slice(start, start + size)), shared)
-        else:  # of one size, the last being filled up with repeats
+        elif start + size <= members:
+            drawn = chunk(tree.leaves(some(slice(start, start + size))))
+        else:  # a program is for one size: the last chunk ends with repeats
             rows = torch.arange(start, start + size).clamp_max(members - 1)
             drawn = chunk(tree.leaves(some(rows)))[: members - start]
         each = predictive.moments(drawn)
