@@ -99,7 +99,7 @@ def _targets(record: Record) -> Iterator[tuple[Record, Record]]:
 
 
 def markdown(record: Record) -> str:
-    """Two tables: how many times as fast the fastest form of funcreg is as each other; and the targets."""
+    """How many times as fast the fastest form of funcreg is as each other; and which targets are missed."""
     lines = [
         f"| work | funcreg | {' | '.join(COLUMNS)} | compile |",
         "|---" * (len(COLUMNS) + 3) + "|",
@@ -107,29 +107,31 @@ def markdown(record: Record) -> str:
     for workload in record["workloads"]:
         contenders = workload["contenders"]
         best = fastest(workload)
-        found = {each["against"]: each for each in workload["comparisons"] if each["contender"] == best}
-        cells = [_cell(found.get(column)) for column in COLUMNS]
-        if not any(cells):  # the contenders have other names
-            cells[0] = _cell(next((each for each in found.values()), None))
+        compared = [each for each in workload["comparisons"] if each["contender"] == best]
+        cells = [_cell(compared, column) for column in COLUMNS]
         compiled = contenders[best]["compile_seconds"]
         lines.append(
             f"| {workload['question']} | {best.removeprefix('funcreg ')}: {_time(contenders[best]['milliseconds'])} | "
             f"{' | '.join(cells)} | {'' if compiled is None else f'{compiled:.1f} s'} |"
         )
-    lines += ["", "| target | asked | measured | met |", "|---|---|---|---|"]
-    for workload, each in _targets(record):
-        lines.append(
-            f"| {workload['name']}: {each['contender']} against {each['against']} | {_short(each['target'])} x | "
-            f"{_range(each)} | {'✓' if each['met'] else '✗'} |"
-        )
-    return "\n".join(lines)
+    targets = list(_targets(record))
+    missed = [
+        f"{workload['name']}, {each['contender'].removeprefix('funcreg ')} against {each['against']} "
+        f"({_short(each['median'])} of {_short(each['target'])})"
+        for workload, each in targets
+        if not each["met"]
+    ]
+    lines += ["", f"Targets met: {len(targets) - len(missed)} of {len(targets)}."]
+    return "\n".join([*lines, *([f"Missed: {'; '.join(missed)}."] if missed else [])])
 
 
-def _cell(comparison: Record | None) -> str:
-    if comparison is None:
-        return ""
-    named = "" if comparison["baseline"] == comparison["against"] else f" ({comparison['baseline']})"
-    return f"{_range(comparison)}{named}"
+def _cell(compared: list[Record], column: str) -> str:
+    """The comparison with a column's contender, or with the first that is of its kind."""
+    exact = [each for each in compared if each["against"] == column]
+    alike = [each for each in compared if column == COLUMNS[0] and each["against"] not in COLUMNS]
+    for each in (*exact, *alike):
+        return _range(each) + ("" if each["baseline"] == column else f" ({each['baseline']})")
+    return ""
 
 
 def _range(comparison: Record) -> str:
