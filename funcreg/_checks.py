@@ -76,6 +76,15 @@ def check_count(argument: str, value: Any, low: int = 1, high: int | None = None
         fail(argument, value, allowed)
 
 
+def check_chunk_size(value: Any) -> None:
+    """Refuse what is neither "auto" nor a positive integer."""
+    if isinstance(value, str) and value == "auto":
+        return
+    if value is None or isinstance(value, str):
+        fail("chunk_size", describe(value), "'auto' or an integer of at least 1", "A large one takes all at once.")
+    check_count("chunk_size", value)
+
+
 def check_choice(argument: str, value: Any, choices: Collection[object]) -> None:
     """Refuse a value that is not one of `choices`."""
     if value not in choices:

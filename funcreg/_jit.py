@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -17,6 +17,7 @@ from . import _checks
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 # Where a guard's name says that it looks at what nobody changes: libraries, and the inside of a Model's apply.
 _FIXED = (
@@ -98,6 +99,40 @@ def recording() -> Iterator[None]:
         yield
     finally:
         _recording = previous
+
+
+def remembered(owner: Any, kind: Hashable, make: Callable[[], T]) -> T:
+    """What was made for a function and a kind of arguments before, or is now; of the last few functions.
+
+    >>> remembered(abs, 1, lambda: "made"), remembered(abs, 1, lambda: "made again")
+    ('made', 'made')
+    """
+    known = _known(owner)
+    if kind not in known:
+        known[kind] = make()
+    return known[kind]
+
+
+@functools.lru_cache(maxsize=16)
+def _known(owner: Any) -> dict[Hashable, Any]:
+    return {}
+
+
+def kind_of(arguments: Any) -> Hashable:
+    """All that a program depends on but values: a tree's structure, its tensors' layouts, and torch's modes.
+
+    >>> kind_of({"x": torch.zeros(2)}) == kind_of({"x": torch.ones(2)}) != kind_of({"x": torch.ones(3)})
+    True
+    """
+    leaves, structure = optree.tree_flatten(arguments)
+    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    devices = sorted({leaf.device.type for leaf in tensors})
+    casts = [(name, torch.get_autocast_dtype(name)) for name in devices if torch.is_autocast_enabled(name)]
+    kinds = (
+        (leaf.shape, leaf.dtype, leaf.device, leaf.stride()) if isinstance(leaf, torch.Tensor) else type(leaf)
+        for leaf in leaves
+    )
+    return structure, torch.is_grad_enabled(), *casts, *kinds
 
 
 def can_compile() -> bool:

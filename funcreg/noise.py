@@ -87,8 +87,8 @@ def alpha_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
     Raises:
         FuncregError: when x is not floating-point, or rate not in [0, 1].
 
-    >>> alpha_dropout(torch.randn(100_000, generator=torch.Generator().manual_seed(0)), 0.5, key=random.key(0)).std()
-    tensor(1.0...)
+    >>> alpha_dropout(random.normal(random.key(1), 1_000_000), 0.5, key=random.key(0)).std().round(decimals=2)
+    tensor(1.)
 
     Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks", NeurIPS 2017.
     """

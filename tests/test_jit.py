@@ -9,6 +9,7 @@ from torch.func import vmap
 
 import funcreg as fr
 from funcreg import optim, train
+from funcreg._jit import kind_of, remembered
 
 FACTOR = 2.0
 
@@ -117,3 +118,24 @@ def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not fr.can_compile()
     with pytest.raises(fr.FuncregError, match="no-such-compiler"):
         fr.jit(lambda x: x)
+
+
+def test_a_kind_is_all_but_values() -> None:
+    x, first = torch.zeros(2, 3), kind_of({"x": torch.ones(2, 3), "rate": 0.5})
+    assert kind_of({"x": x, "rate": 0.1}) == first
+    others = [{"y": x, "rate": 0.5}, {"x": x.T, "rate": 0.5}, {"x": x.double(), "rate": 0.5}, {"x": x, "rate": 1}]
+    assert first not in [kind_of(other) for other in others]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert kind_of({"x": x, "rate": 0.5}) != first, "a program made here casts, wherever it runs"
+    with torch.no_grad():
+        assert kind_of({"x": x, "rate": 0.5}) != first
+
+
+def test_what_is_remembered_is_made_once_for_a_function_and_a_kind() -> None:
+    made: list[str] = []
+
+    def owner() -> None: ...
+
+    for kind in ("a", "b", "a"):
+        assert remembered(owner, kind, lambda kind=kind: made.append(kind) or kind) == kind
+    assert made == ["a", "b"]

@@ -11,9 +11,11 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-import torch._inductor.config
+
+from . import sizes
 
 Run = Callable[[], object]
 Clock = Callable[[int], float]  # seconds that so many calls take, one after the other
@@ -28,6 +30,26 @@ class Workload:
     contenders: dict[str, Run]
     targets: dict[tuple[str, str], float]
     compile_seconds: dict[str, float] = field(default_factory=dict)
+
+
+def advance(program: Callable[..., Any], first: Any, *inputs: Any) -> Run:
+    """A function of nothing that takes the next step each time, until it restarts.
+
+    Args:
+        program: (state, *inputs) -> (next state, what is measured).
+    """
+    current, count = first, 0
+
+    @torch.no_grad()
+    def run() -> Any:
+        nonlocal current, count
+        count += 1
+        if count % sizes.RESTART == 0:
+            current = first
+        current, measured = program(current, *inputs)
+        return measured
+
+    return run
 
 
 def clock_of(run: Run, device: torch.device) -> Clock:
@@ -71,6 +93,8 @@ def timed_first_calls(contenders: Mapping[str, Run]) -> dict[str, float]:
 
 def timed_first_call(run: Run) -> float:
     """Seconds until a function that compiles itself has given its first result, with nothing cached on disk."""
+    import torch._inductor.config  # which takes longer to import than torch
+
     with torch._inductor.config.patch(force_disable_caches=True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="dynamo_pgo force disabled")
         start = time.perf_counter()

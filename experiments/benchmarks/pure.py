@@ -15,8 +15,7 @@ from funcreg.train.chunks import Chunks
 from funcreg.train.program import program_of
 
 from . import sizes
-
-Run = Callable[[], object]
+from .measure import Run, advance
 
 
 def functional_step(
@@ -46,22 +45,6 @@ def functional_step(
     return fr.train.make_step(wrap(loss_fn), optimizer), first
 
 
-def advance(step: Callable[..., Any], first: TrainState, batch: Batch, hparams: Any) -> Run:
-    """A function of nothing that takes the next step each time, as `stateful.training_step`'s does."""
-    current, count = first, 0
-
-    @torch.no_grad()
-    def run() -> Any:
-        nonlocal current, count
-        count += 1
-        if count % sizes.RESTART == 0:
-            current = first
-        current, metrics = step(current, batch, hparams)
-        return metrics
-
-    return run
-
-
 def step(make: Callable[[], nn.Module], batch: Batch, *, jit: bool, **options: Any) -> Run:
     """A step of one module."""
     device = batch.x.device
@@ -83,20 +66,15 @@ def chunked_step(make: Callable[[], nn.Module], batch: Batch, hparams: Any, memb
     with torch.no_grad():
         size = quickest(program, first, batch, hparams, own=False)
     chunks = Chunks(members, size)
-    step = chunks.over(program_of(program, batched=True, own=False, bare=False, jit=True))
-    parts, settings = chunks.split(first), chunks.split(hparams)
-    count = 0
+    programs = chunks.over(program_of(program, batched=True, own=False, bare=False, jit=True))
 
-    @torch.no_grad()
-    def run() -> Any:
-        nonlocal parts, count
-        count += 1
-        if count % sizes.RESTART == 0:
-            parts = chunks.split(first)
-        parts, metrics = step(parts, itertools.repeat(batch) if chunks.rows else batch, settings)
-        return metrics
+    def step(parts: Any, batch: Any, settings: Any) -> Any:
+        # The list of chunks is written to.
+        return (
+            programs([*parts], itertools.repeat(batch), settings) if chunks.rows else programs(parts, batch, settings)
+        )
 
-    return run
+    return advance(step, chunks.split(first), batch, chunks.split(hparams))
 
 
 def monte_carlo(module: nn.Module, x: Tensor, samples: int, *, jit: bool) -> Run:

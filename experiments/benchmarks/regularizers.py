@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 import funcreg as fr
 
 from . import pure, sizes, stateful, stock
-from .measure import Run, Workload, timed_first_calls
+from .measure import Run, Workload, advance, timed_first_calls
 from .pure import classification
 from .steps import step_workload
 
@@ -109,10 +109,10 @@ def ensemble(device: torch.device) -> Workload:
         "stateful compiled": trained(stateful.compiled_loss()),
         "torch.func vmap": stock.members_step(stocked, batch, settings, jit=False),
         "torch.func compiled": stock.members_step(stocked, batch, settings, jit=True),
-        "funcreg eager": _in_turn([pure.advance(step, member, batch, sizes.SETTINGS) for member in one_by_one]),
-        "funcreg jit": _in_turn([pure.advance(program, member, batch, single) for member in one_by_one]),
-        "funcreg vmap": pure.advance(together, members, batch, settings),
-        "funcreg vmap, jit": pure.advance(fr.jit(together), members, batch, settings),
+        "funcreg eager": _in_turn([advance(step, member, batch, sizes.SETTINGS) for member in one_by_one]),
+        "funcreg jit": _in_turn([advance(program, member, batch, single) for member in one_by_one]),
+        "funcreg vmap": advance(together, members, batch, settings),
+        "funcreg vmap, jit": advance(fr.jit(together), members, batch, settings),
     }
     return Workload(
         name="ensemble",

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from . import sizes
-
-Run = Callable[[], object]
+from .measure import Run
 
 
 def mlp(widths: Sequence[int], rate: float) -> nn.Sequential:

@@ -13,9 +13,9 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from torch.nn.functional import cross_entropy
 
 from . import sizes
+from .measure import Run, advance
 
 Params = dict[str, Tensor]
-Run = Callable[[], object]
 
 
 class Dropout(nn.Module):
@@ -74,22 +74,6 @@ def step_of(module: nn.Module, *, radius: float | None = None) -> Callable[..., 
         return (params, moments), loss
 
     return step
-
-
-def advance(program: Callable[..., Any], first: Any, *inputs: Any) -> Run:
-    """A function of nothing that takes the next step each time, until it restarts."""
-    current, count = first, 0
-
-    @torch.no_grad()
-    def run() -> Any:
-        nonlocal current, count
-        count += 1
-        if count % sizes.RESTART == 0:
-            current = first
-        current, loss = program(current, *inputs)
-        return loss
-
-    return run
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:

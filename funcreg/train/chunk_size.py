@@ -1,13 +1,12 @@
 """How many members a step takes at a time, where nobody says so: what is quickest on this machine."""
 
-import functools
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from .. import tree
+from .. import _jit, tree
 from .program import program_of
 from .step import Step, TrainState
 
@@ -24,11 +23,9 @@ def quickest(step: Step, train_state: TrainState, batch: Any, hparams: Any, *, o
         train_state, hparams: of all members.
         batch: the members' shared one, or with `own` one for each.
     """
-    leaves = tree.leaves((train_state, batch, hparams))
-    kind = (own, torch.get_num_threads(), *((leaf.shape, leaf.dtype, leaf.device) for leaf in leaves))
-    known = _known(step)
-    if kind not in known:
-        device, members = train_state.step.device, len(train_state.step)
+    device, members = train_state.step.device, len(train_state.step)
+
+    def measured() -> int:
         program = program_of(step, batched=True, own=own, bare=hparams is None, jit=False)
 
         def seconds(size: int) -> float:
@@ -41,8 +38,11 @@ def quickest(step: Step, train_state: TrainState, batch: Any, hparams: Any, *, o
                 return torch.inf
             return clock(device) - begin
 
-        known[kind] = choose(seconds, members)
-    return known[kind]
+        return choose(seconds, members)
+
+    # Another choice in a second fit would compile a second program.
+    kind = ("chunk size", own, torch.get_num_threads(), _jit.kind_of((train_state, batch, hparams)))
+    return _jit.remembered(step, kind, measured)
 
 
 def choose(seconds: Callable[[int], float], members: int) -> int:
@@ -66,9 +66,3 @@ def clock(device: torch.device) -> float:
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
     return time.perf_counter()
-
-
-@functools.lru_cache(maxsize=16)
-def _known(step: Step) -> dict[Any, int]:
-    """What was measured of a step: another choice in a second fit would compile a second program."""
-    return {}

@@ -234,9 +234,7 @@ def _check(
 
 def _check_members(members: int | None, batches: str, chunk_size: Any, train_state: TrainState, hparams: Any) -> None:
     _checks.check_choice("batches", batches, ("shared", "own"))
-    if not isinstance(chunk_size, int) and not (isinstance(chunk_size, str) and chunk_size == "auto"):
-        remedy = "For all members at once pass members, or more."
-        _checks.fail("chunk_size", _checks.describe(chunk_size), "'auto' or an integer of at least 1", remedy)
+    _checks.check_chunk_size(chunk_size)
     if members is not None:
         _checks.check_count("members", members)
         check_members("train_state", train_state, members)

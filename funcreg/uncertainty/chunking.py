@@ -5,10 +5,9 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from .. import _checks, tree
+from .. import _checks, _jit, tree
 from .._functorch import in_transform
 from .memory import peak_bytes
-from .program import kind_of, remembered
 
 ChunkSize = int | Literal["auto"]
 _CACHES = 32 * 2**20
@@ -48,8 +47,10 @@ class Chunking(NamedTuple):
         if torch.compiler.is_compiling():
             return members
         # In a transform tensors are larger than their shapes say.
-        kind = None if in_transform() else kind_of(arguments)
-        taken = peak_bytes(one) if kind is None else remembered(owner, ("bytes", kind), lambda: peak_bytes(one))
+        if in_transform():
+            taken = peak_bytes(one)
+        else:
+            taken = _jit.remembered(owner, ("bytes", _jit.kind_of(arguments)), lambda: peak_bytes(one))
         on_cpu = tree.leaves(arguments)[0].device.type == "cpu"
         budget = self.memory_budget or (_CACHES if on_cpu else _ACCELERATOR)
         fit = max(1, min(members, budget // max(1, taken)))

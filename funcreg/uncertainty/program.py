@@ -5,9 +5,8 @@ all chunks. The function is recorded as a graph of torch's operators, which is c
 that no member reaches, and those that one does.
 """
 
-import functools
-from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import optree
 import torch
@@ -16,30 +15,6 @@ from torch import Tensor, fx
 from .. import _checks, _jit
 
 Program = Callable[[list[Tensor]], Tensor]
-R = TypeVar("R")
-
-
-def remembered(owner: Any, kind: Hashable, make: Callable[[], R]) -> R:
-    """What was made for an owner and a kind of arguments before, or is now."""
-    known = _known(owner)
-    if kind not in known:
-        known[kind] = make()
-    return known[kind]
-
-
-def kind_of(arguments: Any) -> Hashable:
-    """What a program is made for: the structure of a tree, and all of its leaves but their values."""
-    leaves, structure = optree.tree_flatten(arguments)
-    kinds = (
-        (leaf.shape, leaf.dtype, leaf.device, leaf.stride()) if isinstance(leaf, Tensor) else type(leaf)
-        for leaf in leaves
-    )
-    return structure, *kinds
-
-
-@functools.lru_cache(maxsize=16)
-def _known(owner: Any) -> dict[Hashable, Any]:
-    return {}
 
 
 def program_of(function: Callable[[Any, Any], Tensor], owner: Any, some: Any, shared: Any) -> Program:
@@ -47,7 +22,7 @@ def program_of(function: Callable[[Any, Any], Tensor], owner: Any, some: Any, sh
 
     Args:
         function: (member, shared) -> tensor; a pure function of these trees of tensors.
-        owner: what the function does, beside its arguments' shapes; its programs are kept while it is in use.
+        owner: what the function does, beside its arguments' kind; its programs are kept while it is in use.
         some: members, stacked; with which the program is made.
         shared: what they share, as it will be.
 
@@ -60,7 +35,7 @@ def program_of(function: Callable[[Any, Any], Tensor], owner: Any, some: Any, sh
         once, each = _halves(_graph(function, some, shared), len(optree.tree_leaves(some)))
         return once, _jit.jit(each.forward)
 
-    once, each = remembered(owner, kind_of((some, shared)), make)
+    once, each = _jit.remembered(owner, _jit.kind_of((some, shared)), make)
     results = once(*kept)
     return lambda given: each(*given, *results)
 
@@ -99,8 +74,8 @@ def _halves(graph: fx.GraphModule, members: int) -> tuple[fx.GraphModule, fx.Gra
                 varies.add(node)
             elif all(source in constant for source in node.all_input_nodes):
                 constant.add(node)  # cheaper made again than handed over
-    used = [source for node in (*varies, output) for source in node.all_input_nodes]
-    handed = [node for node in nodes if node in set(used) and node not in varies and node not in constant]
+    used = {source for node in (*varies, output) for source in node.all_input_nodes}
+    handed = [node for node in nodes if node in used and node not in varies and node not in constant]
 
     once, each = fx.Graph(), fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
