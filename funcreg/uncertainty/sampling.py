@@ -59,7 +59,7 @@ def mc_dropout(
         memory_budget: bytes for the intermediate results of a chunk. Default: 32 MiB on a CPU, about
             what its caches hold, and quickest; 1 GiB elsewhere.
         jit: compile what depends on the samples, once for a model and its shapes. It pays for large
-            inputs, or many calls.
+            inputs, or many calls. What a model by hand holds beside its arguments stays as it was then.
 
     Returns:
         Predictive, in float32 (float64 for a float64 model).
