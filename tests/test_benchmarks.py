@@ -1,6 +1,7 @@
 """The benchmarks: contenders do the same work, comparisons are what they say, the README's numbers are the record's."""
 
 import copy
+import functools
 import json
 import re
 import subprocess
@@ -12,10 +13,12 @@ import pytest
 import torch
 
 import funcreg as fr
+from experiments import environment
 from experiments.benchmarks import command, figures, growth, pure, stateful, stock, tables, toy_runs
 from experiments.benchmarks.jax_process import JaxProcess, missing
 from experiments.benchmarks.measure import Workload, compare
 from experiments.benchmarks.measured import Measured, ratio
+from experiments.benchmarks.profiled import KINDS, naming_kernels, profiled
 from experiments.benchmarks.workloads import WORKLOADS
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +55,7 @@ def record_of(*measured: Measured) -> dict[str, Any]:
         "workloads": [each.record() for each in measured],
         "growth": GROWTH,
         "monte_carlo_peak_mib_by_chunk_size": {"None": 600.0, "10": 60.0},
+        "profiles": {"work": {"contender": "funcreg jit", "shares": dict.fromkeys(KINDS, 0.0) | {"products": 0.756}}},
         "compiler_start_seconds": 14.0,
         "without_jax": "",
     }
@@ -207,6 +211,53 @@ def test_memory_grows_with_the_members() -> None:
     assert 0 <= 10 * first < last, points  # 256 members hold 256 times what one holds
 
 
+# Where the time goes
+
+
+def test_products_are_told_from_the_rest() -> None:
+    a, b = torch.zeros(300, 300), torch.zeros(3, 3)
+    products = profiled(lambda: torch.addmm(a, a, a))
+    assert set(products) == set(KINDS)
+    assert sum(products.values()) == pytest.approx(1)
+    assert products["products"] > products["other operators"]
+    sums = profiled(lambda: [b + b for _ in range(10)])
+    assert sums["products"] == 0 < sums["other operators"]
+    draws = profiled(lambda: fr.random.uniform(fr.random.key(0), (1000,)))
+    assert draws["draws"] > 0
+
+
+@pytest.mark.slow
+def test_kernels_of_programs_are_seen() -> None:
+    x = torch.ones(100_000)
+    with naming_kernels():
+        shares = profiled(functools.partial(fr.jit(lambda x: x.sin() + 1), x))
+    assert shares["compiled kernels"] > shares["products"] == 0
+    assert shares["guards"] > 0
+
+
+def test_a_profile_needs_what_was_measured_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = {**record_of(MEASURED), "versions": {"torch": "1"}, "hardware": {}}
+    (tmp_path / "bench.json").write_text(json.dumps(record), encoding="utf-8")
+    assert command.main(["--profile", "--out", str(tmp_path)]) == 2
+    assert "measured elsewhere" in capsys.readouterr().err
+    record |= {"versions": environment.versions(), "hardware": environment.hardware(torch.device("cpu"))}
+    (tmp_path / "bench.json").write_text(json.dumps(record), encoding="utf-8")
+    assert command.main(["--profile", "apply", "--out", str(tmp_path)]) == 2
+    assert "has no apply yet" in capsys.readouterr().err
+
+
+def test_a_profile_is_added_to_what_was_measured(tmp_path: Path) -> None:
+    measured = Measured("apply", "a call", {"funcreg eager": [1.0], "stateful eager": [1.0]}, {})
+    here = {"versions": environment.versions(), "hardware": environment.hardware(torch.device("cpu"))}
+    (tmp_path / "bench.json").write_text(json.dumps({**record_of(measured), **here}), encoding="utf-8")
+    threads = torch.get_num_threads()
+    assert command.main(["--profile", "--threads", str(threads), "--out", str(tmp_path)]) == 0
+    record = tables.read(tmp_path / "bench.json")
+    assert record["workloads"] == [measured.record()]
+    assert set(record["profiles"]) == {"work", "apply"}
+    assert record["profiles"]["apply"]["shares"]["products"] > 0
+
+
 # What is shown
 
 
@@ -221,10 +272,11 @@ def test_the_text_has_every_contender_and_target() -> None:
 
 def test_the_markdown_has_a_row_a_workload_and_the_targets_that_are_missed() -> None:
     lines = tables.markdown(record_of(MEASURED)).splitlines()
-    assert len(lines) == 3 + 3
+    assert len(lines) == 3 + 3 + 4
     assert lines[2].startswith("| what is done | jit: ")
     assert lines[2].endswith("| 2.00 x (1.00-4.00) (JAX jit) | 12.3 s |")
-    assert lines[-2:] == ["Targets met: 2 of 3.", "Missed: work, jit against best JAX (2.00 of 3.00)."]
+    assert lines[4:6] == ["Targets met: 2 of 3.", "Missed: work, jit against best JAX (2.00 of 3.00)."]
+    assert lines[-1] == "| work, jit | 76% |" + "  |" * (len(KINDS) - 1)
 
 
 def test_figures_are_drawn_from_what_was_measured() -> None:

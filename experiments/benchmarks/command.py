@@ -23,8 +23,9 @@ from ..files import try_folder, write_atomically
 from ..results import write_record
 from . import figures, growth, tables, toy_runs
 from .jax_process import JaxProcess, missing
-from .measure import clock_of, compare, timed_first_call
+from .measure import clock_of, compare, timed_first_call, timed_first_calls
 from .measured import Measured
+from .profiled import naming_kernels, profiled
 from .with_chunks import peak_by_chunk_size
 from .workloads import WORKLOADS
 
@@ -49,9 +50,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--threads", type=int, default=2, help="of torch and of JAX (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="of torch; JAX takes part on a CPU only (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("results"), help="where bench.json goes (default: results/)")
+    parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="add to bench.json where the time of funcreg's fastest goes in each workload, and measure nothing else",
+    )
     parser.add_argument("--table", action="store_true", help="print bench.json as README's tables, and measure nothing")
     arguments = parser.parse_args(argv)
-    unknown = [name for name in arguments.names if name not in NAMES]
+    known = WORKLOADS if arguments.profile else NAMES
+    unknown = [name for name in arguments.names if name not in known]
     if unknown or arguments.rounds < 1 or arguments.threads < 1:
         parser.error(f"unknown {', '.join(unknown)}" if unknown else "--rounds and --threads are at least 1")
     try:
@@ -59,8 +66,11 @@ def main(argv: Sequence[str]) -> int:
             print(tables.markdown(tables.read(arguments.out / "bench.json")))
             return 0
         try_folder(arguments.out)
-        record = _beside(_measure(arguments), arguments.out / "bench.json")
-        write_record(arguments.out / "bench.json", record)
+        path = arguments.out / "bench.json"
+        record = (
+            _with_profiles(arguments, tables.read(path)) if arguments.profile else _beside(_measure(arguments), path)
+        )
+        write_record(path, record)
         with plots.style():
             for name, figure in figures.draw(record).items():
                 write_atomically(arguments.out / f"{name}.png", plots.png(figure))
@@ -70,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     print(tables.text(record))
-    print(arguments.out / "bench.json")
+    print(path)
     return 0
 
 
@@ -100,6 +110,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "workloads": [each.record() for each in measured],
         "growth": grown,
         "monte_carlo_peak_mib_by_chunk_size": peak_by_chunk_size() if chunked else {},
+        "profiles": {},
         "compiler_start_seconds": start_up,
         "without_jax": absent,
         "settings": {
@@ -123,13 +134,34 @@ def _beside(record: dict[str, Any], path: Path) -> dict[str, Any]:
         return record
     both = {each["name"]: each for each in (*earlier["workloads"], *record["workloads"])}
     order = sorted(both, key=lambda name: NAMES.index(name) if name in NAMES else -1)
-    kept = {key: record[key] or earlier[key] for key in ("growth", "monte_carlo_peak_mib_by_chunk_size")}
+    kept = {key: record[key] or earlier[key] for key in ("growth", "monte_carlo_peak_mib_by_chunk_size", "profiles")}
     return {**record, "workloads": [both[name] for name in order], **kept}
+
+
+def _with_profiles(arguments: argparse.Namespace, record: dict[str, Any]) -> dict[str, Any]:
+    """The record with where the time of workloads goes, each with the contender that was funcreg's fastest."""
+    device = context.device(arguments.device)
+    if device.type != "cpu":
+        raise LabError(f"--profile looks at a CPU's work, and --device is {arguments.device}. Leave one of them out.")
+    if record["hardware"] != environment.hardware(device) or record["versions"] != environment.versions():
+        raise LabError("bench.json was measured elsewhere, or with other versions. Measure first, without --profile.")
+    torch.set_num_threads(arguments.threads)
+    measured = {workload["name"]: workload for workload in record["workloads"] if workload["name"] in WORKLOADS}
+    names = arguments.names or list(measured)
+    if absent := [name for name in names if name not in measured]:
+        raise LabError(f"bench.json has no {', '.join(absent)} yet. Measure first, without --profile.")
+    found: dict[str, Any] = {}
+    for name in tqdm(names, desc="profile", unit="workload", disable=None):
+        contender = tables.fastest(measured[name])
+        with naming_kernels():
+            found[name] = {"contender": contender, "shares": profiled(WORKLOADS[name](device).contenders[contender])}
+        torch.compiler.reset()
+    return {**record, "profiles": {**record["profiles"], **found}}
 
 
 def _workload(name: str, device: torch.device, jax: JaxProcess | None, arguments: argparse.Namespace) -> Measured:
     workload = WORKLOADS[name](device)
-    compile_seconds = dict(workload.compile_seconds)
+    compile_seconds = timed_first_calls(workload.contenders)
     clocks = {contender: clock_of(run, device) for contender, run in workload.contenders.items()}
     if jax is not None:
         built = jax.build(name)

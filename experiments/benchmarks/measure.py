@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,13 +23,12 @@ Clock = Callable[[int], float]  # seconds that so many calls take, one after the
 
 @dataclass(frozen=True)
 class Workload:
-    """The same work done several ways; `targets` and `compile_seconds` as `Measured` has them."""
+    """The same work done several ways; `targets` as `Measured` has them."""
 
     name: str
     question: str
     contenders: dict[str, Run]
     targets: dict[tuple[str, str], float]
-    compile_seconds: dict[str, float] = field(default_factory=dict)
 
 
 def advance(program: Callable[..., Any], first: Any, *inputs: Any) -> Run:

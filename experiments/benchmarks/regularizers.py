@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 import funcreg as fr
 
 from . import pure, sizes, stateful, stock
-from .measure import Run, Workload, advance, timed_first_calls
+from .measure import Run, Workload, advance
 from .pure import classification
 from .steps import step_workload
 
@@ -51,7 +51,6 @@ def augmentation(device: torch.device) -> Workload:
         question=f"flip, crop, rotate and jitter the colours of {IMAGES} images, uint8 (3, 32, 32)",
         contenders=contenders,
         targets={("funcreg eager", "stateful images"): 10.0, ("funcreg jit", "stateful images"): 20.0},
-        compile_seconds=timed_first_calls(contenders),
     )
 
 
@@ -123,7 +122,6 @@ def ensemble(device: torch.device) -> Workload:
             ("funcreg jit", "stateful eager"): 1.0,
             ("funcreg jit", "best JAX"): 1.0,
         },
-        compile_seconds=timed_first_calls(contenders),
     )
 
 

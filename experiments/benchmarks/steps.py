@@ -9,7 +9,7 @@ from torch import nn
 from funcreg.train import Batch
 
 from . import pure, sizes, stateful, stock
-from .measure import Run, Workload, timed_first_calls
+from .measure import Run, Workload
 
 
 def step_workload(
@@ -52,5 +52,4 @@ def step_workload(
         question=question,
         contenders=contenders,
         targets=targets,
-        compile_seconds=timed_first_calls(contenders),
     )

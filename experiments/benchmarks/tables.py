@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LabError
+from .profiled import KINDS
 
 Record = dict[str, Any]
 COLUMNS = ("stateful eager", "stateful compiled", "torch.func", "best JAX")
@@ -21,7 +22,7 @@ def read(path: Path) -> Record:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise LabError(f"cannot read {path}: {error}. Make it: python -m experiments bench.") from None
-    if not isinstance(record, dict) or "workloads" not in record:
+    if not isinstance(record, dict) or not {"workloads", "growth", "profiles"} <= set(record):
         raise LabError(f"{path} is not the record of this version's benchmarks. Make it: python -m experiments bench.")
     return record
 
@@ -36,6 +37,9 @@ def text(record: Record) -> str:
     if memory := record["monte_carlo_peak_mib_by_chunk_size"]:
         told = ", ".join(f"{chunk}: {mib:.0f} MiB" for chunk, mib in memory.items())
         lines += [f"MC dropout, batch 1000, 100 samples: peak memory by chunk_size: {told}"]
+    for name, profile in record["profiles"].items():
+        told = ", ".join(f"{_percent(share)} {kind}" for kind, share in profile["shares"].items() if share >= 0.005)
+        lines += [f"the time of {name}, {profile['contender']}: {told}"]
     start = record["compiler_start_seconds"]
     lines += [f"the first program of a process also starts the compiler, {start:.1f} s; nothing was cached on disk"]
     if record["without_jax"]:
@@ -122,7 +126,22 @@ def markdown(record: Record) -> str:
         if not each["met"]
     ]
     lines += ["", f"Targets met: {len(targets) - len(missed)} of {len(targets)}."]
-    return "\n".join([*lines, *([f"Missed: {'; '.join(missed)}."] if missed else [])])
+    lines += [f"Missed: {'; '.join(missed)}."] if missed else []
+    return "\n".join([*lines, *_profiles(record)])
+
+
+def _profiles(record: Record) -> list[str]:
+    """Where the time goes, of the workloads that miss a target."""
+    missed = dict.fromkeys(workload["name"] for workload, each in _targets(record) if not each["met"])
+    rows = {name: record["profiles"][name] for name in missed if name in record["profiles"]}
+    if not rows:
+        return []
+    lines = ["", f"| where its time goes | {' | '.join(KINDS)} |", "|---" * (len(KINDS) + 1) + "|"]
+    for name, profile in rows.items():
+        shares = (profile["shares"][kind] for kind in KINDS)
+        cells = (_percent(share) if share >= 0.005 else "" for share in shares)
+        lines.append(f"| {name}, {profile['contender'].removeprefix('funcreg ')} | {' | '.join(cells)} |")
+    return lines
 
 
 def _cell(compared: list[Record], column: str) -> str:
@@ -140,6 +159,10 @@ def _range(comparison: Record) -> str:
 
 def _time(milliseconds: float) -> str:
     return f"{_short(milliseconds)} ms" if milliseconds < 1000 else f"{_short(milliseconds / 1e3)} s"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}%"
 
 
 def _short(value: float) -> str:

@@ -13,7 +13,7 @@ from torch.func import functional_call
 import funcreg as fr
 
 from . import pure, regularizers, sizes, stateful, stock
-from .measure import Run, Workload, timed_first_calls
+from .measure import Run, Workload
 from .pure import classification
 from .steps import step_workload
 
@@ -38,7 +38,6 @@ def dropout(device: torch.device) -> Workload:
             ("funcreg jit", "stateful eager"): 10.0,
             ("funcreg jit", "best JAX"): 3.0,
         },
-        compile_seconds=timed_first_calls(contenders),
     )
 
 
@@ -125,7 +124,6 @@ def _sweep(
         question=f"a step of {members} MLPs {shape}, each with its own rate, decay and learning rate",
         contenders=contenders,
         targets=targets,
-        compile_seconds=timed_first_calls(contenders),
     )
 
 
@@ -151,7 +149,6 @@ def monte_carlo(device: torch.device, size: int = 100) -> Workload:
         question=f"MC dropout of an MLP 784-512-512-10, batch {size}, {sizes.SAMPLES} samples",
         contenders=contenders,
         targets=targets,
-        compile_seconds=timed_first_calls(contenders),
     )
 
 
