@@ -57,10 +57,19 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
     def program(*args: P.args, **kwargs: P.kwargs) -> R:
         return function(*args, **kwargs)
 
+    # To look for numbers at each call would take as long as a few small layers. So: always, once there were some;
+    # else (None) at the first call, and at the next one after compiling for new arguments.
+    numbers: bool | None = None
+
+    def guards(all_of: Sequence[Any]) -> list[bool]:
+        nonlocal numbers
+        numbers = numbers or None
+        return _guards_that_can_fail(all_of)
+
     # torch counts recompilations by code object, and gives up at the ninth: each program has its own.
     program.__code__ = program.__code__.replace()
     # Waking a second thread takes as long as a few thousand elements; torch's own limit is 512.
-    options: dict[str, Any] = {"guard_filter_fn": _guards_that_can_fail, "cpp.min_chunk_size": 4096}
+    options: dict[str, Any] = {"guard_filter_fn": guards, "cpp.min_chunk_size": 4096}
     options["size_asserts"] = False  # the guards have looked at the arguments
     # On a CPU, channels last makes the reductions of a backward pass through batch norm stride over all channels.
     options["layout_optimization"] = torch.cuda.is_available()
@@ -68,8 +77,15 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        nonlocal numbers
+        if compiling():
+            return function(*args, **kwargs)
+        if numbers is False:
+            return compiled(*args, **kwargs)
         given: Any = (args, kwargs)
-        if not _NUMBERS.isdisjoint(map(type, optree.tree_leaves(given))):
+        found = not _NUMBERS.isdisjoint(map(type, optree.tree_leaves(given)))
+        numbers = numbers or found
+        if found:
             given = optree.tree_map(as_data, given)
         return compiled(*given[0], **given[1])
 

@@ -35,6 +35,24 @@ def test_numbers_are_data_and_shapes_are_not() -> None:
     assert programs() == before + 2
 
 
+def test_numbers_that_come_after_tensors_are_data_too() -> None:
+    scaled, x = fr.jit(lambda x, factor: x * factor), torch.ones(3)
+    before = programs()
+    for factor in (torch.tensor(2.0), torch.tensor(3.0), 4.0, torch.tensor(5.0), *range(6, 18)):
+        for _ in range(2):
+            assert torch.equal(scaled(x, factor), x * factor)
+    assert programs() <= before + 4  # float32, a number taken for a constant, float64, int64
+
+
+def test_a_program_within_a_program_is_part_of_it() -> None:
+    scaled = fr.jit(lambda x, factor: x * factor)
+    whole = fr.jit(lambda x, factor: scaled(x, 2.0) + scaled(x, factor))
+    before = programs()
+    for factor in (1.0, 2.0, 3.0):
+        assert torch.equal(whole(torch.ones(2), factor), torch.full((2,), 2.0 + factor))
+    assert programs() == before + 1
+
+
 def test_python_numbers_do_not_promote() -> None:
     scaled = fr.jit(lambda x, factor: x * factor)
     assert scaled(torch.ones(2, dtype=torch.bfloat16), 0.5).dtype == torch.bfloat16
