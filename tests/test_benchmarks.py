@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,15 @@ def test_kernels_of_programs_are_seen() -> None:
     assert shares["guards"] > 0
 
 
+@pytest.fixture
+def threads() -> Iterator[int]:
+    """As many as torch has now, and has afterwards."""
+    count = torch.get_num_threads()
+    yield count
+    torch.set_num_threads(count)
+
+
+@pytest.mark.usefixtures("threads")
 def test_a_profile_needs_what_was_measured_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = {**record_of(MEASURED), "versions": {"torch": "1"}, "hardware": {}}
     (tmp_path / "bench.json").write_text(json.dumps(record), encoding="utf-8")
@@ -246,11 +256,10 @@ def test_a_profile_needs_what_was_measured_here(tmp_path: Path, capsys: pytest.C
     assert "has no apply yet" in capsys.readouterr().err
 
 
-def test_a_profile_is_added_to_what_was_measured(tmp_path: Path) -> None:
+def test_a_profile_is_added_to_what_was_measured(tmp_path: Path, threads: int) -> None:
     measured = Measured("apply", "a call", {"funcreg eager": [1.0], "stateful eager": [1.0]}, {})
     here = {"versions": environment.versions(), "hardware": environment.hardware(torch.device("cpu"))}
     (tmp_path / "bench.json").write_text(json.dumps({**record_of(measured), **here}), encoding="utf-8")
-    threads = torch.get_num_threads()
     assert command.main(["--profile", "--threads", str(threads), "--out", str(tmp_path)]) == 0
     record = tables.read(tmp_path / "bench.json")
     assert record["workloads"] == [measured.record()]
@@ -284,6 +293,7 @@ def test_figures_are_drawn_from_what_was_measured() -> None:
     assert set(figures.draw({"workloads": [MEASURED.record()], "growth": []})) == {"bench"}
 
 
+@pytest.mark.usefixtures("threads")
 def test_the_command_keeps_what_it_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -297,11 +307,7 @@ def test_the_command_keeps_what_it_measured(
     monkeypatch.setitem(command.WORKLOADS, "dropout", sums)
     monkeypatch.setattr(command, "timed_first_call", lambda run: 1.5)
     monkeypatch.setattr(command, "missing", lambda: ["jax"])
-    threads = torch.get_num_threads()
-    try:
-        assert command.main(["dropout", "--rounds", "2", "--slot", "0.001", "--out", str(tmp_path)]) == 0
-    finally:
-        torch.set_num_threads(threads)
+    assert command.main(["dropout", "--rounds", "2", "--slot", "0.001", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "without JAX: jax" in shown
     assert "1 of 1 targets met" in shown

@@ -145,11 +145,11 @@ def _with_profiles(arguments: argparse.Namespace, record: dict[str, Any]) -> dic
         raise LabError(f"--profile looks at a CPU's work, and --device is {arguments.device}. Leave one of them out.")
     if record["hardware"] != environment.hardware(device) or record["versions"] != environment.versions():
         raise LabError("bench.json was measured elsewhere, or with other versions. Measure first, without --profile.")
-    torch.set_num_threads(arguments.threads)
     measured = {workload["name"]: workload for workload in record["workloads"] if workload["name"] in WORKLOADS}
     names = arguments.names or list(measured)
     if absent := [name for name in names if name not in measured]:
         raise LabError(f"bench.json has no {', '.join(absent)} yet. Measure first, without --profile.")
+    torch.set_num_threads(arguments.threads)
     found: dict[str, Any] = {}
     for name in tqdm(names, desc="profile", unit="workload", disable=None):
         contender = tables.fastest(measured[name])
