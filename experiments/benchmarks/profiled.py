@@ -1,11 +1,12 @@
 """Where the time of a call goes, as torch's profiler sees it: in products, in kernels, or in getting to them."""
 
-import time
+from contextlib import AbstractContextManager
 from typing import Any
 
+import torch
 from torch.profiler import ProfilerActivity, profile
 
-from .measure import Run
+from .measure import Run, clock_of
 
 # Names of events begin so. An event is of the first kind that it, or one that it is part of, belongs to.
 INSIDE = {
@@ -30,11 +31,11 @@ def profiled(run: Run) -> dict[str, float]:
 
     What is compiled must have been so under `naming_kernels`.
     """
-    run()
-    calls = max(1, min(CALLS, int(SECONDS / _seconds(run, 1))))
-    run()
+    clock = clock_of(run, torch.device("cpu"))
+    clock(1)
+    calls = max(1, min(CALLS, int(SECONDS / clock(1))))
     with profile(activities=[ProfilerActivity.CPU]) as seen:
-        whole = _seconds(run, calls)
+        whole = clock(calls)
     found = dict.fromkeys(KINDS, 0.0)
     for event in seen.events() or ():
         found[_kind(event)] += event.self_cpu_time_total * 1e-6
@@ -42,18 +43,11 @@ def profiled(run: Run) -> dict[str, float]:
     return {kind: found[kind] / whole for kind in KINDS}
 
 
-def naming_kernels() -> Any:
+def naming_kernels() -> AbstractContextManager[None]:
     """While programs are compiled so, the profiler sees their kernels; each takes some 0.3 us longer."""
     import torch._inductor.config  # which takes longer to import than torch
 
     return torch._inductor.config.patch({"cpp.enable_kernel_profile": True})
-
-
-def _seconds(run: Run, calls: int) -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return time.perf_counter() - start
 
 
 def _kind(event: Any) -> str:

@@ -38,7 +38,7 @@ def text(record: Record) -> str:
         told = ", ".join(f"{chunk}: {mib:.0f} MiB" for chunk, mib in memory.items())
         lines += [f"MC dropout, batch 1000, 100 samples: peak memory by chunk_size: {told}"]
     for name, profile in record["profiles"].items():
-        told = ", ".join(f"{_percent(share)} {kind}" for kind, share in profile["shares"].items() if share >= 0.005)
+        told = ", ".join(f"{shown} {kind}" for kind, share in profile["shares"].items() if (shown := _percent(share)))
         lines += [f"the time of {name}, {profile['contender']}: {told}"]
     start = record["compiler_start_seconds"]
     lines += [f"the first program of a process also starts the compiler, {start:.1f} s; nothing was cached on disk"]
@@ -138,8 +138,7 @@ def _profiles(record: Record) -> list[str]:
         return []
     lines = ["", f"| where its time goes | {' | '.join(KINDS)} |", "|---" * (len(KINDS) + 1) + "|"]
     for name, profile in rows.items():
-        shares = (profile["shares"][kind] for kind in KINDS)
-        cells = (_percent(share) if share >= 0.005 else "" for share in shares)
+        cells = (_percent(profile["shares"][kind]) for kind in KINDS)
         lines.append(f"| {name}, {profile['contender'].removeprefix('funcreg ')} | {' | '.join(cells)} |")
     return lines
 
@@ -162,7 +161,8 @@ def _time(milliseconds: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f}%"
+    """Whole percents; nothing for less than half of one."""
+    return f"{100 * share:.0f}%" if share >= 0.005 else ""
 
 
 def _short(value: float) -> str:
