@@ -117,3 +117,34 @@ def _grad_level() -> int | None:
     if innermost is None or innermost.key() != _functorch.TransformType.Grad:
         return None
     return innermost.level()
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """A tensor of one example and no derivative: what is inside of a transform's wrappers, its first element.
+
+    >>> from torch.func import vmap
+    >>> seen = []
+    >>> _ = vmap(lambda x: seen.append(plain(x)) or x)(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    >>> seen[0]
+    tensor([1., 2.])
+    """
+    while True:
+        if _functorch.is_batchedtensor(tensor):
+            axis = _functorch.maybe_get_bdim(tensor)
+            tensor = _functorch.get_unwrapped(tensor).select(axis, 0)
+        elif _functorch.is_gradtrackingtensor(tensor):
+            tensor = _functorch.get_unwrapped(tensor)
+        elif _functorch.is_functionaltensor(tensor):
+            tensor = torch._from_functional_tensor(_functorch.get_unwrapped(tensor))
+        else:
+            return tensor
+
+
+def sees_random_functions() -> None:
+    """Let a mode of torch see `torch.randn_like` and its kin in a program that is being traced, as it does eagerly."""
+    try:
+        from torch._dynamo.variables import torch as dynamo
+
+        dynamo.get_overridable_functions().update((torch.rand_like, torch.randn_like, torch.randint_like, torch.normal))
+    except (ImportError, AttributeError):  # private, and another version's: those functions are refused by vmap there
+        pass

@@ -1,13 +1,19 @@
 """An `nn.Module` as a pair of pure functions: `Model(init, apply)`.
 
-    registry.py    which layers are replaced by pure ones: `register_layer`
-    layers.py      dropout, batch and instance norm, spectral norm, stochastic depth
-    attention.py   multi-head attention, written out
-    recurrent.py   RNN, LSTM, GRU
-    functional.py  `F.dropout` and its like, called inside a forward
-    skeleton.py    the module without its data, one copy a mode
-    purity.py      the spy that finds what is not pure
-    apply.py       the call
+    registry.py       which layers are replaced by pure ones: `register_layer`
+    layers.py         dropout, batch and instance norm, spectral norm, stochastic depth
+    attention.py      multi-head attention, written out
+    recurrent.py      RNN, LSTM, GRU
+    keyed.py          the mode of torch that takes every draw in a forward from the call's key
+    draws.py          torch's random functions, keyed
+    functional.py     noise with a rate, attention and recurrence called as functions
+    statistics.py     `F.batch_norm` on a layer's own buffers
+    prototype.py      the module without its data, its code looking at the copy
+    skeleton.py       one copy of that a mode: what a call lends to it, what it gives back
+    purity.py         what a call does that a pure function may not
+    rehearsal.py      the first call of a kind, on copies: who draws, who is not pure
+    checkpointing.py  activation checkpointing, which a pure call goes without
+    apply.py          the call
 
 Noise is on exactly when a key is given; batch statistics are used and updated exactly when
 `train=True`. So Monte Carlo dropout on a network with batch norm is right by construction.
@@ -225,7 +231,7 @@ def check(
     values: Any = _example_values(model) if params is None and state is None else (params, state)
     found: dict[Impurity, None] = {}
     for train in (True, False):
-        for each in model.apply.spy(*values, *args, key=random.key(0), train=train, **kwargs):
+        for each in model.apply.inspect(*values, *args, key=random.key(0), train=train, **kwargs):
             found[each] = None
     return tuple(found)
 
@@ -233,7 +239,7 @@ def check(
 def _example_values(model: Model) -> tuple[Params, State]:
     if model.init is not _no_factory:
         return model.init(random.key(0))
-    module = next(iter(model.apply.skeletons.values())).module
+    module = model.apply.source
 
     def example(tensor: Tensor) -> Tensor:
         return torch.full(tensor.shape, 0.1 if tensor.is_floating_point() else 0, dtype=tensor.dtype)

@@ -1,21 +1,24 @@
 """`apply`: one call of a module as a function of its parameters, state, inputs, key and mode."""
 
-import copy
 import inspect
 import itertools
-import types
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from contextlib import nullcontext
 from typing import Any
 
+import optree
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from .. import _checks, _jit, random
-from . import purity
-from .functional import FunctionalNoise, may_call_noise
+from .._functorch import in_transform, plain, sees_random_functions, traced_as_constant
+from . import draws, purity, statistics  # noqa: F401  (importing two of them fills the table of replacements)
+from .checkpointing import without_checkpoints
+from .prototype import prototype
 from .registry import MOMENTUM
-from .skeleton import KEY, MODES, RATE, Mode, Skeleton, build, call, prototype
+from .rehearsal import Call, Plan, refuse, rehearse, running_at
+from .skeleton import KEY, RATE, RATE_OF_ALL, Mode, Skeleton, modes
 
 Params = dict[str, Tensor]
 State = dict[str, Tensor]
@@ -23,28 +26,39 @@ Rates = float | Tensor | Mapping[str, float | Tensor]
 
 _MANY_DRAWS = 4  # noise layers above which compiled draws are native: each pure one takes 4 s to compile
 _identities = itertools.count()
+# How torch says that a transform cannot do what a forward asks of it.
+_NOT_UNDER_VMAP = {
+    "randomness": "draws random numbers that no key reaches",
+    "data-dependent control flow": "decides by a tensor's values what runs",
+    ".item()": "reads a tensor's value as a Python number",
+    "dynamic shape": "has an output whose shape depends on values",
+    "inplace arithmetic": "writes in place into what the transform does not batch",
+    "in-place": "writes in place into what the transform does not batch",
+}
 
 
 class Apply:
     """The `apply` of a `Model`; see there."""
 
     def __init__(self, module: nn.Module, *, rnn: str) -> None:
-        source = prototype(module)
+        self.source, self.rnn = prototype(module), rnn
         self.identity = next(_identities)
-        self.buffers = [name for name, _ in source.named_buffers()]
-        self.parameter_names = frozenset(name for name, _ in source.named_parameters())
-        self.buffer_names = frozenset(self.buffers)
-        self.ties = _ties(source)
-        self.skeletons: dict[Mode, Skeleton] = {mode: build(source, mode, rnn=rnn) for mode in MODES}
-        self.rates, self.tracked = self.skeletons[MODES[0]].noise, self.skeletons[MODES[0]].tracked
-        self.functional = may_call_noise(source)
-        # Now rather than when one is called: a program that is being traced cannot copy a module.
-        self.methods = {
-            (mode, name): _with_forward(skeleton.module, function)
-            for mode, skeleton in self.skeletons.items()
-            for name, function in _methods(type(skeleton.module)).items()
-        }
-        self.proven: set[tuple[Mode, str | None]] = set()
+        tensors = dict(self.source.named_parameters())
+        self.parameter_names = frozenset(tensors)
+        named_buffers = dict(self.source.named_buffers())
+        self.buffers = list(named_buffers)
+        self.buffer_names = frozenset(named_buffers)
+        self.persistent = _persistent(self.source)
+        self.kinds = {name: (tensor.shape, _kind(tensor)) for name, tensor in {**tensors, **named_buffers}.items()}
+        self.ties = _ties(self.source)
+        self.skeletons: dict[Mode, Skeleton] = {mode: Skeleton(self.source, mode, rnn=rnn) for mode in modes()}
+        first = next(iter(self.skeletons.values()))
+        self.rates, self.tracked = first.noise, first.tracked
+        self.layer_names = frozenset(first.layers)
+        self.methods = _methods(type(self.source))
+        self.own_names = _own_names(self.source)
+        self.plans: dict[Any, Plan] = {}
+        self.plan_traced = traced_as_constant(self._plan_traced())
 
     def __call__(
         self,
@@ -56,139 +70,298 @@ class Apply:
         rates: Rates | None = None,
         momentum: float | Tensor | None = None,
         method: str | None = None,
-        **kwargs: Any,
+        frozen: Collection[str] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **named: Any,
     ) -> tuple[Any, State]:
         """Run the module; see `Model`."""
-        self._check(params, state, key, train, rates)
-        mode = Mode(key is not None, rates is not None, train)
-        skeleton = self.skeletons[mode]
-        module = skeleton.module if method is None else self._method(mode, method)
-        tensors = self._tied({**params, **state})
-        functional_key = self._lend_noise(tensors, key, rates)
-        if momentum is not None:
-            self._lend_momentum(tensors, momentum, train)
+        if kwargs is not None:
+            named = {**named, **kwargs}
+        self._check(params, state, key, train, rates, method, frozen)
+        mode = Mode(key is not None, rates is not None, train, frozenset(frozen) if frozen else frozenset())
+        tensors = {**params, **state}
         if torch.compiler.is_compiling():
-            # Read it, and a compiled program is bound to the model that it was traced with: see `jit`.
-            assert self.identity >= 0
-            output = self._call(skeleton, module, tensors, args, kwargs, functional_key, rates, train)
-        else:
-            output = self._watched(mode, method, module, tensors, args, kwargs, functional_key, rates)
-        return output, {name: tensors[name] for name in self.buffers}
+            return self._traced(mode, tensors, args, named, key, rates, momentum, method)
+        kind = (mode, method, self._named_rates(rates), _signature(args), _signature(named) if named else None)
+        plan = self.plans.get(kind)
+        if plan is None:
+            plan = self._rehearsed(mode, tensors, args, named, rates, method)
+            if plan.impure:
+                refuse(plan.impure)
+            self.plans[kind] = plan
+        self._check_reached(rates, plan)
+        return self._eager(self.skeletons[mode], plan, tensors, args, named, key, rates, momentum, method)
 
-    def spy(self, params: Params, state: State, *args: Any, key: Tensor, train: bool, **kwargs: Any) -> Any:
-        """Run once under a spy, on copies; return what it did that is impure."""
+    def inspect(self, params: Params, state: State, *args: Any, key: Tensor, train: bool, **named: Any) -> Any:
+        """Rehearse a call, and return what it did that is impure."""
         check_names("params", params, self.parameter_names)
         check_names("state", state, self.buffer_names)
         mode = Mode(True, False, train)
-        tensors = self._tied({name: tensor.detach().clone() for name, tensor in {**params, **state}.items()})
-        skeleton, watched = self.skeletons[mode], dict(tensors)
-        module = skeleton.module
-        functional_key = self._lend_noise(tensors, key, None)
-        return purity.spy(
-            module, watched, lambda: self._call(skeleton, module, tensors, args, kwargs, functional_key, None, train)
-        )
+        try:
+            return self._rehearsed(mode, {**params, **state}, args, named, None, None).impure
+        except _checks.FuncregError as error:
+            return (purity.Impurity("", str(error), ""),)
 
-    def _call(
+    def _eager(
         self,
         skeleton: Skeleton,
-        module: nn.Module,
+        plan: Plan,
         tensors: dict[str, Tensor],
         args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        functional_key: Tensor | None,
+        named: dict[str, Any],
+        key: Tensor | None,
         rates: Rates | None,
-        train: bool,
-    ) -> Any:
-        """One functional call; what layers assigned is in `tensors` afterwards."""
-        many = len(self.rates) > _MANY_DRAWS and _jit.compiling()
-        everywhere = None if isinstance(rates, Mapping) else rates
-        seen = FunctionalNoise(functional_key, everywhere, train) if self.functional else nullcontext()
-        with random.compiled_draws_are("native") if many else nullcontext(), seen:
-            return call(skeleton, module, tensors, args, kwargs)
-
-    def _watched(
-        self,
-        mode: Mode,
+        momentum: float | Tensor | None,
         method: str | None,
-        module: nn.Module,
-        tensors: dict[str, Tensor],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        functional_key: Tensor | None,
-        rates: Rates | None,
-    ) -> Any:
-        """An eager call that tells when a layer was not pure. The first in each mode works on copies."""
-        first = (mode, method) not in self.proven
-        if first:
-            for name in self.buffers:
-                tensors[name] = tensors[name].clone()
-            self._tied(tensors)
-        watch = purity.Watch(tensors, generator=first)
-        output = self._call(self.skeletons[mode], module, tensors, args, kwargs, functional_key, rates, mode.train)
+    ) -> tuple[Any, State]:
+        before = {name: tensors[name] for name in plan.resets}
+        for name in plan.written:
+            tensors[name] = tensors[name].clone()
+        if plan.copies_inputs:
+            args, named = _cloned((args, named))
+        own = list(tensors.items())
+        self._lend(skeleton, plan, tensors, key, rates, momentum)
+        watch = purity.Watch(item for item in own if item[0] not in plan.written)
+        function: Any = skeleton.module if method is None else getattr(skeleton.module, method)
+        around = self._around(skeleton, plan, tensors, train=skeleton.mode.train)
+        restored = purity.put_back({name: skeleton.layers[name] for name in plan.setters})
+        try:
+            with around, restored if plan.setters else nullcontext():
+                if plan.checkpoints:
+                    with without_checkpoints():
+                        output = skeleton.call(tensors, lambda: function(*args, **named))
+                else:
+                    output = skeleton.call(tensors, lambda: function(*args, **named))
+        except (RuntimeError, TypeError) as error:
+            raise self._explained(error, skeleton) from error
         broken = watch.broken()
         if broken:
             remedy = f"fr.check(model, *inputs) names the layer. {purity.REMEDY}"
             _checks.fail("module", f"one that {'; '.join(broken)}", "a pure module", remedy)
-        self.proven.add((mode, method))
-        return output
+        tensors.update(before)
+        return output, {name: tensors[name] for name in self.buffers}
 
-    def _tied(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """With every further name of a tied tensor beside its first."""
+    def _traced(
+        self,
+        mode: Mode,
+        tensors: dict[str, Tensor],
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        key: Tensor | None,
+        rates: Rates | None,
+        momentum: float | Tensor | None,
+        method: str | None,
+    ) -> tuple[Any, State]:
+        """The call in a program that is being traced."""
+        # Read it, and a compiled program is bound to the model that it was traced with: see `jit`.
+        assert self.identity >= 0
+        given = optree.tree_map(_description, (args, named), none_is_leaf=True)  # type: ignore[arg-type]
+        described = None if rates is None else _described_rates(rates)
+        settings = (mode.noise, mode.rated, mode.train, tuple(sorted(mode.frozen)), method, described)
+        planned = self.plan_traced(settings, *given)
+        resets, written, copies_inputs = planned
+        skeleton = self.skeletons[mode]
+        before = {name: tensors[name] for name in resets}
+        for name in written:
+            tensors[name] = tensors[name].clone()
+        if copies_inputs:
+            args, named = _cloned((args, named))
+        self._lend(skeleton, None, tensors, key, rates, momentum)
+        many = len(self.rates) + len(skeleton.drawing) > _MANY_DRAWS
+        around = self._around(skeleton, None, tensors, train=mode.train)
+        with random.compiled_draws_are("native") if many else nullcontext(), around:
+            output = skeleton.call_traced(tensors, args, named, method)
+        tensors.update(before)
+        return output, {name: tensors[name] for name in self.buffers}
+
+    def _plan_traced(self) -> Callable[..., tuple[tuple[str, ...], tuple[str, ...], bool]]:
+        """What a program that is being traced asks once: a rehearsal on example values of the same shapes."""
+
+        def plan(settings: Any, args: Any, named: Any) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+            noise, rated, train, frozen, method, rates = settings
+            mode = Mode(noise, rated, train, frozenset(frozen))
+            kind = (settings, repr((args, named)))
+            sees_random_functions()
+            if kind not in self.plans:
+                args, named = pytree.tree_map(_example, (args, named), is_leaf=_is_description)
+                values = {name: torch.zeros(shape, dtype=dtype) for name, shape, dtype in self._shapes()}
+                given = dict(rates) if isinstance(rates, tuple) else rates
+                with torch.random.fork_rng(devices=[]):
+                    self.plans[kind] = self._rehearsed(mode, _filled(values), args, named, given, method)
+            found = self.plans[kind]
+            if found.impure:
+                refuse(found.impure)
+            self._check_reached(dict(rates) if isinstance(rates, tuple) else rates, found)
+            if method is not None:
+                self.skeletons[mode].prepare_method(method)
+            return tuple(found.resets), found.written, found.copies_inputs
+
+        return plan
+
+    def _shapes(self) -> list[tuple[str, torch.Size, torch.dtype]]:
+        both = {**dict(self.source.named_parameters()), **dict(self.source.named_buffers())}
+        return [(name, tensor.shape, tensor.dtype) for name, tensor in both.items()]
+
+    def _rehearsed(
+        self,
+        mode: Mode,
+        tensors: dict[str, Tensor],
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        rates: Rates | None,
+        method: str | None,
+    ) -> Plan:
+        """Look at a call of a new kind, on copies and in plain torch, before it is made."""
+        tensors = {name: plain(tensor) for name, tensor in tensors.items()}
+        args, named, rates = pytree.tree_map(_plain_leaf, (args, named, rates))
+        if mode not in self.skeletons:
+            self.skeletons[mode] = Skeleton(self.source, mode, rnn=self.rnn)
+        skeleton = self.skeletons[mode]
+
+        def look() -> Plan:
+            key = random.key(0, device=next(iter(tensors.values())).device if tensors else None)
+            self._lend(skeleton, None, tensors, key if mode.noise else None, rates, None)
+            return rehearse(skeleton, Call(tensors, args, named, method, rates), self.persistent)
+
+        try:
+            return purity.shielded(look)
+        except (RuntimeError, TypeError) as error:
+            raise self._explained(error, skeleton) from error
+
+    def _around(self, skeleton: Skeleton, plan: Plan | None, tensors: dict[str, Tensor], *, train: bool) -> Any:
+        """What is around a call of the module itself, if it draws: a mode of torch."""
+        drawing = skeleton.drawing.get("")
+        if drawing is None or not (drawing.always or torch.compiler.is_compiling() or in_transform()):
+            return nullcontext()
+        lent = {slot: tensors.get(slot) for slot in (KEY, RATE, RATE_OF_ALL, MOMENTUM)}
+        return skeleton.mode_around("", lent)
+
+    def _explained(self, error: Exception, skeleton: Skeleton) -> Exception:
+        """An error of a transform's in terms of the layer that it came from; any other as it is."""
+        message = str(error)
+        if isinstance(error, _checks.FuncregError) or not ("vmap" in message or "functorch" in message):
+            return error
+        for part, did in _NOT_UNDER_VMAP.items():
+            if part in message:
+                layer = running_at(error, skeleton)
+                allowed = "one that the transform can run"
+                return _checks.FuncregError(
+                    f"module: got {layer}, which {did}; expected {allowed}. Call it in a loop, outside of vmap, "
+                    f"or see fr.check(model, *inputs). (torch: {message.splitlines()[0]})"
+                )
+        return error
+
+    def _tied(self, tensors: dict[str, Tensor]) -> None:
+        """Put every further name of a tied tensor beside its first."""
         for alias, name in self.ties.items():
             tensors[alias] = tensors[name]
-        return tensors
 
-    def _lend_noise(self, tensors: dict[str, Tensor], key: Tensor | None, rates: Rates | None) -> Tensor | None:
-        """Add each noise layer's key and rate; return the key for noise that is called as a function."""
-        if key is None:
-            return None
-        layers = list(self.rates)
-        active = [name for name in layers if rates is not None or self.rates[name]]
-        if not layers:
-            return key
-        keys = random.split(key, len(layers) + self.functional).unbind(0)
-        own = dict(zip(layers, keys, strict=False))
-        for name in active:
-            prefix = f"{name}." if name else ""
-            tensors[prefix + KEY] = own[name]
+    def _lend(
+        self,
+        skeleton: Skeleton,
+        plan: Plan | None,
+        tensors: dict[str, Tensor],
+        key: Tensor | None,
+        rates: Rates | None,
+        momentum: float | Tensor | None,
+    ) -> None:
+        """Add ties, and each noise layer's key and rate, and the momentum of running statistics."""
+        self._tied(tensors)
+        if key is not None:
+            self._lend_noise(skeleton, tensors, key, rates)
+        if momentum is not None:
+            self._lend_momentum(skeleton, tensors, momentum)
+
+    def _lend_noise(self, skeleton: Skeleton, tensors: dict[str, Tensor], key: Tensor, rates: Rates | None) -> None:
+        registered = len(self.rates)
+        drawing = skeleton.drawing
+        if not registered and not drawing:
+            return
+        # Each layer's key depends on its place alone, not on which others were found to draw.
+        keys = random.split(key, registered + (len(skeleton.places) if drawing else 0))
+        of_all = rates is not None and not isinstance(rates, Mapping)
+        if of_all:
+            everywhere = _jit.as_data(rates, key.device).to(key.device)
+        for place, name in enumerate(self.rates):
+            slot = f"{name}.{KEY}" if name else KEY
+            if slot not in skeleton.slots:
+                continue
+            tensors[slot] = keys[place]
             if rates is not None:
-                rate = rates.get(name, self.rates[name]) if isinstance(rates, Mapping) else rates
-                tensors[prefix + RATE] = _jit.as_data(rate, key.device).to(key.device)
-        return keys[-1] if self.functional else None
+                rate = everywhere if of_all else rates.get(name, self.rates[name])  # type: ignore[union-attr]
+                tensors[f"{name}.{RATE}" if name else RATE] = _jit.as_data(rate, key.device).to(key.device)
+        for name in drawing:
+            prefix = f"{name}." if name else ""
+            tensors[prefix + KEY] = keys[registered + skeleton.places[name]]
+            if of_all:
+                tensors[prefix + RATE_OF_ALL] = everywhere
+            elif rates is not None and name in rates:  # type: ignore[operator]
+                tensors[prefix + RATE] = _jit.as_data(rates[name], key.device).to(key.device)  # type: ignore[index]
 
-    def _lend_momentum(self, tensors: dict[str, Tensor], momentum: float | Tensor, train: bool) -> None:
-        """Add the momentum of running statistics to each layer that has them."""
+    def _lend_momentum(self, skeleton: Skeleton, tensors: dict[str, Tensor], momentum: float | Tensor) -> None:
         _checks.check_setting("momentum", momentum, 0.0, 1.0)
-        if not train:
+        if not skeleton.mode.train:
             remedy = "Running statistics move exactly when train=True."
             _checks.fail("momentum", "a momentum without train=True", "train=True beside it", remedy)
-        if not self.tracked:
+        if not skeleton.tracked:
             _checks.fail("momentum", _checks.describe(momentum), "None, since this module has no running statistics")
         device = next(iter(tensors.values())).device
-        for name in self.tracked:
+        for name in skeleton.tracked:
             tensors[f"{name}.{MOMENTUM}" if name else MOMENTUM] = _jit.as_data(momentum, device).to(device)
 
-    def _method(self, mode: Mode, method: str) -> nn.Module:
-        """The skeleton with another of its methods as its forward."""
-        if not isinstance(method, str) or (mode, method) not in self.methods:
-            of = type(self.skeletons[mode].module).__name__
-            _checks.fail("method", repr(method), f"the name of a method of {of}")
-        return self.methods[mode, method]
-
-    def _check(self, params: Any, state: Any, key: Any, train: Any, rates: Any) -> None:
+    def _check(
+        self, params: Any, state: Any, key: Any, train: Any, rates: Any, method: Any, frozen: Collection[str]
+    ) -> None:
         check_names("params", params, self.parameter_names)
         check_names("state", state, self.buffer_names)
+        self._check_kinds("params", params)
+        self._check_kinds("state", state)
         if not isinstance(train, bool):
-            _checks.fail("train", _checks.describe(train), "True or False")
+            _checks.fail("train", _checks.describe(train), "True or False", self._own_argument("train"))
+        if method is not None and (not isinstance(method, str) or method not in self.methods):
+            allowed = f"the name of a method of {type(self.source).__name__}"
+            _checks.fail("method", repr(method), allowed, self._own_argument("method"))
         if key is not None:
+            if "key" in self.own_names and not (isinstance(key, Tensor) and key.shape == (2,)):
+                _checks.fail("key", _checks.describe(key), "a key of fr.random", self._own_argument("key"))
             _checks.check_key(key)
         elif train and any(self.rates.values()):
-            noisy = ", ".join(name for name, rate in self.rates.items() if rate)
-            _checks.fail(
-                "key", None, f"a key, since train=True and these layers draw: {noisy}", "Pass key=fr.random.key(seed)."
-            )
+            noisy = ", ".join(name for name, rate in self.rates.items() if rate and not _within(name, frozen))
+            if noisy:
+                allowed = f"a key, since train=True and these layers draw: {noisy}"
+                _checks.fail("key", None, allowed, "Pass key=fr.random.key(seed).")
         if rates is not None:
             self._check_rates(rates, key)
+        if frozen:
+            self._check_frozen(frozen)
+
+    def _own_argument(self, name: str) -> str:
+        """What to do about an argument of the forward's that has a name of ours."""
+        if name not in self.own_names:
+            return ""
+        return f"The forward's own argument {name!r} goes into kwargs: kwargs={{{name!r}: value}}."
+
+    def _check_kinds(self, argument: str, given: dict[str, Any]) -> None:
+        kinds = self.kinds
+        for name, tensor in given.items():
+            shape, kind = kinds[name]
+            if not isinstance(tensor, Tensor):
+                _checks.fail(f"{argument}[{name!r}]", _checks.describe(tensor), f"a tensor of shape {tuple(shape)}")
+            if tensor.shape != shape:
+                remedy = "Members' stacked values go through torch.func.vmap." if tensor.ndim > len(shape) else ""
+                _checks.fail(
+                    f"{argument}[{name!r}]", _checks.describe(tensor), f"a tensor of shape {tuple(shape)}", remedy
+                )
+            if _kind(tensor) != kind:
+                _checks.fail(f"{argument}[{name!r}]", _checks.describe(tensor), f"a tensor of {kind} numbers")
+
+    def _check_frozen(self, frozen: Any) -> None:
+        if isinstance(frozen, str) or not all(isinstance(name, str) for name in frozen):
+            _checks.fail("frozen", _checks.describe(frozen), "names of submodules, such as ('backbone',)")
+        for name in frozen:
+            if name not in self.layer_names:
+                known = ", ".join(repr(layer) for layer in sorted(self.layer_names) if layer)
+                _checks.fail("frozen", repr(name), f"names of submodules: {known[:400] or 'there are none'}")
 
     def _check_rates(self, rates: Any, key: Any) -> None:
         if key is None:
@@ -197,12 +370,26 @@ class Apply:
             )
         named = rates.items() if isinstance(rates, Mapping) else [("", rates)]
         for name, rate in named:
-            if isinstance(rates, Mapping) and name not in self.rates:
+            if isinstance(rates, Mapping) and name not in self.layer_names:
                 known = ", ".join(repr(layer) for layer in self.rates) or "none"
                 _checks.fail("rates", f"a rate for {name!r}", f"names of noise layers: {known}")
             _checks.check_number(f"rates[{name!r}]" if name else "rates", rate, low=0.0)
-        if not self.rates and not self.functional:
-            _checks.fail("rates", _checks.describe(rates), "None, since this module has no noise layer")
+
+    def _check_reached(self, rates: Rates | None, plan: Plan) -> None:
+        """Refuse a rate that does nothing."""
+        if rates is None:
+            return
+        known = ", ".join(repr(name) for name in sorted(plan.rateable)) or "none"
+        if isinstance(rates, Mapping):
+            for name in rates:
+                if name not in plan.rateable:
+                    allowed = f"names of layers whose noise has a rate in this call: {known}"
+                    _checks.fail("rates", f"a rate for {name!r}", allowed)
+        elif not plan.rateable:
+            _checks.fail("rates", _checks.describe(rates), "None, since nothing in this call has a rate")
+
+    def _named_rates(self, rates: Rates | None) -> Any:
+        return frozenset(rates) if isinstance(rates, Mapping) else None
 
 
 def check_names(argument: str, given: Any, expected: Set[str]) -> None:
@@ -224,18 +411,38 @@ def check_names(argument: str, given: Any, expected: Set[str]) -> None:
     _checks.fail(argument, f"entries that do not fit the module ({'; '.join(told)})", "the entries of model.init")
 
 
-def _methods(kind: type[nn.Module]) -> dict[str, Callable[..., Any]]:
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_floating_point():
+        return "floating-point"
+    return "complex" if tensor.is_complex() else "boolean" if tensor.dtype == torch.bool else "integer"
+
+
+def _within(name: str, frozen: Collection[str]) -> bool:
+    return any(part == "" or name == part or name.startswith(f"{part}.") for part in frozen)
+
+
+def _methods(kind: type[nn.Module]) -> frozenset[str]:
     """The methods of a class of modules that nn.Module does not have, and forward."""
     names = {"forward"} | (set(dir(kind)) - set(dir(nn.Module)))
-    found = {name: inspect.getattr_static(kind, name) for name in names}
-    return {name: function for name, function in found.items() if inspect.isfunction(function)}
+    return frozenset(name for name in names if inspect.isfunction(inspect.getattr_static(kind, name)))
 
 
-def _with_forward(module: nn.Module, function: Callable[..., Any]) -> nn.Module:
-    """A module of the same values that is called by another method."""
-    other = copy.copy(module)
-    other.forward = types.MethodType(function, other)  # type: ignore[method-assign]
-    return other
+def _own_names(module: nn.Module) -> frozenset[str]:
+    """The names of the forward's arguments."""
+    try:
+        return frozenset(inspect.signature(module.forward).parameters)
+    except (TypeError, ValueError):
+        return frozenset()
+
+
+def _persistent(module: nn.Module) -> dict[str, bool]:
+    """For each buffer, whether it is part of the module's state dict."""
+    return {
+        f"{prefix}.{name}" if prefix else name: name not in layer._non_persistent_buffers_set
+        for prefix, layer in module.named_modules()
+        for name, buffer in layer._buffers.items()
+        if buffer is not None
+    }
 
 
 def _ties(module: nn.Module) -> dict[str, str]:
@@ -248,3 +455,58 @@ def _ties(module: nn.Module) -> dict[str, str]:
             if first.setdefault(id(tensor), name) != name:
                 ties[name] = first[id(tensor)]
     return ties
+
+
+def _signature(arguments: Any) -> Any:
+    """What of arguments may decide what a forward does, short of numbers: a value that a dict can look up."""
+    kind = type(arguments)
+    if kind is tuple or kind is list:
+        return (kind, *[_signature(each) for each in arguments])
+    if kind is dict:
+        return tuple([(name, _signature(each)) for name, each in arguments.items()])
+    return arguments if kind is bool or kind is str or arguments is None else kind
+
+
+def _cloned(arguments: Any) -> Any:
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, arguments)
+
+
+def _plain_leaf(leaf: Any) -> Any:
+    return plain(leaf) if isinstance(leaf, Tensor) else leaf
+
+
+# A program that is being traced has no values: it says what its tensors are like.
+_TENSOR = "a tensor"
+
+
+def _description(leaf: Any) -> Any:
+    if not isinstance(leaf, Tensor):
+        return leaf
+    return (_TENSOR, tuple(leaf.shape), leaf.dtype, leaf.device)
+
+
+def _is_description(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 4 and isinstance(value[0], str) and value[0] == _TENSOR
+
+
+def _example(leaf: Any) -> Any:
+    if not _is_description(leaf):
+        return leaf
+    _, shape, dtype, _ = leaf
+    return next(iter(_filled({"": torch.zeros(shape, dtype=dtype)}).values()))
+
+
+def _filled(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Example values: small floating-point numbers, True, and zeros."""
+    for place, (name, tensor) in enumerate(values.items()):
+        if tensor.is_floating_point():
+            drawn = random.uniform(random.key(place), tuple(tensor.shape), low=0.01, high=0.1)
+            values[name] = drawn.to(tensor.dtype)
+        elif tensor.dtype == torch.bool:
+            values[name] = torch.ones_like(tensor)
+    return values
+
+
+def _described_rates(rates: Rates) -> Any:
+    """Rates as a rehearsal needs them: which layers have one."""
+    return tuple((name, 0.5) for name in rates) if isinstance(rates, Mapping) else 0.5

@@ -6,6 +6,7 @@ Vaswani et al., "Attention is all you need", 2017.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -42,10 +43,87 @@ def scaled_dot_product_attention(
     True
     """
     scores = (q * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)) @ k.transpose(-2, -1)
-    weights = torch.softmax(scores if bias is None else scores + bias, dim=-1)
+    weights = _softmax(scores) if bias is None else _masked_softmax(scores + bias)
     if draw is not None:
         weights = noise.dropout(weights, draw.rate, key=draw.key)
     return weights @ v, weights
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    return torch.softmax(scores, dim=-1)
+
+
+def _masked_softmax(scores: Tensor) -> Tensor:
+    """The softmax, of a row whose every score is -inf zeros: no key to see, nothing seen, no gradient."""
+    nothing = (scores == -math.inf).all(dim=-1, keepdim=True)
+    return _softmax(scores.masked_fill(nothing, 0.0)).masked_fill(nothing, 0.0)
+
+
+def multi_head_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    projections: Tensor | tuple[Tensor, Tensor, Tensor],
+    projection_bias: Tensor | None,
+    out: Callable[[Tensor], Tensor],
+    *,
+    heads: int,
+    draw: Draw | None,
+    bias_k: Tensor | None = None,
+    bias_v: Tensor | None = None,
+    add_zero_attn: bool = False,
+    key_padding_mask: Tensor | None = None,
+    attn_mask: Tensor | None = None,
+    need_weights: bool = True,
+    average_attn_weights: bool = True,
+    batch_first: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """`F.multi_head_attention_forward` with the attention written out.
+
+    Args:
+        query, key, value: (length, batch, features), or without the batch; (batch, length, features) if batch_first.
+        projections: of queries, keys and values: one weight for the three, or one each.
+        projection_bias: of the three, or None.
+        out: the last projection.
+        heads, bias_k, bias_v, add_zero_attn, key_padding_mask, attn_mask, need_weights, average_attn_weights:
+            as torch's.
+        draw: the key and rate of the weights' dropout, or None.
+
+    Returns:
+        The output, and the weights or None.
+
+    >>> layer, x = nn.MultiheadAttention(4, 2), torch.ones(3, 1, 4)
+    >>> values = layer.in_proj_weight, layer.in_proj_bias, layer.out_proj
+    >>> y, _ = multi_head_attention(x, x, x, *values, heads=2, draw=None)
+    >>> torch.allclose(y, layer(x, x, x)[0], atol=1e-6)
+    True
+    """
+    same = query is key and key is value
+    batched = query.ndim == 3
+    if not batched:
+        query, key, value = (x.unsqueeze(0) for x in (query, key, value))
+        key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+    elif not batch_first:
+        query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+    q, k, v = _project(query, key, value, projections, projection_bias, same=same)
+    bias = _bias(attn_mask, key_padding_mask, query, heads)
+    if bias_k is not None and bias_v is not None:
+        k = torch.cat((k, bias_k.expand(k.shape[0], -1, -1)), dim=1)
+        v = torch.cat((v, bias_v.expand(v.shape[0], -1, -1)), dim=1)
+    if add_zero_attn:
+        k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
+    if bias is not None:
+        bias = F.pad(bias, (0, k.shape[1] - bias.shape[-1]))
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    y, weights = scaled_dot_product_attention(q, k, v, bias, draw)
+    y = out(y.transpose(1, 2).flatten(-2))
+    if average_attn_weights:
+        weights = weights.mean(dim=1)
+    if not batched:
+        y, weights = y.squeeze(0), weights.squeeze(0)
+    elif not batch_first:
+        y = y.transpose(0, 1)
+    return y, weights if need_weights else None
 
 
 def _attention(
@@ -60,42 +138,42 @@ def _attention(
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    batched = query.ndim == 3
-    if not batched:
-        query, key, value = (x.unsqueeze(0) for x in (query, key, value))
-        key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
-    elif not layer.batch_first:
-        query, key, value = (x.transpose(0, 1) for x in (query, key, value))
-    q, k, v = _project(layer, query, key, value)
-    bias = _bias(attn_mask, key_padding_mask, query, layer.num_heads)
-    if layer.bias_k is not None:
-        k = torch.cat((k, layer.bias_k.expand(k.shape[0], -1, -1)), dim=1)
-        v = torch.cat((v, layer.bias_v.expand(v.shape[0], -1, -1)), dim=1)
-    if layer.add_zero_attn:
-        k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
-    if bias is not None:
-        bias = F.pad(bias, (0, k.shape[1] - bias.shape[-1]))
-    q, k, v = (x.unflatten(-1, (layer.num_heads, -1)).transpose(1, 2) for x in (q, k, v))
-    out, weights = scaled_dot_product_attention(q, k, v, bias, draw)
-    out = layer.out_proj(out.transpose(1, 2).flatten(-2))
-    if average_attn_weights:
-        weights = weights.mean(dim=1)
-    if not batched:
-        out, weights = out.squeeze(0), weights.squeeze(0)
-    elif not layer.batch_first:
-        out = out.transpose(0, 1)
-    return out, weights if need_weights else None
+    separate = layer.in_proj_weight is None
+    return multi_head_attention(
+        query,
+        key,
+        value,
+        (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight) if separate else layer.in_proj_weight,
+        layer.in_proj_bias,
+        layer.out_proj,
+        heads=layer.num_heads,
+        draw=draw,
+        bias_k=layer.bias_k,
+        bias_v=layer.bias_v,
+        add_zero_attn=layer.add_zero_attn,
+        key_padding_mask=key_padding_mask,
+        attn_mask=attn_mask,
+        need_weights=need_weights,
+        average_attn_weights=average_attn_weights,
+        batch_first=layer.batch_first,
+    )
 
 
-def _project(layer: Any, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
+def _project(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    weights: Tensor | tuple[Tensor, ...],
+    bias: Tensor | None,
+    *,
+    same: bool,
+) -> tuple[Tensor, ...]:
     """Queries, keys and values, (batch, length, features) each."""
-    if layer.in_proj_weight is None:
-        weights = (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)
-    elif query is key and key is value:
-        return F.linear(query, layer.in_proj_weight, layer.in_proj_bias).chunk(3, dim=-1)
-    else:
-        weights = layer.in_proj_weight.chunk(3)
-    biases = (None, None, None) if layer.in_proj_bias is None else layer.in_proj_bias.chunk(3)
+    if isinstance(weights, Tensor):
+        if same:
+            return F.linear(query, weights, bias).chunk(3, dim=-1)
+        weights = weights.chunk(3)
+    biases = (None, None, None) if bias is None else bias.chunk(3)
     return tuple(F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
 
 

@@ -1,95 +1,88 @@
-"""Noise that a module's forward calls as a function (`F.dropout(x)`), found while it runs.
-
-While a module with a forward of its own runs, a mode of torch sees every torch function it
-calls and replaces those that draw: with a key by keyed noise, without one by nothing.
-"""
+"""Noise with a rate, attention and recurrence that a forward calls as functions: what `Keyed` puts in their place."""
 
 import inspect
 import math
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-from .. import _checks, noise, random
+from .. import noise
 from .._functorch import in_transform
-from .attention import scaled_dot_product_attention
+from .attention import multi_head_attention, scaled_dot_product_attention
+from .keyed import Keyed, replaces
 from .layers import channel_dropout
-from .registry import Draw
-
-CALL_STRIDE = 2**34  # draws between two calls on one key: more than one call can make
-
-_WORDS = ("dropout", "scaled_dot_product_attention")
+from .recurrent import recurrence
 
 
-class FunctionalNoise(TorchFunctionMode):
-    """Replaces the noise functions called inside the block, each call with a key of its own.
-
-    Args:
-        key: int64 (2,), or None to have them pass their input on.
-        rate: in place of each call's own rate, or None to keep it.
-        train: whether this is a training step, where noise without a key is an error.
-    """
-
-    def __init__(self, key: Tensor | None, rate: float | Tensor | None, train: bool) -> None:
-        super().__init__()
-        self.key, self.rate, self.train = key, rate, train
-
-    def __torch_function__(
-        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        replacement = _REPLACEMENTS.get(func)
-        if replacement is None:
-            return func(*args, **(kwargs or {}))
-        return replacement(self._draw, *args, **(kwargs or {}))
-
-    def _draw(self, own_rate: float) -> Draw | None:
-        rate = own_rate if self.rate is None else self.rate
-        if self.key is None:
-            if self.train and own_rate > 0:
-                _checks.fail("key", None, "a key, since this forward calls dropout", "Pass key=fr.random.key(seed).")
-            return None
-        key, self.key = self.key, random.skip(self.key, CALL_STRIDE)
-        return None if isinstance(rate, int | float) and rate == 0 else Draw(key, rate)
+def needs_formulas() -> bool:
+    """Whether torch's fused kernels will not do here: they have no vmap rule, forward mode or second derivative."""
+    return torch.compiler.is_compiling() or in_transform()
 
 
-def may_call_noise(module: nn.Module) -> bool:
-    """Whether some forward in a module is not torch's own and its file speaks of dropout."""
-    return any(_speaks_of_noise(type(child).__module__) for child in module.modules())
+def _dropout(function: Callable[..., Tensor], *, writes: bool = False, train: str = "training") -> Callable[..., Any]:
+    """A function of dropout's family: (input, p, training, inplace); an underscore at its end writes in place."""
 
-
-def _speaks_of_noise(name: str) -> bool:
-    if name.startswith("torch.nn.modules."):
-        return False  # torch's own layers call no noise but what the registry replaces
-    try:
-        source = inspect.getsource(sys.modules[name])
-    except (KeyError, OSError, TypeError):  # typed at a prompt, or generated: look at every call
-        return True
-    # A torchvision or torch file that does not name them calls none; any other may import a helper that does.
-    return not name.startswith(("torch.", "torchvision.")) or any(word in source for word in _WORDS)
-
-
-def _elementwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def replacement(
-        draw: Callable[[float], Draw | None],
-        input: Tensor,
-        p: float = 0.5,
-        training: bool = True,
-        inplace: bool = False,
-    ) -> Tensor:
-        # Noise is on exactly when there is a key, whatever `training` says.
-        drawn = draw(p)
-        return input if drawn is None else function(input, drawn.rate, key=drawn.key)
+    def replacement(keyed: Keyed, called: Any, input: Tensor, *args: Any, **settings: Any) -> Tensor:
+        given = dict(zip(("p", train, "inplace"), args, strict=False)) | settings
+        training = given.get(train, True)
+        drawn = keyed.draw(called.__name__, given.get("p", 0.5)) if training else None
+        if drawn is None:
+            return input
+        noisy = function(input, drawn.rate, key=drawn.key)
+        return keyed.into(input, noisy) if writes or given.get("inplace", False) else noisy
 
     return replacement
 
 
+_FAMILY = {
+    "dropout": noise.dropout,
+    "alpha_dropout": noise.alpha_dropout,
+    "feature_dropout": channel_dropout(3),
+    "feature_alpha_dropout": noise.feature_alpha_dropout,
+}
+for _name, _noise in _FAMILY.items():
+    replaces(getattr(torch, _name))(_dropout(_noise, train="train"))
+    replaces(getattr(torch, f"{_name}_"))(_dropout(_noise, writes=True, train="train"))
+replaces(F.dropout)(_dropout(noise.dropout))
+replaces(F.alpha_dropout)(_dropout(noise.alpha_dropout))
+replaces(F.feature_alpha_dropout)(_dropout(noise.feature_alpha_dropout))
+replaces(F.dropout1d)(_dropout(channel_dropout(2)))
+replaces(F.dropout2d)(_dropout(channel_dropout(3)))
+replaces(F.dropout3d)(_dropout(channel_dropout(4)))
+
+
+@replaces(getattr(torch, "native_dropout", None))
+def _native_dropout(keyed: Keyed, function: Any, input: Tensor, p: float, train: bool | None = True) -> Any:
+    drawn = keyed.draw("native_dropout", p) if train is not False else None
+    if drawn is None:
+        return input, torch.ones_like(input, dtype=torch.bool)
+    kept = noise.dropout(torch.ones_like(input), drawn.rate, key=drawn.key)
+    return input * kept, kept != 0
+
+
+def _rrelu(writes: bool) -> Callable[..., Any]:
+    def replacement(keyed: Keyed, function: Any, input: Tensor, *args: Any, **settings: Any) -> Tensor:
+        given = dict(zip(("lower", "upper", "training", "inplace"), args, strict=False)) | settings
+        lower, upper = given.get("lower", 1 / 8), given.get("upper", 1 / 3)
+        if not given.get("training", False) or (keyed.key is None and not keyed.train):
+            return F.leaky_relu(input, (lower + upper) / 2)
+        result = noise.rrelu(input, lower, upper, key=keyed.next_key("rrelu"))
+        return keyed.into(input, result) if writes or given.get("inplace", False) else result
+
+    return replacement
+
+
+replaces(F.rrelu, torch.rrelu)(_rrelu(False))
+replaces(torch.rrelu_)(_rrelu(True))
+
+
+@replaces(F.scaled_dot_product_attention)
 def _attention(
-    draw: Callable[[float], Draw | None],
+    keyed: Keyed,
+    function: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -99,9 +92,11 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    drawn = draw(dropout_p)
-    # The fused kernel has no vmap rule, no forward mode and no second derivative on the CPU.
-    if drawn is None and not torch.compiler.is_compiling() and not in_transform():
+    # An attention that never drops anything out is not to begin because all noise is given a rate.
+    drawn = keyed.draw("scaled_dot_product_attention", dropout_p, wakes=False)
+    if drawn is None:
+        keyed.saw("scaled_dot_product_attention", "formula", True)
+    if drawn is None and not needs_formulas():
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa
         )
@@ -118,12 +113,78 @@ def _attention(
     return scaled_dot_product_attention(query, key, value, attn_mask, drawn, scale)[0]
 
 
-_REPLACEMENTS: dict[Any, Callable[..., Tensor]] = {
-    F.dropout: _elementwise(noise.dropout),
-    torch.dropout: _elementwise(noise.dropout),
-    F.alpha_dropout: _elementwise(noise.alpha_dropout),
-    F.dropout1d: _elementwise(channel_dropout(2)),
-    F.dropout2d: _elementwise(channel_dropout(3)),
-    F.dropout3d: _elementwise(channel_dropout(4)),
-    F.scaled_dot_product_attention: _attention,
-}
+_MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
+
+
+@replaces(F.multi_head_attention_forward)
+def _multi_head_attention(keyed: Keyed, function: Any, *args: Any, **settings: Any) -> Any:
+    given = _MULTI_HEAD.bind(*args, **settings)
+    given.apply_defaults()
+    call = given.arguments
+    drawn = keyed.draw("multi_head_attention_forward", call["dropout_p"], wakes=False) if call["training"] else None
+    keyed.saw("multi_head_attention_forward", "formula", True)
+    if drawn is None and not needs_formulas():
+        call["training"] = False
+        return function(*given.args, **given.kwargs)
+    if call["static_k"] is not None or call["static_v"] is not None:
+        keyed.cannot("multi_head_attention_forward", "with static keys or values")
+    separate = call["use_separate_proj_weight"]
+    projections = tuple(call[f"{each}_proj_weight"] for each in "qkv") if separate else call["in_proj_weight"]
+    return multi_head_attention(
+        call["query"],
+        call["key"],
+        call["value"],
+        projections,
+        call["in_proj_bias"],
+        lambda x: F.linear(x, call["out_proj_weight"], call["out_proj_bias"]),
+        heads=call["num_heads"],
+        draw=drawn,
+        bias_k=call["bias_k"],
+        bias_v=call["bias_v"],
+        add_zero_attn=call["add_zero_attn"],
+        key_padding_mask=call["key_padding_mask"],
+        attn_mask=call["attn_mask"],
+        need_weights=call["need_weights"],
+        average_attn_weights=call["average_attn_weights"],
+    )
+
+
+def _recurrence(mode: str) -> Callable[..., Any]:
+    """`torch.lstm` and its kin: (input, hx, weights, bias, layers, dropout, train, bidirectional, batch_first),
+    and of packed sequences (data, batch_sizes, hx, weights, bias, layers, dropout, train, bidirectional)."""
+
+    def replacement(keyed: Keyed, function: Any, *args: Any) -> Any:
+        packed = isinstance(args[3], list | tuple)
+        if packed:
+            data, sizes, hx, weights, bias, layers, rate, train, both = args
+            time_first = True
+        else:
+            data, hx, weights, bias, layers, rate, train, both, batch_first = args
+            sizes, time_first = None, not batch_first
+        drawn = keyed.draw(function.__name__, rate) if train and layers > 1 else None
+        keyed.saw(function.__name__, "formula", True)
+        if drawn is None and not (needs_formulas() and keyed.unrolled):
+            off = (data, sizes, hx) if packed else (data, hx)
+            last = () if packed else (batch_first,)
+            return function(*off, weights, bias, layers, 0.0, train, both, *last)
+        x = data if time_first else data.transpose(0, 1)
+        out, ends = recurrence(
+            mode,
+            x,
+            sizes,
+            tuple(hx) if mode == "LSTM" else (hx,),
+            list(weights),
+            layers=layers,
+            directions=2 if both else 1,
+            draw=drawn,
+            bias=bias,
+            train=train,
+            unrolled=keyed.unrolled,
+        )
+        return (out if time_first else out.transpose(0, 1), *ends)
+
+    return replacement
+
+
+for _name, _mode in (("lstm", "LSTM"), ("gru", "GRU"), ("rnn_tanh", "RNN_TANH"), ("rnn_relu", "RNN_RELU")):
+    replaces(getattr(torch, _name))(_recurrence(_mode))

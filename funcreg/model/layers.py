@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import _checks, noise, norm
+from .. import noise, norm
 from .registry import Draw, momentum_of, register_layer
 
 
@@ -34,6 +34,14 @@ def channel_dropout(unbatched_ndim: int) -> Callable[..., Tensor]:
         return noise.channel_dropout(x, rate, key=key)
 
     return function
+
+
+def _drop_path(layer: Any, draw: Draw | None, x: Tensor) -> Tensor:
+    if draw is None:
+        return x
+    kept = noise.drop_path(x, draw.rate, key=draw.key)
+    # Some leave the scale of what is kept as it is.
+    return kept if getattr(layer, "scale_by_keep", True) else (kept * (1 - draw.rate)).to(x.dtype)
 
 
 def _stochastic_depth(layer: Any, draw: Draw | None, x: Tensor) -> Tensor:
@@ -115,20 +123,6 @@ def _spectral_norm(layer: Any, weight: Tensor) -> Tensor:
     return scaled
 
 
-def _refuse_in_training(why: str, remedy: str) -> Callable[[Any], None]:
-    def prepare(layer: Any) -> None:
-        own = layer.forward
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            if layer.training:
-                _checks.fail("module", f"a {type(layer).__name__} that {why}", "pure layers", remedy)
-            return own(*args, **kwargs)
-
-        layer.forward = forward
-
-    return prepare
-
-
 def _avoid_fused_evaluation(layer: Any) -> None:
     """Keep a TransformerEncoderLayer off its fused path, which skips every dropout and has no vmap rule."""
     layer.activation_relu_or_gelu = 0
@@ -140,10 +134,12 @@ def _avoid_nested_tensors(encoder: Any) -> None:
 
 register_layer(nn.Dropout, _noise_forward(noise.dropout), rate="p")
 register_layer(nn.AlphaDropout, _noise_forward(noise.alpha_dropout), rate="p")
+register_layer(nn.FeatureAlphaDropout, _noise_forward(noise.feature_alpha_dropout), rate="p")
 register_layer(nn.Dropout1d, _noise_forward(channel_dropout(2)), rate="p")
 register_layer(nn.Dropout2d, _noise_forward(channel_dropout(3)), rate="p")
 register_layer(nn.Dropout3d, _noise_forward(channel_dropout(4)), rate="p")
 register_layer("torchvision.ops.stochastic_depth.StochasticDepth", _stochastic_depth, rate="p")
+register_layer("timm.layers.drop.DropPath", _drop_path, rate="drop_prob")
 for _type in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
     register_layer(_type, _batch_norm, tracks=True)
 for _type in (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d):
@@ -153,7 +149,3 @@ for _type in (nn.LayerNorm, nn.RMSNorm):
 register_layer("torch.nn.utils.parametrizations._SpectralNorm", _spectral_norm)
 register_layer(nn.TransformerEncoderLayer, None, prepare=_avoid_fused_evaluation)
 register_layer(nn.TransformerEncoder, None, prepare=_avoid_nested_tensors)
-_REGISTER = "Replace it, or register a pure forward for it with fr.register_layer."
-for _type in (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d, nn.FeatureAlphaDropout):
-    register_layer(_type, None, prepare=_refuse_in_training("draws from the global generator", _REGISTER))
-register_layer(nn.SyncBatchNorm, None, prepare=_refuse_in_training("overwrites its buffers", _REGISTER))

@@ -36,35 +36,94 @@ def recurrent(layer: Any, draw: Draw | None, input: Any, hx: Any = None) -> Any:
     elif not time_first:
         x = x.transpose(0, 1)
     batch = int(batch_sizes[0]) if batch_sizes is not None else x.shape[1]
-    states = _initial(layer, hx, x, batch, single, input if packed else None)
-    directions = 2 if layer.bidirectional else 1
-    final: list[tuple[Tensor, ...]] = []
-    run = layer._funcreg_run
-    for depth in range(layer.num_layers):
-        if depth and draw is not None:
-            x = noise.dropout(x, draw.rate, key=random.skip(draw.key, (depth - 1) * _GAP_STRIDE))
-        rows = slice(depth * directions, (depth + 1) * directions)
-        x, last = run(layer, x, batch_sizes, tuple(state[rows] for state in states), _weights(layer, depth))
-        final.append(last)
-    ends = tuple(torch.cat(parts) for parts in zip(*final, strict=True))
+    x, ends = recurrence(
+        layer.mode,
+        x,
+        batch_sizes,
+        _initial(layer, hx, x, batch, single, input if packed else None),
+        flat_weights(layer),
+        layers=layer.num_layers,
+        directions=2 if layer.bidirectional else 1,
+        draw=draw,
+        bias=layer.bias,
+        train=layer.training,
+        unrolled=layer._funcreg_unrolled,
+    )
     return _as_given(layer, x, ends, input if packed else None, single, time_first)
 
 
-def use_native(layer: Any) -> None:
-    """Run this layer by torch's kernels."""
-    layer._funcreg_run = _native
+def recurrence(
+    mode: str,
+    x: Tensor,
+    batch_sizes: Tensor | None,
+    states: tuple[Tensor, ...],
+    weights: list[Tensor],
+    *,
+    layers: int,
+    directions: int,
+    draw: Draw | None,
+    bias: bool,
+    train: bool,
+    unrolled: bool,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """torch's recurrent kernel one layer at a time, with the dropout of `draw` between.
+
+    Args:
+        mode: "LSTM", "GRU", "RNN_TANH" or "RNN_RELU".
+        x: (time, batch, features), or with batch_sizes the data of a packed sequence.
+        states: the initial ones, (layers * directions, batch, features) each; an LSTM has two.
+        weights: of all layers, as torch's kernels order them.
+        train: lets a GPU keep what the gradient needs.
+        unrolled: as a loop over time rather than by torch's kernels.
+
+    Returns:
+        The output of the last layer, and the last states.
+
+    >>> layer = nn.GRU(2, 3, num_layers=2)
+    >>> x, start = torch.ones(4, 1, 2), (torch.zeros(2, 1, 3),)
+    >>> settings = {"layers": 2, "directions": 1, "draw": None, "bias": True, "train": False, "unrolled": True}
+    >>> y, _ = recurrence("GRU", x, None, start, layer._flat_weights, **settings)
+    >>> torch.allclose(y, layer(x)[0], atol=1e-6)
+    True
+    """
+    final: list[tuple[Tensor, ...]] = []
+    per_layer = len(weights) // layers
+    settings = {"directions": directions, "bias": bias, "train": train}
+    for depth in range(layers):
+        if depth and draw is not None:
+            x = noise.dropout(x, draw.rate, key=random.skip(draw.key, (depth - 1) * _GAP_STRIDE))
+        rows = slice(depth * directions, (depth + 1) * directions)
+        own = weights[depth * per_layer : (depth + 1) * per_layer]
+        run = _unrolled if unrolled else _native
+        x, last = run(mode, x, batch_sizes, tuple(state[rows] for state in states), own, **settings)
+        final.append(last)
+    return x, tuple(torch.cat(parts) for parts in zip(*final, strict=True))
 
 
-def use_unrolled(layer: Any) -> None:
-    """Run this layer as a loop over time."""
-    layer._funcreg_run = _unrolled
+def flat_weights(layer: Any) -> list[Tensor]:
+    """The weights of a recurrent layer by name, in the order of torch's kernels."""
+    return [getattr(layer, name) for names in layer._all_weights for name in names]
 
 
-def _native(layer: Any, x: Tensor, batch_sizes: Any, states: tuple[Tensor, ...], weights: list[Tensor]) -> Any:
-    kernel = _KERNELS[layer.mode]
-    hidden = states if layer.mode == "LSTM" else states[0]
-    # (bias, layers, dropout, train, bidirectional); `train` lets a GPU keep what the gradient needs.
-    shared = (layer.bias, 1, 0.0, layer.training, layer.bidirectional)
+def prepare(layer: Any, *, unrolled: bool = False) -> None:
+    """Say how this layer runs."""
+    layer._funcreg_unrolled = unrolled
+
+
+def _native(
+    mode: str,
+    x: Tensor,
+    batch_sizes: Any,
+    states: tuple[Tensor, ...],
+    weights: list[Tensor],
+    *,
+    directions: int,
+    bias: bool,
+    train: bool,
+) -> Any:
+    kernel = _KERNELS[mode]
+    hidden = states if mode == "LSTM" else states[0]
+    shared = (bias, 1, 0.0, train, directions == 2)  # one layer, no dropout
     try:
         if batch_sizes is None:
             out, *last = kernel(x, hidden, weights, *shared, False)
@@ -72,29 +131,42 @@ def _native(layer: Any, x: Tensor, batch_sizes: Any, states: tuple[Tensor, ...],
             out, *last = kernel(x, batch_sizes, hidden, weights, *shared)
     except RuntimeError as error:
         if "atching rule" in str(error) or "forward AD" in str(error) or "vmap" in str(error):
-            _checks.fail("module", f"a {layer.mode} layer under a transform", "a layer with rules for it", _UNROLL)
+            _checks.fail("module", f"a {mode} layer under a transform", "a layer with rules for it", _UNROLL)
         raise
     return out, tuple(last)
 
 
-def _unrolled(layer: Any, x: Tensor, batch_sizes: Any, states: tuple[Tensor, ...], weights: list[Tensor]) -> Any:
+def _unrolled(
+    mode: str,
+    x: Tensor,
+    batch_sizes: Any,
+    states: tuple[Tensor, ...],
+    weights: list[Tensor],
+    *,
+    directions: int,
+    bias: bool,
+    train: bool,
+) -> Any:
     if batch_sizes is not None:
         _checks.fail("input", "a PackedSequence", 'a tensor, since rnn="unrolled"', "Pad it and mask the loss.")
-    per_direction = len(weights) // (2 if layer.bidirectional else 1)
+    per_direction = len(weights) // directions
     outs, lasts = [], []
-    for direction in range(2 if layer.bidirectional else 1):
+    for direction in range(directions):
         own = weights[direction * per_direction : (direction + 1) * per_direction]
-        out, last = _scan(layer, x, tuple(state[direction] for state in states), own, reverse=direction == 1)
+        start = tuple(state[direction] for state in states)
+        out, last = _scan(mode, bias, x, start, own, reverse=direction == 1)
         outs.append(out)
         lasts.append(last)
     return torch.cat(outs, dim=-1), tuple(torch.stack(parts) for parts in zip(*lasts, strict=True))
 
 
-def _scan(layer: Any, x: Tensor, state: tuple[Tensor, ...], weights: list[Tensor], reverse: bool) -> Any:
+def _scan(
+    mode: str, bias: bool, x: Tensor, state: tuple[Tensor, ...], weights: list[Tensor], reverse: bool
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     w_input, w_hidden, *rest = weights
-    b_input, b_hidden = rest[:2] if layer.bias else (None, None)
-    w_project = rest[-1] if layer.proj_size else None
-    cell = _CELLS[layer.mode]
+    b_input, b_hidden = rest[:2] if bias else (None, None)
+    w_project = rest[-1] if len(rest) % 2 else None  # an LSTM's with proj_size
+    cell = _CELLS[mode]
     inputs = torch.nn.functional.linear(x, w_input, b_input)
     outs = []
     for step in range(x.shape[0])[:: -1 if reverse else 1]:
@@ -128,12 +200,6 @@ _CELLS: dict[str, Callable[..., tuple[Tensor, ...]]] = {
 }
 
 
-def _weights(layer: Any, depth: int) -> list[Tensor]:
-    """The weights of one layer, both directions, as torch's kernels order them."""
-    rows = layer._all_weights[depth * (2 if layer.bidirectional else 1) :][: 2 if layer.bidirectional else 1]
-    return [getattr(layer, name) for names in rows for name in names]
-
-
 def _initial(layer: Any, hx: Any, x: Tensor, batch: int, single: bool, packed: Any) -> tuple[Tensor, ...]:
     rows = layer.num_layers * (2 if layer.bidirectional else 1)
     if hx is None:
@@ -162,4 +228,4 @@ def _as_given(layer: Any, x: Tensor, ends: tuple[Tensor, ...], packed: Any, sing
 
 
 for _type in (nn.RNN, nn.LSTM, nn.GRU):
-    register_layer(_type, recurrent, rate="dropout", prepare=use_native)
+    register_layer(_type, recurrent, rate="dropout", prepare=prepare)

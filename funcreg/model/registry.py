@@ -16,7 +16,7 @@ from .. import _checks
 
 Forward = Callable[..., Any]
 
-MOMENTUM = "given_momentum"  # a buffer of layers with running statistics: on the meta device while a call gives none
+MOMENTUM = "given_momentum"  # lent to layers with running statistics: None while a call gives none
 
 
 class Draw(NamedTuple):
@@ -104,7 +104,7 @@ def momentum_of(layer: Any) -> float | Tensor | None:
     0.3
     """
     given = getattr(layer, MOMENTUM, None)
-    return layer.momentum if given is None or given.is_meta else given
+    return layer.momentum if given is None else given
 
 
 def pure_layer(layer: nn.Module) -> PureLayer | None:

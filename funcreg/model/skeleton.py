@@ -1,189 +1,258 @@
 """A module without data: its code on the meta device, its impure layers replaced, one copy a mode.
 
 A skeleton is the same before and after a call. What a call needs, its parameters, buffers, noise
-keys, rates and momentum, is lent to it; what a layer assigns comes back the same way.
+keys, rates and momentum, is lent to it; what a layer assigns comes back the same way, and every
+attribute that a forward sets is put back.
 """
 
-import copy
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from .. import _checks, random
-from .functional import CALL_STRIDE
-from .recurrent import use_unrolled
+from .functional import needs_formulas
+from .keyed import CALL_STRIDE, Keyed
+from .prototype import duplicate, label
+from .recurrent import flat_weights, prepare
 from .registry import MOMENTUM, Draw, PureLayer, pure_layer
 
-KEY, RATE = "noise_key", "noise_rate"
+# What a call lends to a layer beside its own tensors, as plain attributes: the layer's code does not meet them.
+KEY, RATE, RATE_OF_ALL = "noise_key", "noise_rate", "noise_rate_of_all"
+_FORWARD_STRIDE = 2**48  # draws between two calls of a layer with draws of its own
+
+Slot = tuple[dict[str, Any], str, Any]
 
 
 class Mode(NamedTuple):
-    """Whether noise is on, whether its rates are given with the call, and whether this is training."""
+    """Whether noise is on, whether its rates are given with the call, whether this is training, and what is not."""
 
     noise: bool
     rated: bool
     train: bool
+    frozen: frozenset[str] = frozenset()
 
 
-class Skeleton(NamedTuple):
-    """One copy of the module for one mode; its noise layers with their own rates, and those with running statistics.
+class Drawing(NamedTuple):
+    """What a layer with draws of its own needs: how a mode of torch runs around its forward.
 
-    `slots`: where each of its tensors is kept, under every name: a layer's dictionary, the key there, and what
-    lies there between calls.
+    always: in every call, rather than only inside of transforms and compiled programs.
+    copies: draws in place are copied into their tensor, since the layer ignores what they return.
+    statistics: the names of its running statistics: (mean, variance) each.
     """
 
-    module: nn.Module
-    noise: dict[str, float]
-    tracked: tuple[str, ...]
-    slots: dict[str, tuple[dict[str, Any], str, Any]]
+    always: bool = False
+    copies: bool = False
+    statistics: tuple[tuple[str, str], ...] = ()
+
+    def joined(self, other: "Drawing") -> "Drawing":
+        both = tuple(dict.fromkeys((*self.statistics, *other.statistics)))
+        return Drawing(self.always or other.always, self.copies or other.copies, both)
 
 
-MODES = tuple(
-    Mode(noise, rated, train)
-    for noise, rated in ((False, False), (True, False), (True, True))
-    for train in (False, True)
-)
+class Skeleton:
+    """One copy of the module for one mode.
 
-
-def prototype(module: nn.Module) -> nn.Module:
-    """A copy of a module whose parameters and buffers are on the meta device: no data is copied, ties are kept.
-
-    Raises:
-        FuncregError: for what cannot be run without its own data, by name.
+    pure: the layers whose forward was replaced by a registered one. noise: those of them that draw, with their
+    own rates. tracked: those with running statistics.
+    drawing: the layers found to draw by themselves, each with its place among all layers.
+    slots: where each tensor is kept, under every name: a layer's dictionary, the key there, and what lies
+    there between calls.
     """
-    _refuse(module)
-    memo: dict[int, Any] = {}
-    for parameter in module.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
-    for buffer in module.buffers():
-        memo.setdefault(id(buffer), buffer.detach().to("meta"))
-    return copy.deepcopy(module, memo)
 
+    def __init__(self, source: nn.Module, mode: Mode, *, rnn: str) -> None:
+        self.module = duplicate(source)
+        self.mode, self.unrolled = mode, rnn == "unrolled"
+        self.pure: set[str] = set()
+        self.noise: dict[str, float] = {}
+        self.tracked: list[str] = []
+        self.drawing: dict[str, Drawing] = {}
+        self.rehearsing = False
+        self.slots: dict[str, Slot] = {}
+        self.layers = dict(self.module.named_modules())
+        self.places = {name: place for place, name in enumerate(self.layers)}
+        self.callers: dict[str, nn.Module] = {}
+        self.module.train(mode.train)
+        for name in mode.frozen:
+            self.layers[name].eval()
+        for name, layer in self.layers.items():
+            self._make_pure(name, layer)
+        self._find_slots()
 
-def build(source: nn.Module, mode: Mode, *, rnn: str) -> Skeleton:
-    """A prototype's copy for one mode, its layers pure."""
-    shared = {id(tensor): tensor for tensor in (*source.parameters(), *source.buffers())}
-    module = copy.deepcopy(source, shared)
-    module.train(mode.train)
-    noise: dict[str, float] = {}
-    tracked: list[str] = []
-    for name, layer in list(module.named_modules()):
-        entry = pure_layer(layer)
+    def _make_pure(self, name: str, layer: nn.Module) -> None:
+        entry = None if "forward" in vars(layer) else pure_layer(layer)
         if entry is None:
-            continue
+            if isinstance(layer, nn.RNNBase):  # a subclass, whose own forward reads its list of weights
+                _replace(layer, {"_flat_weights": property(flat_weights, lambda *_: None)})
+            return
         if entry.prepare is not None:
             entry.prepare(layer)
         if entry.forward is None:
-            continue
+            return
+        self.pure.add(name)
         if entry.rate is None:
-            _replace_forward(layer, entry.forward)
+            _replace(layer, {"forward": entry.forward})
             if entry.tracks and getattr(layer, "running_mean", None) is not None:
-                layer.register_buffer(MOMENTUM, torch.empty((), device="meta"), persistent=False)
-                tracked.append(name)
-            continue
+                self.tracks(name)
+            return
         rate = _own_rate(name, layer, entry)
-        noise[name] = rate
-        if isinstance(layer, nn.RNNBase) and rnn == "unrolled":
-            use_unrolled(layer)
-        # At rate 0 there is nothing to draw, unless the call brings another rate.
-        _replace_noise(layer, entry.forward, rate, mode if mode.rated or rate else mode._replace(noise=False))
-    return Skeleton(module, noise, tuple(tracked), _slots(module))
+        self.noise[name] = rate
+        if isinstance(layer, nn.RNNBase) and self.unrolled:
+            prepare(layer, unrolled=True)
+        # At rate 0 there is nothing to draw, unless the call brings another rate; a frozen part has no noise.
+        on = self.mode.noise and (self.mode.rated or bool(rate)) and not self.is_frozen(name)
+        self._make_noisy(name, layer, entry.forward, rate, on=on)
 
+    def _make_noisy(self, name: str, layer: nn.Module, forward: Callable[..., Any], rate: float, *, on: bool) -> None:
+        if on:
+            self._lend_to(name, KEY)
+            if self.mode.rated:
+                self._lend_to(name, RATE)
+            else:
+                setattr(layer, RATE, rate)
 
-def call(
-    skeleton: Skeleton, module: nn.Module, tensors: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """Call a skeleton's module, or one that shares its layers, on these tensors; they are those after it then.
+        def noisy(self: Any, *args: Any, **kwargs: Any) -> Any:
+            key = self.noise_key
+            self.__dict__[KEY] = random.skip(key, CALL_STRIDE)  # for the next call in the same forward
+            return forward(self, Draw(key, self.noise_rate), *args, **kwargs)
 
-    What `torch.func.functional_call` does, whose search for each name takes longer than a small layer.
-    """
-    if torch.compiler.is_compiling():
-        return functional_call(module, tensors, args, kwargs, tie_weights=False)
-    lent = [(name, *skeleton.slots[name]) for name in tensors]
-    for name, own, slot, _ in lent:
-        own[slot] = tensors[name]
-    try:
-        return module(*args, **kwargs)
-    finally:
+        def silent(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return forward(self, None, *args, **kwargs)
+
+        _replace(layer, {"forward": noisy if on else silent})
+
+    def tracks(self, name: str) -> None:
+        """Note a layer with running statistics, whose momentum a call may give."""
+        if name not in self.tracked:
+            self.tracked.append(name)
+            self._lend_to(name, MOMENTUM)
+
+    def is_frozen(self, name: str) -> bool:
+        """Whether a layer is in a part that evaluates while the rest trains."""
+        return any(name == part or name.startswith(f"{part}.") or part == "" for part in self.mode.frozen)
+
+    def learns(self, name: str, drawing: Drawing) -> None:
+        """Note that a layer draws by itself, and run its forward in a mode of torch from now on."""
+        known = self.drawing.get(name)
+        self.drawing[name] = drawing = drawing if known is None else known.joined(drawing)
+        layer = self.layers[name]
+        if drawing.statistics:
+            self.tracks(name)
+        if known is not None:
+            return
+        for attribute in (KEY, RATE, RATE_OF_ALL):
+            self._lend_to(name, attribute)
+        if name == "":
+            return  # the module itself is run in a mode by whoever calls it: its forward, or another method
+        own = layer.__dict__.get("forward")
+        skeleton = self
+
+        def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+            run = inherited if own is None else own
+            given = (self, *args) if own is None else args
+            # Read here rather than kept: a later kind of call may have found out more.
+            if skeleton.rehearsing or not (skeleton.drawing[name].always or needs_formulas()):
+                return run(*given, **kwargs)
+            with skeleton.mode_around(name, self.__dict__):
+                return run(*given, **kwargs)
+
+        if own is None:
+            inherited = type(layer).forward
+            _replace(layer, {"forward": forward})
+        else:
+            layer.__dict__["forward"] = forward.__get__(layer)
+
+    def mode_around(self, name: str, lent: dict[str, Any]) -> Keyed:
+        """The mode of torch around one call of a layer, with what this call lends it."""
+        drawing, layer = self.drawing[name], self.layers[name]
+        key = lent.get(KEY)
+        if key is not None:
+            lent[KEY] = random.skip(key, _FORWARD_STRIDE)
+        named = lent.get(RATE)
+        return Keyed(
+            label(name, layer),
+            key,
+            rate=lent.get(RATE_OF_ALL) if named is None else named,
+            named=named is not None,
+            train=self.mode.train,
+            momentum=lent.get(MOMENTUM),
+            statistics=tuple((layer._buffers, mean, var) for mean, var in drawing.statistics),
+            copies=drawing.copies,
+            unrolled=self.unrolled,
+            quiet=self.is_frozen(name),
+        )
+
+    def call(self, tensors: dict[str, Tensor], call: Callable[[], Any]) -> Any:
+        """Call what runs the skeleton's module on these tensors; they are those after it then."""
+        lent = [(name, *self.slots[name]) for name in tensors]
         for name, own, slot, _ in lent:
-            tensors[name] = own[slot]
-        for _, own, slot, between in lent:
-            own[slot] = between
+            own[slot] = tensors[name]
+        try:
+            return call()
+        finally:
+            for name, own, slot, _ in lent:
+                tensors[name] = own[slot]
+            for _, own, slot, between in lent:
+                own[slot] = between
+
+    def call_traced(
+        self, tensors: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], method: str | None
+    ) -> Any:
+        """The same in a program that is being traced: by `torch.func.functional_call`, which the compiler knows."""
+        if method is None:
+            return functional_call(self.module, tensors, args, kwargs, tie_weights=False)
+        inner = {f"module.{name}": tensor for name, tensor in tensors.items()}
+        output = functional_call(self.callers[method], inner, args, kwargs, tie_weights=False)
+        for name in tensors:
+            tensors[name] = inner[f"module.{name}"]
+        return output
+
+    def prepare_method(self, method: str) -> None:
+        """Make what calls another method, before a program is traced that does."""
+        if method not in self.callers:
+            self.callers[method] = _Method(self.module, method)
+
+    def _lend_to(self, name: str, attribute: str) -> None:
+        own = self.layers[name].__dict__
+        own.setdefault(attribute, None)
+        self.slots[f"{name}.{attribute}" if name else attribute] = (own, attribute, None)
+
+    def _find_slots(self) -> None:
+        for prefix, layer in self.module.named_modules(remove_duplicate=False):
+            for own in (layer._parameters, layer._buffers):
+                for slot, tensor in own.items():
+                    self.slots[f"{prefix}.{slot}" if prefix else slot] = (own, slot, tensor)
 
 
-def _slots(module: nn.Module) -> dict[str, tuple[dict[str, Any], str, Any]]:
-    slots: dict[str, tuple[dict[str, Any], str, Any]] = {}
-    for prefix, layer in module.named_modules(remove_duplicate=False):
-        for own in (layer._parameters, layer._buffers):
-            for slot, tensor in own.items():
-                slots[f"{prefix}.{slot}" if prefix else slot] = (own, slot, tensor)
-    return slots
+class _Method(nn.Module):
+    """Calls a method of a module by its name."""
+
+    def __init__(self, module: nn.Module, method: str) -> None:
+        super().__init__()
+        self.module = module
+        self.method = method
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.module, self.method)(*args, **kwargs)
 
 
-def _replace_forward(layer: nn.Module, forward: Callable[..., Any]) -> None:
+def modes() -> Iterable[Mode]:
+    """Those without a frozen part, which every model has from the start."""
+    for (noise, rated), train in itertools.product(((False, False), (True, False), (True, True)), (False, True)):
+        yield Mode(noise, rated, train)
+
+
+def _replace(layer: nn.Module, members: dict[str, Any]) -> None:
     """Give one instance another forward; isinstance and every attribute stay as they were."""
     own = type(layer)
-    layer.__class__ = type(f"Pure{own.__name__}", (own,), {"forward": forward, "__module__": __name__})
-
-
-def _replace_noise(layer: nn.Module, forward: Callable[..., Any], rate: float, mode: Mode) -> None:
-    if mode.noise:
-        layer.register_buffer(KEY, torch.empty(2, dtype=torch.int64, device="meta"), persistent=False)
-        if mode.rated:
-            layer.register_buffer(RATE, torch.empty((), device="meta"), persistent=False)
-        else:
-            setattr(layer, RATE, rate)
-
-    def noisy(self: Any, *args: Any, **kwargs: Any) -> Any:
-        key = self._buffers[KEY]
-        self._buffers[KEY] = random.skip(key, CALL_STRIDE)  # for the next call in the same forward
-        return forward(self, Draw(key, getattr(self, RATE)), *args, **kwargs)
-
-    def silent(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return forward(self, None, *args, **kwargs)
-
-    _replace_forward(layer, noisy if mode.noise else silent)
+    pure = f"Pure{own.__name__.removeprefix('Pure')}"
+    layer.__class__ = type(pure, (own,), {**members, "__module__": __name__})
 
 
 def _own_rate(name: str, layer: nn.Module, entry: PureLayer) -> float:
     rate = getattr(layer, str(entry.rate))
+    rate = 0.0 if rate is None else rate
     _checks.check_number(f"{name or type(layer).__name__}.{entry.rate}", rate, low=0.0)
     return float(rate)
-
-
-def _refuse(module: nn.Module) -> None:
-    for name, layer in module.named_modules():
-        where = f"{name or 'the module itself'} ({type(layer).__name__})"
-        for hook in layer._forward_pre_hooks.values():
-            if type(hook).__name__ in ("SpectralNorm", "WeightNorm"):
-                _checks.fail(
-                    "module",
-                    f"{where} with the old {type(hook).__name__} hook, which writes into its buffers",
-                    "torch.nn.utils.parametrizations",
-                    "Use torch.nn.utils.parametrizations.spectral_norm or weight_norm.",
-                )
-        if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():  # type: ignore[misc]
-            _checks.fail("module", f"{where}, whose parameters have no shape yet", "one that has", "Run a batch first.")
-        if isinstance(layer, nn.RNNBase):
-            continue  # it keeps its parameters in a list as well, but its pure forward takes them by name
-        for attribute, value in vars(layer).items():
-            if attribute in ("_parameters", "_buffers", "_modules"):
-                continue
-            held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-            if any(isinstance(each, nn.Parameter) for each in held):
-                _checks.fail(
-                    "module",
-                    f"{where}, whose attribute {attribute!r} keeps parameters where they cannot be replaced",
-                    "parameters that are attributes",
-                    "Use nn.ParameterList or nn.ParameterDict.",
-                )
-            if isinstance(value, Tensor) and value.grad_fn is not None:
-                _checks.fail(
-                    "module",
-                    f"{where}, whose attribute {attribute!r} was computed from parameters",
-                    "values computed in forward",
-                    "Compute it in forward, or register it as a parameter or buffer.",
-                )

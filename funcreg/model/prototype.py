@@ -1,0 +1,267 @@
+"""A module without its data: a copy whose parameters and buffers are on the meta device, whose code looks at itself.
+
+`copy.deepcopy` copies modules, containers and bound methods, but takes functions, weak references
+and what cannot be copied (locks, open files) as they are. So a lambda that a module keeps in a
+list would still use the original's weights. Here such functions are made anew around the copy.
+"""
+
+import copy
+import functools
+import types
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks
+from .keyed import LayerGenerator
+
+_OWN = ("_parameters", "_buffers", "_modules")
+
+
+def prototype(module: nn.Module) -> nn.Module:
+    """A copy on the meta device: no data of parameters and buffers is copied, ties are kept.
+
+    Raises:
+        FuncregError: for what cannot be run without its own data, by the layer's name.
+    """
+    _refuse(module)
+    memo: dict[int, Any] = {}
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+    for buffer in module.buffers():
+        memo.setdefault(id(buffer), buffer.detach().to("meta"))
+    registered = set(memo)
+    originals = {id(layer) for layer in module.modules()} | registered
+    functions = _functions_around(module, originals)
+    for function in functions:
+        memo[id(function)] = _hollow(function)
+    _share_what_cannot_be_copied(module, memo)
+    copied = _deepcopy(module, memo)
+    for function in functions:
+        _fill(function, memo)
+    for (name, layer), (_, twin) in zip(_everywhere(module), _everywhere(copied), strict=True):
+        _rebind_references(name, layer, twin, memo, originals)
+        _register_bare_parameters(layer, twin, registered, memo)
+    return copied
+
+
+def duplicate(source: nn.Module) -> nn.Module:
+    """A copy of a prototype that shares its tensors, registered or not."""
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in (*source.parameters(), *source.buffers())}
+    originals = {id(layer) for layer in source.modules()}
+    for _, layer in _everywhere(source):
+        for value in _held(vars(layer)):
+            if isinstance(value, Tensor):
+                memo.setdefault(id(value), value)
+    functions = _functions_around(source, originals)
+    for function in functions:
+        memo[id(function)] = _hollow(function)
+    _share_what_cannot_be_copied(source, memo)
+    copied = _deepcopy(source, memo)
+    for function in functions:
+        _fill(function, memo)
+    for (name, layer), (_, twin) in zip(_everywhere(source), _everywhere(copied), strict=True):
+        _rebind_references(name, layer, twin, memo, originals)
+    return copied
+
+
+def label(name: str, layer: nn.Module) -> str:
+    """A layer as messages call it: its dotted name and its type."""
+    return f"{name or 'the module'} ({type(layer).__name__.removeprefix('Pure')})"
+
+
+def _everywhere(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    return list(module.named_modules())
+
+
+def _deepcopy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception as error:
+        raise _checks.FuncregError(
+            f"module: got a {type(module).__name__} that cannot be copied ({error}); expected one that copy.deepcopy "
+            "takes."
+        ) from error
+
+
+def _held(value: Any, depth: int = 4) -> Iterator[Any]:
+    """What containers hold, some levels deep; not what modules and other objects do."""
+    if depth == 0:
+        return
+    if isinstance(value, dict):
+        parts = list(value.values())
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts = list(value)
+    elif isinstance(value, functools.partial):
+        parts = [value.func, *value.args, *value.keywords.values()]
+    else:
+        return
+    for part in parts:
+        yield part
+        yield from _held(part, depth - 1)
+
+
+def _any(looks: Callable[[Any], bool], values: Iterable[Any]) -> bool:
+    """Whether one of them does; each is looked at, since that notes the functions on the way."""
+    return sum(looks(value) for value in values) > 0
+
+
+def _contents(function: types.FunctionType) -> list[Any]:
+    """What a function holds beside its code: closed-over values and defaults."""
+    cells = [cell.cell_contents for cell in function.__closure__ or () if _filled(cell)]
+    return [*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018  (asking an empty cell raises)
+    except ValueError:
+        return False
+    return True
+
+
+def _functions_around(module: nn.Module, originals: set[int]) -> list[types.FunctionType]:
+    """Functions that some layer keeps and that look at a layer, parameter or buffer of the module."""
+    found: dict[int, types.FunctionType] = {}
+    seen: set[int] = set()
+
+    def looks(value: Any) -> bool:
+        """Whether a value reaches the module; the functions on the way are noted."""
+        if id(value) in originals:
+            return True
+        if isinstance(value, types.MethodType):
+            return looks(value.__func__) | looks(value.__self__)
+        if isinstance(value, types.FunctionType):
+            if id(value) in seen:
+                return id(value) in found
+            seen.add(id(value))
+            if _any(looks, _contents(value)):
+                found[id(value)] = value
+                return True
+            return False
+        if isinstance(value, functools.partial | dict | list | tuple | set):
+            return _any(looks, _held(value, 1))
+        return False
+
+    for _, layer in _everywhere(module):
+        for value in vars(layer).values():
+            looks(value)
+    return list(found.values())
+
+
+def _hollow(function: types.FunctionType) -> types.FunctionType:
+    """A function of the same code with empty cells, to be filled once there is something to fill them with."""
+    cells = tuple(types.CellType() for _ in function.__closure__ or ())
+    made = types.FunctionType(function.__code__, function.__globals__, function.__name__, None, cells)
+    made.__dict__.update({k: v for k, v in function.__dict__.items() if k != "__wrapped__"})
+    made.__qualname__ = function.__qualname__
+    return made
+
+
+def _fill(function: types.FunctionType, memo: dict[int, Any]) -> None:
+    made = memo[id(function)]
+    for old, new in zip(function.__closure__ or (), made.__closure__ or (), strict=True):
+        if _filled(old):
+            new.cell_contents = copy.deepcopy(old.cell_contents, memo)
+    made.__defaults__ = copy.deepcopy(function.__defaults__, memo)
+    made.__kwdefaults__ = copy.deepcopy(function.__kwdefaults__, memo)
+
+
+def _share_what_cannot_be_copied(module: nn.Module, memo: dict[int, Any]) -> None:
+    """Locks, open files and the like are the same object in every copy."""
+    for _, layer in _everywhere(module):
+        for attribute, value in vars(layer).items():
+            if attribute in _OWN or id(value) in memo or isinstance(value, nn.Module | Tensor | str | int | float):
+                continue
+            for part in (value, *_held(value)):
+                if isinstance(part, torch.Generator):
+                    memo[id(part)] = part if isinstance(part, LayerGenerator) else LayerGenerator(part.device)
+                if isinstance(part, nn.Module | Tensor | types.FunctionType | dict | list | tuple) or id(part) in memo:
+                    continue
+                if not _can_be_copied(part):
+                    memo[id(part)] = part
+
+
+def _can_be_copied(value: Any) -> bool:
+    if isinstance(value, types.MethodType):
+        return True  # bound to a layer, most of the time, which is copied once
+    try:
+        value.__reduce_ex__(4)
+    except Exception:
+        return isinstance(value, type | types.BuiltinFunctionType | types.ModuleType | functools.partial)
+    return True
+
+
+def _rebind_references(name: str, layer: nn.Module, twin: nn.Module, memo: dict[int, Any], originals: set[int]) -> None:
+    """Let a copy's weak references look at the copy; one in a place where it cannot be replaced is refused."""
+    for attribute, value in vars(layer).items():
+        if isinstance(value, weakref.ref) and id(value()) in originals:
+            vars(twin)[attribute] = weakref.ref(memo[id(value())])
+        elif isinstance(layer, nn.RNNBase):
+            continue  # to its list of weights, which is not used
+        elif any(isinstance(part, weakref.ref) and id(part()) in originals for part in _held(value)):
+            allowed = "one that is an attribute itself"
+            _checks.fail("module", f"{label(name, layer)}, whose {attribute!r} holds a weak reference", allowed)
+
+
+def _register_bare_parameters(layer: nn.Module, twin: nn.Module, registered: set[int], memo: dict[int, Any]) -> None:
+    """Make a registered tensor that a layer keeps as a plain attribute too a further name of it: a tie."""
+    for attribute, value in list(vars(layer).items()):
+        if id(value) in registered:
+            del vars(twin)[attribute]
+            own = twin._parameters if isinstance(value, nn.Parameter) else twin._buffers
+            own[attribute] = memo[id(value)]
+
+
+def _refuse(module: nn.Module) -> None:
+    for name, layer in module.named_modules():
+        where = label(name, layer)
+        for hook in layer._forward_pre_hooks.values():
+            if type(hook).__name__ in ("SpectralNorm", "WeightNorm"):
+                _checks.fail(
+                    "module",
+                    f"{where} with the old {type(hook).__name__} hook, which writes into its buffers",
+                    "torch.nn.utils.parametrizations",
+                    "Use torch.nn.utils.parametrizations.spectral_norm or weight_norm.",
+                )
+        if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():  # type: ignore[misc]
+            _checks.fail("module", f"{where}, whose parameters have no shape yet", "one that has", "Run a batch first.")
+        if isinstance(layer, torch.jit.ScriptModule) and any(True for _ in (*layer.parameters(), *layer.buffers())):
+            remedy = "Give the layer as it was before torch.jit.script."
+            _checks.fail("module", f"{where}, a TorchScript program with values of its own", "Python code", remedy)
+        if isinstance(layer, nn.RNNBase):
+            continue  # it keeps its parameters in a list as well, but its pure forward takes them by name
+        for attribute, value in vars(layer).items():
+            if attribute in _OWN:
+                continue
+            if any(isinstance(each, nn.Parameter) for each in _held(value)):
+                _checks.fail(
+                    "module",
+                    f"{where}, whose attribute {attribute!r} keeps parameters where they cannot be replaced",
+                    "parameters that are attributes",
+                    "Use nn.ParameterList or nn.ParameterDict.",
+                )
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                _checks.fail(
+                    "module",
+                    f"{where}, whose attribute {attribute!r} was computed from parameters",
+                    "values computed in forward",
+                    "Compute it in forward, or register it as a parameter or buffer.",
+                )
+        if type(layer).train is not nn.Module.train:
+            _refuse_train_that_changes_values(where, layer)
+
+
+def _refuse_train_that_changes_values(where: str, layer: nn.Module) -> None:
+    """A train() of its own may set flags; one that merges weights would work on copies without data."""
+    tried = copy.deepcopy(layer)
+    before = {name: tensor.detach().clone() for name, tensor in tried.state_dict(keep_vars=True).items()}
+    for mode in (not layer.training, layer.training):
+        tried.train(mode)
+        for name, tensor in tried.state_dict(keep_vars=True).items():
+            if name not in before or not torch.equal(tensor, before[name]):
+                remedy = "Keep its weights unmerged, or merge them for good before."
+                _checks.fail("module", f"{where}, whose train() changes {name!r}", "one that sets flags", remedy)
