@@ -1,5 +1,6 @@
 """`apply`: one call of a module as a function of its parameters, state, inputs, key and mode."""
 
+import contextlib
 import inspect
 import itertools
 from collections.abc import Callable, Collection, Mapping, Set
@@ -25,6 +26,7 @@ State = dict[str, Tensor]
 Rates = float | Tensor | Mapping[str, float | Tensor]
 
 _MANY_DRAWS = 4  # noise layers above which compiled draws are native: each pure one takes 4 s to compile
+_NOTHING: frozenset[str] = frozenset()
 _identities = itertools.count()
 # How torch says that a transform cannot do what a forward asks of it.
 _NOT_UNDER_VMAP = {
@@ -49,7 +51,7 @@ class Apply:
         self.buffers = list(named_buffers)
         self.buffer_names = frozenset(named_buffers)
         self.persistent = _persistent(self.source)
-        self.kinds = {name: (tensor.shape, _kind(tensor)) for name, tensor in {**tensors, **named_buffers}.items()}
+        self.kinds = {name: (tensor.shape, tensor.dtype) for name, tensor in {**tensors, **named_buffers}.items()}
         self.ties = _ties(self.source)
         self.skeletons: dict[Mode, Skeleton] = {mode: Skeleton(self.source, mode, rnn=rnn) for mode in modes()}
         first = next(iter(self.skeletons.values()))
@@ -78,7 +80,7 @@ class Apply:
         if kwargs is not None:
             named = {**named, **kwargs}
         self._check(params, state, key, train, rates, method, frozen)
-        mode = Mode(key is not None, rates is not None, train, frozenset(frozen) if frozen else frozenset())
+        mode = Mode(key is not None, rates is not None, train, frozenset(frozen) if frozen else _NOTHING)
         tensors = {**params, **state}
         if torch.compiler.is_compiling():
             return self._traced(mode, tensors, args, named, key, rates, momentum, method)
@@ -119,26 +121,28 @@ class Apply:
             tensors[name] = tensors[name].clone()
         if plan.copies_inputs:
             args, named = _cloned((args, named))
-        own = list(tensors.items())
-        self._lend(skeleton, plan, tensors, key, rates, momentum)
-        watch = purity.Watch(item for item in own if item[0] not in plan.written)
-        function: Any = skeleton.module if method is None else getattr(skeleton.module, method)
-        around = self._around(skeleton, plan, tensors, train=skeleton.mode.train)
-        restored = purity.put_back({name: skeleton.layers[name] for name in plan.setters})
+        watch = purity.Watch(tensors, but=plan.written)
+        self._lend(skeleton, tensors, key, rates, momentum)
+        module: Any = skeleton.module if method is None else getattr(skeleton.module, method)
         try:
-            with around, restored if plan.setters else nullcontext():
-                if plan.checkpoints:
-                    with without_checkpoints():
-                        output = skeleton.call(tensors, lambda: function(*args, **named))
-                else:
-                    output = skeleton.call(tensors, lambda: function(*args, **named))
+            if "" in skeleton.drawing or plan.setters or plan.checkpoints:
+                with contextlib.ExitStack() as around:
+                    around.enter_context(self._around(skeleton, tensors))
+                    if plan.setters:
+                        around.enter_context(purity.put_back({name: skeleton.layers[name] for name in plan.setters}))
+                    if plan.checkpoints:
+                        around.enter_context(without_checkpoints())
+                    output = skeleton.call(tensors, module, args, named)
+            else:
+                output = skeleton.call(tensors, module, args, named)
         except (RuntimeError, TypeError) as error:
             raise self._explained(error, skeleton) from error
         broken = watch.broken()
         if broken:
             remedy = f"fr.check(model, *inputs) names the layer. {purity.REMEDY}"
             _checks.fail("module", f"one that {'; '.join(broken)}", "a pure module", remedy)
-        tensors.update(before)
+        if before:
+            tensors.update(before)
         return output, {name: tensors[name] for name in self.buffers}
 
     def _traced(
@@ -166,9 +170,9 @@ class Apply:
             tensors[name] = tensors[name].clone()
         if copies_inputs:
             args, named = _cloned((args, named))
-        self._lend(skeleton, None, tensors, key, rates, momentum)
+        self._lend(skeleton, tensors, key, rates, momentum)
         many = len(self.rates) + len(skeleton.drawing) > _MANY_DRAWS
-        around = self._around(skeleton, None, tensors, train=mode.train)
+        around = self._around(skeleton, tensors)
         with random.compiled_draws_are("native") if many else nullcontext(), around:
             output = skeleton.call_traced(tensors, args, named, method)
         tensors.update(before)
@@ -220,7 +224,7 @@ class Apply:
 
         def look() -> Plan:
             key = random.key(0, device=next(iter(tensors.values())).device if tensors else None)
-            self._lend(skeleton, None, tensors, key if mode.noise else None, rates, None)
+            self._lend(skeleton, tensors, key if mode.noise else None, rates, None)
             return rehearse(skeleton, Call(tensors, args, named, method, rates), self.persistent)
 
         try:
@@ -228,7 +232,7 @@ class Apply:
         except (RuntimeError, TypeError) as error:
             raise self._explained(error, skeleton) from error
 
-    def _around(self, skeleton: Skeleton, plan: Plan | None, tensors: dict[str, Tensor], *, train: bool) -> Any:
+    def _around(self, skeleton: Skeleton, tensors: dict[str, Tensor]) -> Any:
         """What is around a call of the module itself, if it draws: a mode of torch."""
         drawing = skeleton.drawing.get("")
         if drawing is None or not (drawing.always or torch.compiler.is_compiling() or in_transform()):
@@ -259,7 +263,6 @@ class Apply:
     def _lend(
         self,
         skeleton: Skeleton,
-        plan: Plan | None,
         tensors: dict[str, Tensor],
         key: Tensor | None,
         rates: Rates | None,
@@ -344,7 +347,9 @@ class Apply:
     def _check_kinds(self, argument: str, given: dict[str, Any]) -> None:
         kinds = self.kinds
         for name, tensor in given.items():
-            shape, kind = kinds[name]
+            shape, dtype = kinds[name]
+            if isinstance(tensor, Tensor) and tensor.dtype is dtype and tensor.shape == shape:
+                continue
             if not isinstance(tensor, Tensor):
                 _checks.fail(f"{argument}[{name!r}]", _checks.describe(tensor), f"a tensor of shape {tuple(shape)}")
             if tensor.shape != shape:
@@ -352,8 +357,8 @@ class Apply:
                 _checks.fail(
                     f"{argument}[{name!r}]", _checks.describe(tensor), f"a tensor of shape {tuple(shape)}", remedy
                 )
-            if _kind(tensor) != kind:
-                _checks.fail(f"{argument}[{name!r}]", _checks.describe(tensor), f"a tensor of {kind} numbers")
+            if _kind(tensor.dtype) != _kind(dtype):
+                _checks.fail(f"{argument}[{name!r}]", _checks.describe(tensor), f"a tensor of {_kind(dtype)} numbers")
 
     def _check_frozen(self, frozen: Any) -> None:
         if isinstance(frozen, str) or not all(isinstance(name, str) for name in frozen):
@@ -411,10 +416,10 @@ def check_names(argument: str, given: Any, expected: Set[str]) -> None:
     _checks.fail(argument, f"entries that do not fit the module ({'; '.join(told)})", "the entries of model.init")
 
 
-def _kind(tensor: Tensor) -> str:
-    if tensor.is_floating_point():
+def _kind(dtype: torch.dtype) -> str:
+    if dtype.is_floating_point:
         return "floating-point"
-    return "complex" if tensor.is_complex() else "boolean" if tensor.dtype == torch.bool else "integer"
+    return "complex" if dtype.is_complex else "boolean" if dtype == torch.bool else "integer"
 
 
 def _within(name: str, frozen: Collection[str]) -> bool:

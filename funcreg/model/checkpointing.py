@@ -24,7 +24,12 @@ def _once(*args: Any, **kwargs: Any) -> Generator[None, None, None]:
     yield
 
 
-_STAND_INS = {"CheckpointFunction": _Once, "_checkpoint_without_reentrant_generator": _once}
+# The second's name is one of two, by torch's version.
+_STAND_INS = {
+    "CheckpointFunction": _Once,
+    "_checkpoint_without_reentrant_generator": _once,
+    "_checkpoint_without_reentrant_generator_impl": _once,
+}
 
 
 @contextmanager

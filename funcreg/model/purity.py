@@ -9,7 +9,7 @@ import ctypes
 import random as python_random
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -24,8 +24,6 @@ REMEDY = (
     "or give the layer a pure forward with fr.register_layer."
 )
 _GLOBAL = "draws from the global generator"
-# Bytes of a CPU generator's state, one of which every draw changes: how far it has come, and the normal it keeps.
-_STATE_PARTS = ((0, 64), (5016, 40))
 
 
 class Impurity(NamedTuple):
@@ -284,8 +282,12 @@ def same_values(one: Tensor, other: Tensor) -> bool:
 class Watch:
     """Cheap checks around one eager call: tensors not written into, torch's global generators not advanced."""
 
-    def __init__(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        self.versions = [(name, tensor, tensor._version) for name, tensor in tensors if not tensor.is_inference()]
+    def __init__(self, tensors: Mapping[str, Tensor], *, but: Collection[str] = ()) -> None:
+        self.versions = [
+            (name, tensor, tensor._version)
+            for name, tensor in tensors.items()
+            if not tensor.is_inference() and name not in but
+        ]
         self.generator = _generator_state()
 
     def broken(self) -> list[str]:
@@ -301,11 +303,10 @@ class Watch:
 
 
 def _generator_state() -> tuple[Any, ...]:
-    """(what every draw on the CPU changes, the whole state, what every draw on a GPU in use changes)."""
+    """(the CPU's state as bytes, quicker to compare, and as a tensor; that of a GPU in use)."""
     state = torch.default_generator.get_state()
     gpu = (torch.cuda.get_rng_state().numpy().tobytes(),) if torch.cuda.is_initialized() else ()
-    start = state.data_ptr()
-    return b"".join(ctypes.string_at(start + offset, size) for offset, size in _STATE_PARTS), state, *gpu
+    return ctypes.string_at(state.data_ptr(), state.numel()), state, *gpu
 
 
 def shielded(call: Callable[[], Any]) -> Any:

@@ -186,12 +186,12 @@ class _Rehearsal:
         module, method = self.skeleton.module, self.call.method
         function = module if method is None else getattr(module, method)
 
-        def call() -> Any:
+        def watched(*args: Any, **kwargs: Any) -> Any:
             with seen, self._noticing_checkpoints():
                 return function(*args, **kwargs)
 
         try:
-            return self.skeleton.call(tensors, call)
+            return self.skeleton.call(tensors, watched, args, kwargs)
         finally:
             seen.finish()
 

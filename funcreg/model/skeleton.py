@@ -184,13 +184,15 @@ class Skeleton:
             quiet=self.is_frozen(name),
         )
 
-    def call(self, tensors: dict[str, Tensor], call: Callable[[], Any]) -> Any:
+    def call(
+        self, tensors: dict[str, Tensor], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """Call what runs the skeleton's module on these tensors; they are those after it then."""
         lent = [(name, *self.slots[name]) for name in tensors]
         for name, own, slot, _ in lent:
             own[slot] = tensors[name]
         try:
-            return call()
+            return function(*args, **kwargs)
         finally:
             for name, own, slot, _ in lent:
                 tensors[name] = own[slot]

@@ -46,7 +46,7 @@ def expand(mask: Tensor, x: Tensor) -> Tensor:
 
 
 def check(
-    x: Tensor, value: float | Tensor, key: Tensor, *, name: str = "rate", low: float = 0.0, high: float = 1.0
+    x: Tensor, value: float | Tensor, *, key: Tensor, name: str = "rate", low: float = 0.0, high: float = 1.0
 ) -> None:
     """Refuse an x that is not floating-point, a setting out of its range, and what is not a key beside x."""
     _checks.check_floating("x", x)

@@ -29,7 +29,7 @@ def channel_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
 
     Tompson et al., "Efficient object localization using convolutional networks", CVPR 2015.
     """
-    check(x, rate, key)
+    check(x, rate, key=key)
     check_spatial(x)
     return drop(x, rate, expand(execution.kept(key, tuple(x.shape[:2]), rate), x))
 
@@ -54,7 +54,7 @@ def feature_alpha_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Te
 
     Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks", NeurIPS 2017.
     """
-    check(x, rate, key)
+    check(x, rate, key=key)
     if x.ndim < 2:
         _checks.fail("x", _checks.describe(x), "a tensor (N, C, *spatial)")
     return drop_to_floor(x, rate, expand(execution.kept(key, tuple(x.shape[:2]), rate), x))
@@ -83,7 +83,7 @@ def token_dropout(x: Tensor, rate: float, *, key: Tensor, prefix: int = 0) -> Te
 
     Liu, Matsoukas, Strand, Azizpour and Smith, "PatchDropout", WACV 2023.
     """
-    check(x, rate, key)
+    check(x, rate, key=key)
     if x.ndim != 3:
         _checks.fail("x", _checks.describe(x), "a tensor (N, tokens, features)")
     if isinstance(rate, Tensor):
@@ -122,7 +122,7 @@ def layer_drop(x: Tensor, skipped: Tensor, rate: float | Tensor, *, key: Tensor)
 
     Fan, Grave and Joulin, "Reducing transformer depth on demand with structured dropout", ICLR 2020.
     """
-    check(x, rate, key)
+    check(x, rate, key=key)
     _checks.check_floating("skipped", skipped)
     if skipped.shape != x.shape:
         _checks.fail("skipped", _checks.describe(skipped), f"a tensor of x's shape {tuple(x.shape)}")
@@ -151,7 +151,7 @@ def drop_path(x: Tensor, rate: float | Tensor, *, key: Tensor, mode: str = "row"
 
     Huang, Sun, Liu, Sedra and Weinberger, "Deep networks with stochastic depth", ECCV 2016.
     """
-    check(x, rate, key)
+    check(x, rate, key=key)
     _checks.check_choice("mode", mode, ("row", "batch"))
     if x.ndim == 0:
         _checks.fail("x", _checks.describe(x), "a tensor (N, ...)")
@@ -183,7 +183,7 @@ def drop_block(x: Tensor, rate: float | Tensor, *, key: Tensor, block_size: int)
 
     Ghiasi, Lin and Le, "DropBlock", NeurIPS 2018.
     """
-    check(x, rate, key)
+    check(x, rate, key=key)
     check_spatial(x, at_most=3)
     _checks.check_count("block_size", block_size)
     spatial = x.shape[2:]

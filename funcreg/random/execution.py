@@ -127,9 +127,15 @@ def uniform(key: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def kept(key: Tensor, shape: tuple[int, ...], rate: float | Tensor) -> Tensor:
     """`uniform(key, shape) >= rate`, to multiply with: bool, or int8, which is quicker to compute."""
-    if _PACKS and _execution(key) == "pure":
+    execution = _execution(key)
+    if _PACKS and execution == "pure":
         return philox.kept(key, _size(shape), rate).reshape(shape)
-    return uniform(key, shape) >= rate
+    return (_uniform_kernel(key, shape) if execution == "kernel" else uniform(key, shape)) >= rate
+
+
+def kernels_draw(key: Tensor) -> bool:
+    """Whether draws from this key are calls of a native kernel, whose results nobody else holds."""
+    return _execution(key) == "kernel"
 
 
 def _execution(key: Tensor) -> str:

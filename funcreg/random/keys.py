@@ -1,11 +1,12 @@
 """Keys: where randomness starts, and how one key becomes many. A key is consumed once."""
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import _checks, _jit
 from . import execution
 
 
@@ -105,7 +106,16 @@ def skip(key: Tensor, draws: int) -> Tensor:
     """
     _checks.check_key(key)
     _checks.check_count("draws", draws, low=0)
-    return torch.stack((key[0], key[1] + -(-draws // 4)))
+    if _jit.compiling():
+        return torch.stack((key[0], key[1] + -(-draws // 4)))
+    return key + _blocks(-(-draws // 4), key.device)
+
+
+@functools.lru_cache(maxsize=64)
+def _blocks(count: int, device: torch.device) -> Tensor:
+    """What moves a key past some blocks: kept, since making it takes longer than adding it."""
+    with torch.inference_mode(False):
+        return torch.tensor([0, count], dtype=torch.int64, device=device)
 
 
 def _check_word(argument: str, value: Any) -> None:
