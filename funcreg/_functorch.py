@@ -10,6 +10,7 @@ from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]  (it has no stub)
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def traced_as_constant(function: F) -> F:
@@ -138,6 +139,21 @@ def plain(tensor: Tensor) -> Tensor:
             tensor = torch._from_functional_tensor(_functorch.get_unwrapped(tensor))
         else:
             return tensor
+
+
+def outside_transforms(call: Callable[[], T]) -> T:
+    """Run a call outside of every transform that is active around it.
+
+    >>> outside_transforms(in_transform)
+    False
+    """
+    # Outside of transforms there is nothing to leave, and the compiler's modules need not be imported.
+    if not in_transform():
+        return call()
+    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+    with temporarily_clear_interpreter_stack():
+        return call()
 
 
 def sees_random_functions() -> None:

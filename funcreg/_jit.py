@@ -80,16 +80,34 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
         nonlocal numbers
         if compiling():
             return function(*args, **kwargs)
-        if numbers is False:
-            return compiled(*args, **kwargs)
         given: Any = (args, kwargs)
-        found = not _NUMBERS.isdisjoint(map(type, optree.tree_leaves(given)))
-        numbers = numbers or found
-        if found:
-            given = optree.tree_map(as_data, given)
-        return compiled(*given[0], **given[1])
+        if numbers is not False:
+            found = not _NUMBERS.isdisjoint(map(type, optree.tree_leaves(given)))
+            numbers = numbers or found
+            if found:
+                given = optree.tree_map(as_data, given)
+        try:
+            return compiled(*given[0], **given[1])
+        except Exception as error:
+            if not type(error).__module__.startswith("torch._dynamo"):
+                raise
+            raise _explained(function, given, error) from error
 
     return call
+
+
+def _explained(function: Callable[..., Any], given: Any, error: Exception) -> Exception:
+    """Why a function cannot be compiled: what the function itself raises, or else what the compiler says."""
+    try:
+        function(*given[0], **given[1])
+    except Exception as own:
+        return own
+    *_, where = [line.strip() for line in str(error).splitlines() if line.lstrip().startswith("File ")] or [""]
+    first = str(error).strip().splitlines()[0]
+    return _checks.FuncregError(
+        f"function: got one that cannot be compiled whole ({first}{f', in {where}' if where else ''}); expected one "
+        "that does the same whatever the values. Call it without fr.jit (jit=False)."
+    )
 
 
 def compiling() -> bool:

@@ -219,17 +219,28 @@ def test_assigned_buffers_come_back_and_the_callers_stay() -> None:
     assert (float(state["0.calls"]), float(after["0.calls"])) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize(
-    ("settings", "did"),
-    [({"in_place": True}, "writes into 1.calls in place"), ({"draws": True}, "draws from the global generator")],
-)
-def test_impure_layers_are_refused_by_name_and_harm_nothing(settings: dict[str, bool], did: str) -> None:
-    model = fr.from_module(lambda: nn.Sequential(nn.Linear(2, 2), Counting(**settings)))
+def test_a_draw_needs_a_key_in_evaluation_too_and_comes_from_it() -> None:
+    model = fr.from_module(lambda: nn.Sequential(nn.Linear(2, 2), Counting(draws=True)))
+    params, state = model.init(fr.random.key(0))
+    for how in ({}, {"train": True}):
+        with pytest.raises(fr.FuncregError, match=r"key: got None; .*1 \(Counting\) draws \(torch's rand_like\)"):
+            model.apply(params, state, torch.ones(1, 2), **how)
+    first, second, again = (
+        model.apply(params, state, torch.ones(1, 2), key=fr.random.key(seed))[0] for seed in (0, 1, 0)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert fr.check(model, torch.ones(1, 2)) == ()
+
+
+def test_impure_layers_are_refused_by_name_and_harm_nothing() -> None:
+    did = "writes into 1.calls in place"
+    model = fr.from_module(lambda: nn.Sequential(nn.Linear(2, 2), Counting(in_place=True)))
     params, state = model.init(fr.random.key(0))
     generator = torch.random.get_rng_state()
     with pytest.raises(fr.FuncregError, match=did):
         model.apply(params, state, torch.ones(1, 2))
-    with pytest.raises(fr.FuncregError if "in_place" in settings else RuntimeError, match=f"{did}|randomness"):
+    with pytest.raises(fr.FuncregError, match=did):
         vmap(lambda x: model.apply(params, state, x)[0])(torch.ones(3, 1, 2))
     with pytest.raises(fr.FuncregError, match=did):
         grad(lambda params: model.apply(params, state, torch.ones(1, 2))[0].sum())(params)
@@ -260,8 +271,8 @@ def test_a_registered_layer_is_pure() -> None:
         return x if draw is None else fr.noise.gaussian_noise(x, draw.rate, key=draw.key)
 
     x = torch.zeros(1000)
-    with pytest.raises(fr.FuncregError, match="global generator"):
-        fr.from_module(Jitter).apply({}, {}, x, train=True)
+    with pytest.raises(fr.FuncregError, match="rates by layer, since the module"):
+        fr.from_module(Jitter).apply({}, {}, x, key=fr.random.key(0), rates=2.0)
     fr.register_layer(Jitter, jitter, rate="std")
     model = fr.from_module(Jitter)
     assert abs(float(model.apply({}, {}, x, key=fr.random.key(0))[0].std()) - 0.5) < 0.05
@@ -302,14 +313,29 @@ def test_modules_that_cannot_be_run_without_their_data_are_refused(case: str) ->
         fr.from_module(factory)
 
 
-@pytest.mark.parametrize("layer", [nn.RReLU(), nn.FeatureAlphaDropout(), nn.SyncBatchNorm(3)])
-def test_layers_without_a_pure_form_are_refused_in_training_only(layer: nn.Module) -> None:
+@pytest.mark.parametrize("layer", [nn.RReLU(), nn.FeatureAlphaDropout()])
+def test_noise_of_every_layer_of_torch_is_keyed(layer: nn.Module) -> None:
     model, (params, state) = fr.from_module(nn.Sequential(layer)), fr.variables(nn.Sequential(layer))
-    x = torch.ones(2, 3, 2)
-    if not isinstance(layer, nn.SyncBatchNorm):
-        torch.testing.assert_close(model.apply(params, state, x)[0], layer.eval()(x))
-    with pytest.raises(fr.FuncregError, match=type(layer).__name__):
+    x = fr.random.normal(fr.random.key(0), (2, 3, 20))
+    torch.testing.assert_close(model.apply(params, state, x)[0], layer.eval()(x))
+    with pytest.raises(fr.FuncregError, match="key: got None"):
         model.apply(params, state, x, train=True)
+    for train in (False, True):
+        first, second = (model.apply(params, state, x, key=fr.random.key(seed), train=train)[0] for seed in (0, 1))
+        assert not torch.equal(first, second)
+
+
+def test_batch_norm_of_several_processes_is_that_of_one_where_there_is_one() -> None:
+    layer = nn.SyncBatchNorm(3).double()
+    model, (params, state) = fr.from_module(nn.Sequential(layer)), fr.variables(nn.Sequential(layer))
+    x = fr.random.normal(fr.random.key(0), (4, 3, 5), dtype=torch.float64)
+    output, after = model.apply(params, state, x, train=True)
+    twin = nn.BatchNorm1d(3).double()
+    torch.testing.assert_close(output, twin(x))
+    torch.testing.assert_close(
+        [after[f"0.{name}"] for name in ("running_mean", "running_var", "num_batches_tracked")],
+        [twin.running_mean, twin.running_var, twin.num_batches_tracked],
+    )
 
 
 def test_names_that_do_not_fit_are_refused_by_name() -> None:

@@ -16,13 +16,15 @@ WITH_RATE: dict[str, Noise] = {
     "dropout": noise.dropout,
     "channel_dropout": noise.channel_dropout,
     "alpha_dropout": noise.alpha_dropout,
+    "feature_alpha_dropout": noise.feature_alpha_dropout,
     "gaussian_dropout": noise.gaussian_dropout,
     "drop_path": noise.drop_path,
     "drop_path_batch": lambda x, rate, *, key: noise.drop_path(x, rate, key=key, mode="batch"),
     "drop_block": lambda x, rate, *, key: noise.drop_block(x, rate, key=key, block_size=2),
     "drop_connect": lambda x, rate, *, key: noise.drop_connect({"w": x}, rate, key=key)["w"],
+    "layer_drop": lambda x, rate, *, key: noise.layer_drop(x, torch.zeros_like(x), rate, key=key),
 }
-MASKS = {name: each for name, each in WITH_RATE.items() if name not in ("alpha_dropout", "gaussian_dropout")}
+MASKS = {name: each for name, each in WITH_RATE.items() if "alpha" not in name and name != "gaussian_dropout"}
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -69,7 +71,7 @@ def test_the_mask_does_not_depend_on_the_dtype(name: str, key: Tensor) -> None:
     assert 0 < int(masks[0].sum()) < masks[0].numel()
 
 
-@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("name", [name for name in MASKS if name != "layer_drop"])
 def test_what_is_kept_is_scaled_and_rounded_once(name: str, key: Tensor) -> None:
     for dtype in DTYPES:
         x = images(dtype)
@@ -117,12 +119,42 @@ def test_channels_are_dropped_whole(key: Tensor) -> None:
     assert int((per_channel[..., 0] == 0).sum()) == pytest.approx(100, abs=30)  # of 400; sd 8.7
 
 
+def test_alpha_dropout_drops_the_channels_that_channel_dropout_drops(key: Tensor) -> None:
+    x = images()
+    y, dropped = noise.feature_alpha_dropout(x, 0.3, key=key), noise.channel_dropout(x, 0.3, key=key) == 0
+    assert y[dropped].unique().numel() == 1
+    assert y[~dropped].unique().numel() == x[~dropped].numel()
+
+
 @pytest.mark.parametrize("mode", ["row", "batch"])
 def test_paths_are_dropped_whole(mode: str, key: Tensor) -> None:
     draws = vmap(lambda key: noise.drop_path(images(), 0.3, key=key, mode=mode))(fr.random.split(key, 50))
     kept = (draws != 0).flatten(2)
     assert torch.equal(kept, kept[..., :1].expand_as(kept))
     assert bool((kept == kept[:, :1]).all()) == (mode == "batch")
+
+
+def test_a_layer_is_dropped_as_a_path_of_the_batch_is(key: Tensor) -> None:
+    x = images()
+    for each in fr.random.split(key, 20):
+        path = noise.drop_path(x, 0.3, key=each, mode="batch")
+        assert torch.equal(noise.layer_drop(x, -x, 0.3, key=each), x if bool(path.any()) else -x)
+
+
+def test_the_branch_that_is_not_taken_has_no_part_in_values_and_gradients(key: Tensor) -> None:
+    x, nothing = images(), torch.full_like(images(), math.nan)
+    slopes = grad(lambda x, skipped, rate: noise.layer_drop(x, skipped, rate, key=key).sum(), argnums=(0, 1))
+    for given, expected in (((x, nothing, 0.0), (1.0, 0.0)), ((nothing, x, 1.0), (0.0, 1.0))):
+        assert torch.equal(noise.layer_drop(*given, key=key), x)
+        assert tuple(float(slope.unique()) for slope in slopes(*given)) == expected
+
+
+def test_layer_drop_gives_the_layers_dtype(key: Tensor) -> None:
+    x = images(torch.bfloat16)
+    for rate, expected in ((0.0, x), (1.0, -x)):
+        y = noise.layer_drop(x, -x.float(), rate, key=key)
+        assert y.dtype == torch.bfloat16
+        assert torch.equal(y, expected)
 
 
 def test_drop_block_drops_blocks(key: Tensor) -> None:
@@ -136,6 +168,70 @@ def test_drop_block_drops_blocks(key: Tensor) -> None:
 def test_drop_block_of_one_is_dropout_at_every_element(key: Tensor) -> None:
     x = images()
     assert torch.equal(noise.drop_block(x, 0.3, key=key, block_size=1), noise.dropout(x, 0.3, key=key))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("prefix", [0, 2, 9])
+def test_tokens_at_rates_of_0_and_1(prefix: int, dtype: torch.dtype, key: Tensor) -> None:
+    """All, and one beside the prefix; a prefix of 9 is the whole sequence. The gradient counts what is kept."""
+    x = fr.random.normal(key, (3, 9, 4)).to(dtype)
+    for rate, kept in ((0.0, 9), (1.0, min(prefix + 1, 9))):
+        y = noise.token_dropout(x, rate, key=key, prefix=prefix)
+        slope = grad(lambda x, rate=rate: noise.token_dropout(x, rate, key=key, prefix=prefix).sum())(x)
+        assert y.dtype == dtype
+        assert y.shape == (3, kept, 4)
+        assert torch.equal(y if rate == 0 else y[:, :prefix], x if rate == 0 else x[:, :prefix])
+        assert torch.equal(y, x[slope == 1].reshape(y.shape))
+        assert slope.unique().tolist() == ([1] if kept == 9 else [0, 1])
+
+
+def test_tokens_keep_their_order_and_the_prefix_and_differ_by_sample(key: Tensor) -> None:
+    places = torch.arange(20.0).expand(50, 20).unsqueeze(-1)
+    kept = noise.token_dropout(places, 0.6, key=key, prefix=3).squeeze(-1)
+    assert kept.shape == (50, 3 + 6), "floor(17 * 0.4)"
+    assert torch.equal(kept[:, :3], places[:, :3, 0])
+    assert bool((kept.diff(dim=1) > 0).all())
+    assert kept.unique(dim=0).shape[0] > 45
+    assert kept.unique().numel() == 20
+
+
+def test_tokens_of_a_batch_of_keys_equal_separate_calls_in_every_dtype(key: Tensor) -> None:
+    x, keys = torch.arange(40.0).reshape(2, 10, 2), fr.random.split(key, 4)
+    expected = torch.stack([noise.token_dropout(x, 0.3, key=each, prefix=1) for each in keys])
+    for dtype in DTYPES:
+        given = x.to(dtype)
+        batched = vmap(lambda key, given=given: noise.token_dropout(given, 0.3, key=key, prefix=1))(keys)
+        assert torch.equal(batched, expected.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_slopes_stay_in_their_interval_whatever_the_dtype(dtype: torch.dtype, key: Tensor) -> None:
+    x = images(dtype)
+    wide, below = x.to(torch.promote_types(dtype, torch.float32)), x < 0
+    y = noise.rrelu(x, 0.1, 0.3, key=key)
+    assert y.dtype == dtype
+    assert torch.equal(y[~below], x[~below])
+    assert bool((y >= (wide * 0.3).to(dtype))[below].all())
+    assert bool((y <= (wide * 0.1).to(dtype))[below].all())
+    slopes = [(each / given)[below] for each, given in ((y, x), (noise.rrelu(images(), 0.1, 0.3, key=key), images()))]
+    torch.testing.assert_close(slopes[0].double(), slopes[1], rtol=4 * torch.finfo(dtype).eps + 1e-6, atol=0)
+    assert slopes[1].unique().numel() == int(below.sum()), "one for each element"
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_slopes_of_0_and_1_are_relu_and_nothing_with_finite_gradients(dtype: torch.dtype, key: Tensor) -> None:
+    x = images(dtype)
+    for slope, expected in ((0.0, torch.relu(x)), (1.0, x)):
+        assert torch.equal(noise.rrelu(x, slope, slope, key=key), expected)
+        slopes = grad(lambda x, slope=slope: noise.rrelu(x, slope, slope, key=key).sum())(x)
+        assert torch.equal(slopes, torch.where(x > 0, 1.0, slope).to(dtype))
+
+
+def test_a_batch_of_slopes_and_keys_equals_separate_calls(key: Tensor) -> None:
+    x, lower, keys = images(), torch.tensor([-0.1, 0.0, 0.2], dtype=torch.float64), fr.random.split(key, 3)
+    batched = vmap(lambda lower, key: noise.rrelu(x, lower, lower + 0.1, key=key))(lower, keys)
+    alone = [noise.rrelu(x, low, low + 0.1, key=each) for low, each in zip(lower.tolist(), keys, strict=True)]
+    torch.testing.assert_close(batched, torch.stack(alone))
 
 
 def test_drop_connect_picks_leaves_by_name(key: Tensor) -> None:

@@ -28,14 +28,26 @@ Rates = float | Tensor | Mapping[str, float | Tensor]
 _MANY_DRAWS = 4  # noise layers above which compiled draws are native: each pure one takes 4 s to compile
 _NOTHING: frozenset[str] = frozenset()
 _identities = itertools.count()
-# How torch says that a transform cannot do what a forward asks of it.
-_NOT_UNDER_VMAP = {
-    "randomness": "draws random numbers that no key reaches",
-    "data-dependent control flow": "decides by a tensor's values what runs",
-    ".item()": "reads a tensor's value as a Python number",
-    "dynamic shape": "has an output whose shape depends on values",
-    "inplace arithmetic": "writes in place into what the transform does not batch",
-    "in-place": "writes in place into what the transform does not batch",
+# How torch says that a transform cannot do what a forward asks of it, and what to do about it.
+_LOOP = "Call it in a loop, outside of the transform, or see fr.check(model, *inputs)."
+_UNROLL = 'from_module(..., rnn="unrolled") runs it as a loop over time, which every transform takes.'
+_IN_TRANSFORMS = {
+    "randomness": ("draws random numbers that no key reaches", _LOOP),
+    "data-dependent control flow": ("decides by a tensor's values what runs", _LOOP),
+    ".item()": ("reads a tensor's value as a Python number", _LOOP),
+    "dynamic shape": ("has an output whose shape depends on values", _LOOP),
+    "inplace arithmetic": ("writes in place into what the transform does not batch", _LOOP),
+    "in-place": ("writes in place into what the transform does not batch", _LOOP),
+    "aten::lstm": ("has no rule for the transform", _UNROLL),
+    "aten::gru": ("has no rule for the transform", _UNROLL),
+    "aten::rnn_": ("has no rule for the transform", _UNROLL),
+    "vmap": ("does what the transform cannot", _LOOP),
+    "functorch": ("does what the transform cannot", _LOOP),
+    "torch.func": ("does what the transform cannot", _LOOP),
+    "setup_context": ("has an autograd function without rules for the transform", _LOOP),
+    "forward AD": ("has no rule for the transform", _LOOP),
+    "atching rule": ("has no rule for the transform", _LOOP),
+    "requires_grad_()": ("takes gradients of its own", _LOOP),
 }
 
 
@@ -45,17 +57,17 @@ class Apply:
     def __init__(self, module: nn.Module, *, rnn: str) -> None:
         self.source, self.rnn = prototype(module), rnn
         self.identity = next(_identities)
-        tensors = dict(self.source.named_parameters())
-        self.parameter_names = frozenset(tensors)
-        named_buffers = dict(self.source.named_buffers())
-        self.buffers = list(named_buffers)
-        self.buffer_names = frozenset(named_buffers)
+        tensors = dict(self.source.named_parameters(remove_duplicate=False))
+        self.parameter_names = frozenset(name for name, _ in module.named_parameters())
+        self.buffers = [name for name, _ in module.named_buffers()]
+        named_buffers = dict(self.source.named_buffers(remove_duplicate=False))
+        self.buffer_names = frozenset(self.buffers)
         self.persistent = _persistent(self.source)
         self.kinds = {name: (tensor.shape, tensor.dtype) for name, tensor in {**tensors, **named_buffers}.items()}
-        self.ties = _ties(self.source)
+        self.ties = _ties(self.source, self.parameter_names | self.buffer_names)
         self.skeletons: dict[Mode, Skeleton] = {mode: Skeleton(self.source, mode, rnn=rnn) for mode in modes()}
         first = next(iter(self.skeletons.values()))
-        self.rates, self.tracked = first.noise, first.tracked
+        self.rates, self.tracked, self.trains = first.noise, first.tracked, first.trains
         self.layer_names = frozenset(first.layers)
         self.methods = _methods(type(self.source))
         self.own_names = _own_names(self.source)
@@ -203,8 +215,8 @@ class Apply:
         return plan
 
     def _shapes(self) -> list[tuple[str, torch.Size, torch.dtype]]:
-        both = {**dict(self.source.named_parameters()), **dict(self.source.named_buffers())}
-        return [(name, tensor.shape, tensor.dtype) for name, tensor in both.items()]
+        own = self.parameter_names | self.buffer_names
+        return [(name, *kind) for name, kind in self.kinds.items() if name in own]
 
     def _rehearsed(
         self,
@@ -242,17 +254,15 @@ class Apply:
 
     def _explained(self, error: Exception, skeleton: Skeleton) -> Exception:
         """An error of a transform's in terms of the layer that it came from; any other as it is."""
-        message = str(error)
-        if isinstance(error, _checks.FuncregError) or not ("vmap" in message or "functorch" in message):
+        if isinstance(error, _checks.FuncregError) or not in_transform():
             return error
-        for part, did in _NOT_UNDER_VMAP.items():
+        message = str(error)
+        for part, (did, remedy) in _IN_TRANSFORMS.items():
             if part in message:
-                layer = running_at(error, skeleton)
-                allowed = "one that the transform can run"
-                return _checks.FuncregError(
-                    f"module: got {layer}, which {did}; expected {allowed}. Call it in a loop, outside of vmap, "
-                    f"or see fr.check(model, *inputs). (torch: {message.splitlines()[0]})"
+                told = (
+                    f"module: got {running_at(error, skeleton)}, which {did}; expected one that the transform can run."
                 )
+                return _checks.FuncregError(f"{told} {remedy} (torch: {message.strip().splitlines()[0]})")
         return error
 
     def _tied(self, tensors: dict[str, Tensor]) -> None:
@@ -329,7 +339,9 @@ class Apply:
                 _checks.fail("key", _checks.describe(key), "a key of fr.random", self._own_argument("key"))
             _checks.check_key(key)
         elif train and any(self.rates.values()):
-            noisy = ", ".join(name for name, rate in self.rates.items() if rate and not _within(name, frozen))
+            noisy = ", ".join(
+                n for n, rate in self.rates.items() if rate and n in self.trains and not _within(n, frozen)
+            )
             if noisy:
                 allowed = f"a key, since train=True and these layers draw: {noisy}"
                 _checks.fail("key", None, allowed, "Pass key=fr.random.key(seed).")
@@ -450,16 +462,11 @@ def _persistent(module: nn.Module) -> dict[str, bool]:
     }
 
 
-def _ties(module: nn.Module) -> dict[str, str]:
-    """For each further name of a parameter or buffer, the first."""
-    first: dict[int, str] = {}
-    ties: dict[str, str] = {}
-    both: list[Callable[..., Any]] = [module.named_parameters, module.named_buffers]
-    for named in both:
-        for name, tensor in named(remove_duplicate=False):
-            if first.setdefault(id(tensor), name) != name:
-                ties[name] = first[id(tensor)]
-    return ties
+def _ties(module: nn.Module, names: Set[str]) -> dict[str, str]:
+    """For each further name of a parameter or buffer, the one among `names`."""
+    both = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    own = {id(tensor): name for name, tensor in both if name in names}
+    return {name: own[id(tensor)] for name, tensor in both if name not in names}
 
 
 def _signature(arguments: Any) -> Any:

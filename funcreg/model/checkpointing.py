@@ -35,7 +35,7 @@ _STAND_INS = {
 @contextmanager
 def without_checkpoints() -> Iterator[None]:
     """Run what is checkpointed inside the block once, and keep what its gradient needs."""
-    module = sys.modules.get("torch.utils.checkpoint")
+    module = sys.modules.get("torch.utils.checkpoint")  # None: nobody has imported it
     own = {name: getattr(module, name) for name in _STAND_INS if hasattr(module, name)}
     for name in own:
         setattr(module, name, _STAND_INS[name])

@@ -77,7 +77,7 @@ def _factory(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
         given = settings.pop("size", None)
         if _with_generator(keyed, function, generator):
             settings.update(generator=generator, out=out, dtype=dtype, device=device, requires_grad=requires_grad)
-            return function(*(size if given is None else (given,)), **settings)
+            return keyed.natively(function, *(size if given is None else (given,)), **settings)
         key = keyed.next_key(_name(function))
         return _finished(_numbers(key, draw, _shape(size, given), dtype), out, device, requires_grad)
 
@@ -97,7 +97,9 @@ def _like(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
         **settings: Any,
     ) -> Tensor:
         if _with_generator(keyed, function, generator):
-            return function(input, dtype=dtype, device=device, requires_grad=requires_grad, generator=generator)
+            return keyed.natively(
+                function, input, dtype=dtype, device=device, requires_grad=requires_grad, generator=generator
+            )
         key = keyed.next_key(_name(function))
         drawn = _numbers(key, draw, tuple(input.shape), input.dtype if dtype is None else dtype)
         return _finished(drawn, None, input.device if device is None else device, requires_grad)
@@ -120,7 +122,7 @@ def _integers(keyed: Keyed, function: Any, shape: tuple[int, ...], low: int, hig
 @replaces(torch.randint)
 def _randint(keyed: Keyed, function: Any, *args: Any, **settings: Any) -> Tensor:
     if _with_generator(keyed, function, settings.get("generator")):
-        return function(*args, **settings)
+        return keyed.natively(function, *args, **settings)
     names = ("low", "high", "size") if len(args) + sum(n in settings for n in ("low", "high", "size")) == 3 else None
     given = dict(zip(names or ("high", "size"), args, strict=False)) | settings
     drawn = _integers(keyed, function, _shape((), given["size"]), given.get("low", 0), given["high"])
@@ -131,7 +133,7 @@ def _randint(keyed: Keyed, function: Any, *args: Any, **settings: Any) -> Tensor
 @replaces(torch.randint_like)
 def _randint_like(keyed: Keyed, function: Any, input: Tensor, *bounds: int, **settings: Any) -> Tensor:
     if _with_generator(keyed, function, settings.get("generator")):
-        return function(input, *bounds, **settings)
+        return keyed.natively(function, input, *bounds, **settings)
     high = settings.get("high", bounds[-1] if bounds else None)
     low = settings.get("low", bounds[0] if len(bounds) == 2 else 0)
     drawn = _integers(keyed, function, tuple(input.shape), low, high)  # type: ignore[arg-type]
@@ -143,7 +145,7 @@ def _randperm(
     keyed: Keyed, function: Any, n: int, *, generator: Any = None, out: Any = None, dtype: Any = None, **settings: Any
 ) -> Tensor:
     if _with_generator(keyed, function, generator):
-        return function(n, generator=generator, out=out, dtype=dtype, **settings)
+        return keyed.natively(function, n, generator=generator, out=out, dtype=dtype, **settings)
     key = keyed.next_key(_name(function))
     order = random.permutation(key, n) if n else torch.zeros(0, dtype=torch.int64)
     return _finished(order.to(dtype or torch.int64), out, settings.get("device"), False)
@@ -152,7 +154,7 @@ def _randperm(
 @replaces(torch.normal)
 def _normal(keyed: Keyed, function: Any, *args: Any, **settings: Any) -> Tensor:
     if _with_generator(keyed, function, settings.get("generator")):
-        return function(*args, **settings)
+        return keyed.natively(function, *args, **settings)
     given = dict(zip(("mean", "std", "size"), args, strict=False)) | settings
     mean, std, size = given.get("mean", 0.0), given.get("std", 1.0), given.get("size")
     tensors = [each for each in (mean, std) if isinstance(each, Tensor)]
@@ -171,7 +173,11 @@ def _bernoulli(
     keyed: Keyed, function: Any, input: Tensor, p: Any = None, *, generator: Any = None, out: Tensor | None = None
 ) -> Tensor:
     if _with_generator(keyed, function, generator):
-        return function(input, generator=generator) if p is None else function(input, p, generator=generator)
+        return (
+            keyed.natively(function, input, generator=generator)
+            if p is None
+            else function(input, p, generator=generator)
+        )
     drawn = _flips(keyed.next_key(_name(function)), input if p is None else p, tuple(input.shape)).to(input.dtype)
     return drawn if out is None else out.copy_(drawn)
 
@@ -184,7 +190,7 @@ def _in_place(numbers: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def replacement(keyed: Keyed, function: Any, self: Tensor, *args: Any, **settings: Any) -> Tensor:
         generator = settings.pop("generator", None)
         if _with_generator(keyed, function, generator):
-            return function(self, *args, generator=generator, **settings)
+            return keyed.natively(function, self, *args, generator=generator, **settings)
         # `from` is a word of Python's
         given = {("low" if name == "from" else "high" if name == "to" else name): v for name, v in settings.items()}
         values = [args[i] if i < len(args) else given.get(name, default) for i, (name, default) in enumerate(defaults)]
@@ -246,7 +252,7 @@ replaces(T.log_normal_)(_in_place(_log_normal_numbers))
 @replaces(T.random_)
 def _random(keyed: Keyed, function: Any, self: Tensor, *bounds: Any, generator: Any = None, **settings: Any) -> Tensor:
     if _with_generator(keyed, function, generator):
-        return function(self, *bounds, generator=generator, **settings)
+        return keyed.natively(function, self, *bounds, generator=generator, **settings)
     # random_(to), random_(from, to), or the integers that the dtype holds
     low = settings.get("from", bounds[0] if len(bounds) == 2 else 0)
     high = settings.get("to", bounds[-1] if bounds else None)
@@ -272,7 +278,7 @@ def _multinomial(
     out: Tensor | None = None,
 ) -> Tensor:
     if _with_generator(keyed, function, generator):
-        return function(input, num_samples, replacement, generator=generator)
+        return keyed.natively(function, input, num_samples, replacement, generator=generator)
     key, classes = keyed.next_key(_name(function)), input.shape[-1]
     weights = torch.log(input.double())
     if replacement:
@@ -286,12 +292,12 @@ def _multinomial(
 def _seeded(keyed: Keyed, function: Any, *args: Any, generator: Any = None, **settings: Any) -> Tensor:
     """torch's own draw, from a generator that the key seeds: for eager calls outside of transforms."""
     if _with_generator(keyed, function, generator):
-        return function(*args, generator=generator, **settings)
+        return keyed.natively(function, *args, generator=generator, **settings)
     key = keyed.next_key(_name(function))
     if torch.compiler.is_compiling() or in_transform():
         keyed.cannot(_name(function), "under vmap, another transform or fr.jit")
     own = torch.Generator(device=key.device).manual_seed(int(random.bits(key, 1)))
-    return function(*args, generator=own, **settings)
+    return keyed.natively(function, *args, generator=own, **settings)
 
 
 replaces(torch.poisson, torch.binomial)(_seeded)
@@ -300,7 +306,7 @@ replaces(torch.poisson, torch.binomial)(_seeded)
 @replaces(getattr(torch, "_standard_gamma", None))
 def _standard_gamma(keyed: Keyed, function: Any, alpha: Tensor, generator: Any = None) -> Tensor:
     if _with_generator(keyed, function, generator):
-        return function(alpha, generator=generator)
+        return keyed.natively(function, alpha, generator=generator)
     drawn = random.gamma(keyed.next_key(_name(function)), alpha.detach())
     if not alpha.requires_grad and not in_transform():
         return drawn
@@ -312,7 +318,7 @@ def _standard_gamma(keyed: Keyed, function: Any, alpha: Tensor, generator: Any =
 @replaces(getattr(torch, "_sample_dirichlet", None))
 def _dirichlet(keyed: Keyed, function: Any, alpha: Tensor, generator: Any = None) -> Tensor:
     if _with_generator(keyed, function, generator):
-        return function(alpha, generator=generator)
+        return keyed.natively(function, alpha, generator=generator)
     gammas = _standard_gamma(keyed, function, alpha)
     return gammas / gammas.sum(-1, keepdim=True)
 
@@ -336,7 +342,7 @@ def _fractional_pool(axes: int) -> Callable[..., Any]:
             return function(input, *args, **settings)
         batch, channels = (input.shape[0], input.shape[1]) if input.ndim == axes + 2 else (1, input.shape[0])
         samples = random.uniform(keyed.next_key(_name(function)), (batch, channels, axes), dtype=input.dtype)
-        return function(input, *args, _random_samples=samples, **settings)
+        return keyed.natively(function, input, *args, _random_samples=samples, **settings)
 
     return replacement
 

@@ -9,18 +9,27 @@ Noise with a rate is off without a key. A draw without one (`torch.randn`) has n
 """
 
 import sys
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 from .. import _checks, random
+from .._functorch import in_transform, is_wrapped, outside_transforms
 from .registry import Draw
 
 _READS = (Tensor.__bool__, Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.tolist, Tensor.__index__)
+# What makes a tensor that a draw may then be written into.
+_MAKERS = frozenset(
+    (
+        *(torch.empty, torch.zeros, torch.ones, torch.full, torch.empty_strided),
+        *(torch.empty_like, torch.zeros_like, torch.ones_like, torch.full_like),
+        *(Tensor.new_empty, Tensor.new_zeros, Tensor.new_ones, Tensor.new_full, Tensor.new_tensor),
+    )
+)
 CALL_STRIDE = 2**34  # draws between two calls on one key: more than one call can make
 
 Replacement = Callable[..., Any]
@@ -59,12 +68,14 @@ class LayerGenerator(torch.Generator):
 class Event(NamedTuple):
     """One call of a function in the table: the layer that made it, and what kind of call it was.
 
+    layer: whose code it was, which reads its own switch. inside: whose forward that ran in.
     kind: "rate" (noise with a rate), "draw" (any other), "statistics" (of a batch, into buffers) or "formula"
     (a kernel that only transforms and compiled programs need replaced).
     active: whether it drew, or moved statistics.
     """
 
     layer: str
+    inside: str
     function: str
     kind: str
     active: bool
@@ -81,7 +92,7 @@ class Keyed(TorchFunctionMode):
         train: whether this is a training step, where noise without a key is an error.
         momentum: of batch statistics, in place of each call's own, or None.
         statistics: the layer's running statistics: (its buffers, name of the mean, name of the variance) each.
-        copies: whether draws in place, whose result is ignored, are copied into their tensor.
+        copies: whether draws in place are copied into their tensor, since it is used after them.
         unrolled: whether recurrence is a loop over time.
         quiet: whether noise with a rate is off all the same: a part that evaluates while the rest trains.
     """
@@ -110,7 +121,8 @@ class Keyed(TorchFunctionMode):
     ) -> Any:
         replacement = _table.get(func)
         if replacement is None:
-            return func(*args, **(kwargs or {}))
+            made = func(*args, **(kwargs or {}))
+            return self._of_members(made) if self.copies and func in _MAKERS else made
         return replacement(self, func, *args, **(kwargs or {}))
 
     def next_key(self, function: str) -> Tensor:
@@ -149,6 +161,12 @@ class Keyed(TorchFunctionMode):
     def uses(self, generator: torch.Generator) -> None:
         """Hear of a draw from a generator of the forward's own; a rehearsal looks what becomes of it."""
 
+    def natively(self, function: Any, *args: Any, **settings: Any) -> Any:
+        """Call torch's own draw, whose generator is the forward's own: the same for every member of a vmap."""
+        if not in_transform() or any(isinstance(arg, Tensor) and is_wrapped(arg) for arg in args):
+            return function(*args, **settings)
+        return outside_transforms(lambda: function(*args, **settings))
+
     def find_statistics(self, mean: Tensor, var: Tensor) -> tuple[dict[str, Any], str, str] | None:
         """Where these running statistics are kept, as (buffers, name of the mean, of the variance), if by the layer."""
         for buffers, mean_name, var_name in self.statistics:
@@ -157,8 +175,14 @@ class Keyed(TorchFunctionMode):
         return None
 
     def into(self, target: Tensor, fresh: Tensor) -> Tensor:
-        """The result of a draw into a tensor: a new one, or where that would be ignored the tensor itself."""
+        """The result of a draw into a tensor: a new one, or where it is used afterwards the tensor itself."""
         return target.copy_(fresh) if self.copies else fresh.to(target.dtype)
+
+    def _of_members(self, made: Tensor) -> Tensor:
+        """A tensor just made, with an axis of every vmap that the key has, so that draws can be written into it."""
+        if self.key is None or not (torch.compiler.is_compiling() or is_wrapped(self.key)):
+            return made
+        return made + (self.key[0] * 0).to(made.dtype)
 
     def needs_key(self, function: str) -> NoReturn:
         """Refuse a draw in a call without a key."""
@@ -206,21 +230,24 @@ class Rehearsed(Keyed):
         self.neutral, self.evaluates, self.copies = neutral, evaluates, True
         self.name = ""
         self.events: list[Event] = []
-        self.ignored: set[str] = set()  # layers that ignore what a draw in place returns
-        self.running_statistics: list[tuple[str, str, str]] = []  # (layer, name of the mean, of the variance)
+        self.inside = ""
+        self.written: dict[int, tuple[Any, str]] = {}  # address -> a storage that was drawn into, and where
+        self.used: set[str] = set()  # layers that use a tensor after a draw into it
+        # (where, layer that holds them, name of the mean, of the variance)
+        self.running_statistics: list[tuple[str, str, str, str]] = []
         self.generators: list[tuple[torch.Generator, Tensor]] = []  # with their states before the first draw
         self.decided = False  # whether a number that was drawn may have decided what runs
-        self._returned: tuple[Any, str] | None = None
 
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        self._look_whether_ignored()
+        if self.written:
+            self.uses_written((args, kwargs))
         if func in _table:
-            self.name = running(self.names)
+            self.name, self.inside = running(self.names), running(self.names, forwards=True)
             self.layer = self.labels.get(self.name, "")
             self.named = isinstance(self.rates, Mapping)
-            self.rate = self.rates.get(self.name) if isinstance(self.rates, Mapping) else self.rates
+            self.rate = self.rates.get(self.inside) if isinstance(self.rates, Mapping) else self.rates
         elif func in _READS and any(event.kind == "draw" for event in self.events):
             self.decided = True
         return super().__torch_function__(func, types, args, kwargs)
@@ -231,46 +258,51 @@ class Rehearsed(Keyed):
 
     def saw(self, function: str, kind: str, active: bool) -> None:
         if self.name not in self.pure:
-            self.events.append(Event(self.name, function, kind, active))
+            self.events.append(Event(self.name, self.inside, function, kind, active))
 
     def uses(self, generator: torch.Generator) -> None:
         if all(generator is not known for known, _ in self.generators):
             self.generators.append((generator, generator.get_state()))
 
     def into(self, target: Tensor, fresh: Tensor) -> Tensor:
-        alias = target.copy_(fresh).view_as(target)
-        # Whoever uses it hands it to another function while it is alive.
-        self._returned = weakref.ref(alias), self.name
-        return alias
+        self.drew_into(target, self.inside)
+        target.copy_(fresh)
+        return fresh.to(target.dtype)
+
+    def drew_into(self, target: Tensor, inside: str) -> None:
+        """Look whether a tensor, rather than what a draw into it returned, is used from here on."""
+        storage = target.untyped_storage()  # held, so that its address is not another's later
+        self.written[storage.data_ptr()] = (storage, inside)
+
+    def uses_written(self, values: Any) -> None:
+        """Note where among some values there are tensors that were drawn into."""
+        for leaf in pytree.tree_leaves(values):
+            if isinstance(leaf, Tensor) and leaf.layout == torch.strided and not leaf.is_meta:
+                _, inside = self.written.get(leaf.untyped_storage().data_ptr(), (None, None))
+                if inside is not None:
+                    self.used.add(inside)
 
     def find_statistics(self, mean: Tensor, var: Tensor) -> tuple[dict[str, Any], str, str] | None:
-        own = self.layers[self.name]._buffers
-        slots = {id(tensor): slot for slot, tensor in own.items()}
-        if id(mean) not in slots or id(var) not in slots:
-            return None
-        self.running_statistics.append((self.name, slots[id(mean)], slots[id(var)]))
-        return own, slots[id(mean)], slots[id(var)]
-
-    def finish(self) -> None:
-        """After the forward."""
-        self._look_whether_ignored()
-
-    def _look_whether_ignored(self) -> None:
-        if self._returned is not None:
-            alias, layer = self._returned
-            self._returned = None
-            if alias() is None:
-                self.ignored.add(layer)
+        for owner, layer in self.layers.items():
+            slots = {id(tensor): slot for slot, tensor in layer._buffers.items()}
+            if id(mean) in slots and id(var) in slots:
+                if self.name not in self.pure:
+                    self.running_statistics.append((self.inside, owner, slots[id(mean)], slots[id(var)]))
+                return layer._buffers, slots[id(mean)], slots[id(var)]
+        return None
 
 
-def running(names: Mapping[int, str]) -> str:
-    """The name of the layer whose code is running: the innermost function whose first argument is a layer."""
+def running(names: Mapping[int, str], *, forwards: bool = False) -> str:
+    """The name of the layer whose code is running: the innermost function whose first argument is a layer.
+
+    forwards: only functions called forward count.
+    """
     frame = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
-        if code.co_argcount:
+        if code.co_argcount and (not forwards or code.co_name == "forward"):
             first = frame.f_locals.get(code.co_varnames[0])
-            if isinstance(first, torch.nn.Module) and id(first) in names:
+            if isinstance(first, nn.Module) and id(first) in names:
                 return names[id(first)]
         frame = frame.f_back
     return ""

@@ -37,6 +37,11 @@ def prototype(module: nn.Module) -> nn.Module:
     originals = {id(layer) for layer in module.modules()} | registered
     functions = _functions_around(module, originals)
     for function in functions:
+        if any(id(content) in registered for content in _contents(function)):
+            remedy = "Let it read the layer's attribute."
+            _checks.fail(
+                "module", f"a {function.__name__} that closes over a parameter", "one that looks it up", remedy
+            )
         memo[id(function)] = _hollow(function)
     _share_what_cannot_be_copied(module, memo)
     copied = _deepcopy(module, memo)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .._functorch import outside_transforms
 from .keyed import running
 
 REMEDY = (
@@ -311,8 +312,7 @@ def _generator_state() -> tuple[Any, ...]:
 
 def shielded(call: Callable[[], Any]) -> Any:
     """Run a call outside of every transform and of every mode that sees operators."""
-    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
     from torch.utils._python_dispatch import _disable_current_modes
 
-    with temporarily_clear_interpreter_stack(), _disable_current_modes():
-        return call()
+    with _disable_current_modes():
+        return outside_transforms(call)

@@ -22,7 +22,6 @@ _KERNELS: dict[str, Any] = {
     "RNN_RELU": torch._VF.rnn_relu,  # type: ignore[attr-defined]
 }
 _GAP_STRIDE = 2**28  # draws between two gaps on one key: more than one gap can make
-_UNROLL = 'from_module(..., rnn="unrolled") runs it as a loop over time, which vmap and forward-mode take.'
 
 
 def recurrent(layer: Any, draw: Draw | None, input: Any, hx: Any = None) -> Any:
@@ -124,15 +123,10 @@ def _native(
     kernel = _KERNELS[mode]
     hidden = states if mode == "LSTM" else states[0]
     shared = (bias, 1, 0.0, train, directions == 2)  # one layer, no dropout
-    try:
-        if batch_sizes is None:
-            out, *last = kernel(x, hidden, weights, *shared, False)
-        else:
-            out, *last = kernel(x, batch_sizes, hidden, weights, *shared)
-    except RuntimeError as error:
-        if "atching rule" in str(error) or "forward AD" in str(error) or "vmap" in str(error):
-            _checks.fail("module", f"a {mode} layer under a transform", "a layer with rules for it", _UNROLL)
-        raise
+    if batch_sizes is None:
+        out, *last = kernel(x, hidden, weights, *shared, False)
+    else:
+        out, *last = kernel(x, batch_sizes, hidden, weights, *shared)
     return out, tuple(last)
 
 

@@ -109,7 +109,12 @@ def momentum_of(layer: Any) -> float | Tensor | None:
 
 def pure_layer(layer: nn.Module) -> PureLayer | None:
     """The entry for a layer's exact type, looking beneath parametrizations."""
-    return _layers.get(_qualified(parametrize.type_before_parametrizations(layer)))
+    return pure_layer_of(parametrize.type_before_parametrizations(layer))
+
+
+def pure_layer_of(kind: type) -> PureLayer | None:
+    """The entry for a type."""
+    return _layers.get(_qualified(kind))
 
 
 def _qualified(layer_type: type) -> str:

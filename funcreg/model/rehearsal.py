@@ -23,6 +23,7 @@ from torch.utils import _pytree as pytree
 
 from .. import _checks, random
 from . import purity
+from .checkpointing import without_checkpoints
 from .keyed import Event, Rehearsed
 from .prototype import label
 from .purity import REMEDY, Impurity
@@ -74,13 +75,11 @@ def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool]) -> Pla
             else in training mode too; and whatever the forward raises.
     """
     rehearsal = _Rehearsal(skeleton, call, buffers)
-    skeleton.rehearsing = True
-    try:
-        if skeleton.mode.noise and not skeleton.mode.train:
-            rehearsal.wake_noise()
-        return rehearsal.plan()
-    finally:
-        skeleton.rehearsing = False
+    if skeleton.mode.noise and not skeleton.mode.train:
+        impure = rehearsal.wake_noise()
+        if impure:
+            return rehearsal.impure_plan(impure)
+    return rehearsal.plan()
 
 
 class _Rehearsal:
@@ -92,25 +91,33 @@ class _Rehearsal:
         self.pure = skeleton.pure
         self.own_tensors = purity.own_tensors(self.layers)
         self.checkpoints = self.decided = False
+        self.unseen: set[str] = set()  # draws that no mode of torch sees
 
-    def wake_noise(self) -> None:
-        """Put the noisy layers, and no others, into training mode."""
+    def wake_noise(self) -> tuple[Impurity, ...]:
+        """Put the noisy layers, and no others, into training mode; give what they draw that no key reaches."""
         woken = self._noisy_in_training()
-        noisy = {layer for events in woken.values() for layer, _ in _draws(events)}
+        if self.unseen:
+            return self._named([], sorted(self.unseen), evaluates=True)
+        noisy = set[str]()
         while True:
             self._train(noisy)
             missing = set[str]()
             for seed, events in woken.items():
                 found = _draws(self._run(seed))
                 missing |= {layer for (layer, what), times in _draws(events).items() if found[layer, what] < times}
-            # The innermost layer around a missing draw that still evaluates may hold its switch.
-            around = [[name for name in _ancestors(layer) if name not in noisy] for layer in missing]
+            # The innermost layer around a missing draw that still evaluates may hold its switch, itself first.
+            around = [[name for name in (layer, *_ancestors(layer)) if name not in noisy] for layer in missing]
             wider = {outside[0] for outside in around if outside}
             if not wider:
                 break
             noisy |= wider
         for name in sorted(noisy - {""}):
             self._check_that_training_only_draws(name)
+        return ()
+
+    def impure_plan(self, impure: tuple[Impurity, ...]) -> Plan:
+        """The plan of a call that is refused."""
+        return Plan(frozenset(), (), (), (), frozenset(), False, False, impure)
 
     def plan(self) -> Plan:
         """Run the call as it will be made, and look at what it did."""
@@ -132,6 +139,7 @@ class _Rehearsal:
             drew = generators.put_back()
         drew += _outlived(seen)
         self._learn(seen)
+        skeleton.writes |= seen.used & set(skeleton.noise)
         written, resets, impure = self._written(lent, tensors, seen)
         for name, tensor in self.own_tensors.items():
             if not purity.same_values(tensor, kept[name]):
@@ -140,7 +148,7 @@ class _Rehearsal:
         named = self._named(impure, drew) if impure or drew else ()
         if skeleton.mode.noise and not skeleton.mode.train and not named:
             self._check_state_is_kept(lent, tensors)
-        rates = {event.layer for event in seen.events if event.kind == "rate"}
+        rates = {event.inside for event in seen.events if event.kind == "rate"}
         return Plan(
             frozenset(rates | self._ran(tensors)),
             tuple(skeleton.drawing),
@@ -178,7 +186,7 @@ class _Rehearsal:
             with purity.put_back(self.layers):
                 self._run_on(seen, tensors, args, kwargs)
         finally:
-            generators.put_back()
+            self.unseen |= set(generators.put_back())
             self.decided = self.decided or seen.decided
         return [event for event in seen.events if not self.skeleton.is_frozen(event.layer)]
 
@@ -187,13 +195,16 @@ class _Rehearsal:
         function = module if method is None else getattr(module, method)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            with seen, self._noticing_checkpoints():
+            with seen, self._noticing_checkpoints(), without_checkpoints():
                 return function(*args, **kwargs)
 
+        self.skeleton.rehearsal = seen
         try:
-            return self.skeleton.call(tensors, watched, args, kwargs)
+            output = self.skeleton.call(tensors, watched, args, kwargs)
         finally:
-            seen.finish()
+            self.skeleton.rehearsal = None
+        seen.uses_written(output)
+        return output
 
     @contextlib.contextmanager
     def _noticing_checkpoints(self) -> Iterator[None]:
@@ -223,12 +234,14 @@ class _Rehearsal:
 
     def _noisy_in_training(self) -> dict[int, list[Event]]:
         """What draws with every layer in training mode that can be, by seed; several, where draws decide what runs."""
-        free = {name for name in self.layers if name not in self.pure and not self.skeleton.is_frozen(name)}
+        free = {name for name in self.skeleton.trains if name not in self.pure and not self.skeleton.is_frozen(name)}
         seen: dict[int, list[Event]] = {}
         while len(seen) < (_TRIES if self.decided else 1):
             self._train(free)
             try:
                 seen[len(seen)] = self._run(len(seen), evaluates=True)
+            except _checks.FuncregError:
+                raise
             except Exception as error:
                 failed = _innermost(error, self.names, free)
                 if failed is None:
@@ -239,7 +252,7 @@ class _Rehearsal:
 
     def _train(self, names: set[str]) -> None:
         for name, layer in self.layers.items():
-            layer.training = name in names
+            layer.training = name in names or name in self.skeleton.awake
 
     def _check_that_training_only_draws(self, name: str) -> None:
         """Refuse a noisy layer that is something else in training mode, with its noise passing its input on."""
@@ -281,15 +294,15 @@ class _Rehearsal:
     # what the call did
 
     def _learn(self, seen: Rehearsed) -> None:
-        statistics: dict[str, list[tuple[str, str]]] = {}
-        for name, mean, var in seen.running_statistics:
-            statistics.setdefault(name, []).append((mean, var))
+        statistics: dict[str, list[Any]] = {}
+        for inside, *held in seen.running_statistics:
+            statistics.setdefault(inside, []).append(tuple(held))
         rated = self.skeleton.mode.rated
-        for name in {event.layer for event in seen.events}:
-            own = [event for event in seen.events if event.layer == name]
+        for name in {event.inside for event in seen.events}:
+            own = [event for event in seen.events if event.inside == name]
             always = any(e.kind != "formula" and (e.active or (rated and e.kind == "rate")) for e in own)
             found = tuple(dict.fromkeys(statistics.get(name, ())))
-            self.skeleton.learns(name, Drawing(always, name in seen.ignored, found))
+            self.skeleton.learns(name, Drawing(always, name in seen.used, found))
 
     def _ran(self, tensors: dict[str, Tensor]) -> set[str]:
         """The registered noise layers that ran: those that moved their key on."""
@@ -305,7 +318,7 @@ class _Rehearsal:
     ) -> tuple[list[str], list[str], list[tuple[str, str]]]:
         """(buffers of batch statistics written in place, buffers to reset, [(name, what was done to it)])."""
         written, resets, impure = [], [], []
-        moving = {name for name, _, _ in seen.running_statistics}
+        moving = {owner for _, owner, _, _ in seen.running_statistics}
         for name, tensor in lent.items():
             owner, _, attribute = name.rpartition(".")
             if attribute in (KEY, "noise_rate", "noise_rate_of_all", "given_momentum"):
@@ -316,7 +329,10 @@ class _Rehearsal:
                 else:
                     impure.append((name, f"writes into {name} in place"))
             after = tensors[name]
-            if after is tensor or name not in self.buffers:
+            if after is tensor:
+                continue
+            if name not in self.buffers:
+                impure.append((name, f"replaces the parameter {name}"))
                 continue
             if not isinstance(after, Tensor) or after.shape != tensor.shape:
                 if self.buffers[name]:
@@ -326,7 +342,7 @@ class _Rehearsal:
                     resets.append(name)  # a cache
         return written, resets, impure
 
-    def _named(self, impure: list[tuple[str, str]], drew: list[str]) -> tuple[Impurity, ...]:
+    def _named(self, impure: list[tuple[str, str]], drew: list[str], **settings: Any) -> tuple[Impurity, ...]:
         """With the layer that did it: another run, under a spy that sees every operator."""
         tensors = {name: tensor.clone() for name, tensor in self.call.tensors.items()}
         copies = {name: tensor.detach().clone() for name, tensor in self.own_tensors.items()}
@@ -341,7 +357,7 @@ class _Rehearsal:
         who: dict[str, str] = {}
         try:
             with purity.put_back(self.layers), spy, self._who_draws(generators, who):
-                self._run_on(self._mode(), tensors, args, kwargs)
+                self._run_on(self._mode(**settings), tensors, args, kwargs)
         finally:
             generators.put_back()
             for name, tensor in self.own_tensors.items():
@@ -411,7 +427,7 @@ def _draws(events: list[Event]) -> Counter[tuple[str, str]]:
 
 
 def _ancestors(name: str) -> Iterator[str]:
-    """A layer's own name, and those of the layers around it, innermost first."""
+    """The names of the layers around a layer, innermost first."""
     while name:
         name = name.rpartition(".")[0]
         yield name

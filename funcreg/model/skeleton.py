@@ -14,10 +14,10 @@ from torch.func import functional_call
 
 from .. import _checks, random
 from .functional import needs_formulas
-from .keyed import CALL_STRIDE, Keyed
+from .keyed import CALL_STRIDE, Keyed, Rehearsed
 from .prototype import duplicate, label
 from .recurrent import flat_weights, prepare
-from .registry import MOMENTUM, Draw, PureLayer, pure_layer
+from .registry import MOMENTUM, Draw, PureLayer, pure_layer, pure_layer_of
 
 # What a call lends to a layer beside its own tensors, as plain attributes: the layer's code does not meet them.
 KEY, RATE, RATE_OF_ALL = "noise_key", "noise_rate", "noise_rate_of_all"
@@ -39,13 +39,13 @@ class Drawing(NamedTuple):
     """What a layer with draws of its own needs: how a mode of torch runs around its forward.
 
     always: in every call, rather than only inside of transforms and compiled programs.
-    copies: draws in place are copied into their tensor, since the layer ignores what they return.
-    statistics: the names of its running statistics: (mean, variance) each.
+    copies: draws in place are copied into their tensor, since it is used after them.
+    statistics: the running statistics that it moves: (the layer that holds them, name of the mean, of the variance).
     """
 
     always: bool = False
     copies: bool = False
-    statistics: tuple[tuple[str, str], ...] = ()
+    statistics: tuple[tuple[str, str, str], ...] = ()
 
     def joined(self, other: "Drawing") -> "Drawing":
         both = tuple(dict.fromkeys((*self.statistics, *other.statistics)))
@@ -56,7 +56,7 @@ class Skeleton:
     """One copy of the module for one mode.
 
     pure: the layers whose forward was replaced by a registered one. noise: those of them that draw, with their
-    own rates. tracked: those with running statistics.
+    own rates; awake: those that draw in this mode. trains: the layers that train() puts into training mode. tracked: those with running statistics.
     drawing: the layers found to draw by themselves, each with its place among all layers.
     slots: where each tensor is kept, under every name: a layer's dictionary, the key there, and what lies
     there between calls.
@@ -67,13 +67,18 @@ class Skeleton:
         self.mode, self.unrolled = mode, rnn == "unrolled"
         self.pure: set[str] = set()
         self.noise: dict[str, float] = {}
+        self.awake: set[str] = set()
         self.tracked: list[str] = []
         self.drawing: dict[str, Drawing] = {}
-        self.rehearsing = False
+        self.rehearsal: Rehearsed | None = None
+        self.writes: set[str] = set()  # registered noise layers whose input is used after they have changed it
         self.slots: dict[str, Slot] = {}
         self.layers = dict(self.module.named_modules())
         self.places = {name: place for place, name in enumerate(self.layers)}
         self.callers: dict[str, nn.Module] = {}
+        self.module.train(True)
+        # A train() of its own may keep a part from it, such as a backbone's batch norm.
+        self.trains = {name for name, layer in self.layers.items() if layer.training and not self.is_frozen(name)}
         self.module.train(mode.train)
         for name in mode.frozen:
             self.layers[name].eval()
@@ -84,6 +89,10 @@ class Skeleton:
     def _make_pure(self, name: str, layer: nn.Module) -> None:
         entry = None if "forward" in vars(layer) else pure_layer(layer)
         if entry is None:
+            for kind in type(layer).__mro__:
+                base = pure_layer_of(kind)
+                if base is not None and base.forward is None and base.prepare is not None:
+                    base.prepare(layer)
             if isinstance(layer, nn.RNNBase):  # a subclass, whose own forward reads its list of weights
                 _replace(layer, {"_flat_weights": property(flat_weights, lambda *_: None)})
             return
@@ -101,27 +110,43 @@ class Skeleton:
         self.noise[name] = rate
         if isinstance(layer, nn.RNNBase) and self.unrolled:
             prepare(layer, unrolled=True)
-        # At rate 0 there is nothing to draw, unless the call brings another rate; a frozen part has no noise.
-        on = self.mode.noise and (self.mode.rated or bool(rate)) and not self.is_frozen(name)
-        self._make_noisy(name, layer, entry.forward, rate, on=on)
+        self._make_noisy(name, layer, entry)
 
-    def _make_noisy(self, name: str, layer: nn.Module, forward: Callable[..., Any], rate: float, *, on: bool) -> None:
-        if on:
+    def _make_noisy(self, name: str, layer: nn.Module, entry: PureLayer) -> None:
+        mode, attribute, forward = self.mode, str(entry.rate), entry.forward
+        assert forward is not None
+        writes = bool(getattr(layer, "inplace", False))
+        if mode.noise and name in self.trains:
+            self.awake.add(name)
+            layer.training = True  # it draws while it is, as torch's does
             self._lend_to(name, KEY)
-            if self.mode.rated:
+            if mode.rated:
                 self._lend_to(name, RATE)
-            else:
-                setattr(layer, RATE, rate)
+        skeleton = self
 
         def noisy(self: Any, *args: Any, **kwargs: Any) -> Any:
+            rate = self.noise_rate if mode.rated else getattr(self, attribute)
+            if not self.training or not (mode.rated or rate):
+                return forward(self, None, *args, **kwargs)
             key = self.noise_key
             self.__dict__[KEY] = random.skip(key, CALL_STRIDE)  # for the next call in the same forward
-            return forward(self, Draw(key, self.noise_rate), *args, **kwargs)
+            result = forward(self, Draw(key, rate), *args, **kwargs)
+            return skeleton._written_back(name, result, *args) if writes else result
 
         def silent(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if mode.train and self.training and getattr(self, attribute) and not skeleton.is_frozen(name):
+                allowed = f"a key, since train=True and this layer draws: {label(name, self)}"
+                _checks.fail("key", None, allowed, "Pass key=fr.random.key(seed).")
             return forward(self, None, *args, **kwargs)
 
-        _replace(layer, {"forward": noisy if on else silent})
+        _replace(layer, {"forward": noisy if name in self.awake else silent})
+
+    def _written_back(self, name: str, result: Tensor, x: Tensor) -> Tensor:
+        """The result of a noise layer that works in place, written into its input where that is used afterwards."""
+        if self.rehearsal is not None:
+            self.rehearsal.drew_into(x, name)
+            return result
+        return x.copy_(result) if name in self.writes else result
 
     def tracks(self, name: str) -> None:
         """Note a layer with running statistics, whose momentum a call may give."""
@@ -153,7 +178,7 @@ class Skeleton:
             run = inherited if own is None else own
             given = (self, *args) if own is None else args
             # Read here rather than kept: a later kind of call may have found out more.
-            if skeleton.rehearsing or not (skeleton.drawing[name].always or needs_formulas()):
+            if skeleton.rehearsal is not None or not (skeleton.drawing[name].always or needs_formulas()):
                 return run(*given, **kwargs)
             with skeleton.mode_around(name, self.__dict__):
                 return run(*given, **kwargs)
@@ -178,7 +203,7 @@ class Skeleton:
             named=named is not None,
             train=self.mode.train,
             momentum=lent.get(MOMENTUM),
-            statistics=tuple((layer._buffers, mean, var) for mean, var in drawing.statistics),
+            statistics=tuple((self.layers[owner]._buffers, mean, var) for owner, mean, var in drawing.statistics),
             copies=drawing.copies,
             unrolled=self.unrolled,
             quiet=self.is_frozen(name),

@@ -1,6 +1,5 @@
 """Keys: where randomness starts, and how one key becomes many. A key is consumed once."""
 
-import functools
 from typing import Any
 
 import torch
@@ -8,6 +7,8 @@ from torch import Tensor
 
 from .. import _checks, _jit
 from . import execution
+
+_BLOCK = torch.tensor([0, 1], device="cpu")  # what moves a key past one
 
 
 def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Tensor:
@@ -106,16 +107,10 @@ def skip(key: Tensor, draws: int) -> Tensor:
     """
     _checks.check_key(key)
     _checks.check_count("draws", draws, low=0)
-    if _jit.compiling():
-        return torch.stack((key[0], key[1] + -(-draws // 4)))
-    return key + _blocks(-(-draws // 4), key.device)
-
-
-@functools.lru_cache(maxsize=64)
-def _blocks(count: int, device: torch.device) -> Tensor:
-    """What moves a key past some blocks: kept, since making it takes longer than adding it."""
-    with torch.inference_mode(False):
-        return torch.tensor([0, count], dtype=torch.int64, device=device)
+    blocks = -(-draws // 4)
+    if type(key) is Tensor and key.device.type == "cpu" and not _jit.compiling():
+        return torch.add(key, _BLOCK, alpha=blocks)  # a third of the time
+    return torch.stack((key[0], key[1] + blocks))
 
 
 def _check_word(argument: str, value: Any) -> None:

@@ -1,16 +1,19 @@
-"""What `noise` is compared with: torch's and torchvision's own, closed forms, scipy's distributions."""
+"""What `noise` is compared with: torch's, torchvision's and timm's own, closed forms, scipy's distributions."""
 
 import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest import mock
 
+import numpy as np
+import pytest
 import scipy.ndimage
 import scipy.stats
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import grad, grad_and_value, vmap
 from torchvision.ops import stochastic_depth
 
 import funcreg as fr
@@ -21,6 +24,7 @@ from tests.oracles.random import critical, frequencies, levels
 KEY = fr.random.key(0)
 RATES = (0.1, 0.5, 0.8)
 ONE_PRODUCT = {"tolerance": 1e-14, "because": "float64: one product, scaled before it or after"}
+ONE_SLOPE = "lower + 0 * uniform is lower"
 
 
 def images(*shape: int) -> Tensor:
@@ -75,12 +79,10 @@ def drop_path_of_the_batch() -> Pair:
     return dropped_and_kept(ours), dropped_and_kept(theirs)
 
 
-@oracle("noise.alpha_dropout", against="F.alpha_dropout, where both keep and where both drop", **ONE_PRODUCT)
-def alpha_dropout_of_torch() -> Pair:
-    x, pairs = images(), []
+def alike_by_both(ours: Callable[..., Tensor], theirs: Callable[..., Tensor]) -> Pair:
+    x, pairs = images(300, 4, 2, 2), []
     for rate in RATES:
-        y = noise.alpha_dropout(x, rate, key=KEY)
-        expected = seeded(lambda rate=rate: F.alpha_dropout(x, rate, training=True))
+        y, expected = ours(x, rate, key=KEY), seeded(partial(theirs, x, rate, training=True))
         # What is dropped falls to the value that many share.
         off, their_off = (each == each.flatten().mode().values for each in (y, expected))
         kept, dropped = ~(off | their_off), off & their_off
@@ -90,17 +92,46 @@ def alpha_dropout_of_torch() -> Pair:
     return [one for one, _ in pairs], [other for _, other in pairs]
 
 
-@oracle("noise.alpha_dropout", against="a * (x * mask + floor * (1 - mask)) + b of SELU's own constants", **ONE_PRODUCT)
-def alpha_dropout_by_hand() -> Pair:
+def alpha_dropout_by_hand(ours: Callable[..., Tensor], shape: tuple[int, ...]) -> Pair:
     """Values and gradients; the floor is what F.selu gives far below 0."""
-    x, draws, ours, theirs = images(), fr.random.uniform(KEY, (3, 4, 5, 6)), [], []
+    x, draws, values, expected = images(), fr.random.uniform(KEY, shape), [], []
     floor = float(F.selu(torch.tensor(-1e3, dtype=torch.float64)))
     for rate in RATES:
-        kept, a = (draws >= rate).double(), ((1 - rate) * (1 + rate * floor**2)) ** -0.5
-        function = partial(noise.alpha_dropout, rate=rate, key=KEY)
-        ours.append((function(x), grad(lambda x, function=function: function(x).sum())(x)))
-        theirs.append((a * (x * kept + floor * (1 - kept)) - a * rate * floor, a * kept))
-    return ours, theirs
+        kept, a = (draws >= rate).double().expand_as(x), ((1 - rate) * (1 + rate * floor**2)) ** -0.5
+        function = partial(ours, rate=rate, key=KEY)
+        values.append((function(x), grad(lambda x, function=function: function(x).sum())(x)))
+        expected.append((a * (x * kept + floor * (1 - kept)) - a * rate * floor, a * kept))
+    return values, expected
+
+
+def alpha_dropout_keeps_selus_moments(ours: Callable[..., Tensor], shape: tuple[int, ...]) -> Pair:
+    inputs, dropped = fr.random.split(KEY)
+    x, values, expected = F.selu(fr.random.normal(inputs, shape, dtype=torch.float64)), [], []
+    for rate in (0.05, 0.5, 0.95):
+        y = ours(x, rate, key=dropped)
+        errors = 1 / math.sqrt(y.numel()), math.sqrt(float((y**4).mean() - 1) / y.numel())
+        values += [y.mean() / errors[0], y.var() / errors[1]]
+        expected += [0.0, 1 / errors[1]]
+    return values, expected
+
+
+for _name, _ours, _theirs, _drawn, _many in (
+    ("alpha_dropout", noise.alpha_dropout, F.alpha_dropout, (3, 4, 5, 6), (400_000,)),
+    # A channel is a number there, so that all are independent.
+    ("feature_alpha_dropout", noise.feature_alpha_dropout, F.feature_alpha_dropout, (3, 4, 1, 1), (4_000, 100)),
+):
+    oracle(f"noise.{_name}", against=f"F.{_name}, where both keep and where both drop", **ONE_PRODUCT)(
+        partial(alike_by_both, _ours, _theirs)
+    )
+    oracle(f"noise.{_name}", against="a * (x * mask + floor * (1 - mask)) + b of SELU's own constants", **ONE_PRODUCT)(
+        partial(alpha_dropout_by_hand, _ours, _drawn)
+    )
+    oracle(
+        f"noise.{_name}",
+        against="mean 0 and variance 1, those of SELU's outputs",
+        tolerance=5,
+        because="400000 draws: standard errors, in which both are measured",
+    )(partial(alpha_dropout_keeps_selus_moments, _ours, _many))
 
 
 @oracle("noise.dropout", against="x * (uniform >= rate) / (1 - rate) in numpy", **ONE_PRODUCT)
@@ -227,23 +258,6 @@ def drop_block_correlates_neighbours() -> Pair:
     return (kept[:, :1] & kept[:, :6]).double().mean(dim=0), 0.7 ** (2 - (1 - apart / 3).clamp(min=0))
 
 
-@oracle(
-    "noise.alpha_dropout",
-    against="mean 0 and variance 1, those of SELU's outputs",
-    tolerance=5,
-    because="400000 draws: standard errors, in which both are measured",
-)
-def alpha_dropout_keeps_selus_moments() -> Pair:
-    inputs, dropped = fr.random.split(KEY)
-    x, ours, theirs = F.selu(fr.random.normal(inputs, (400_000,), dtype=torch.float64)), [], []
-    for rate in (0.05, 0.5, 0.95):
-        y = noise.alpha_dropout(x, rate, key=dropped)
-        errors = 1 / math.sqrt(y.numel()), math.sqrt(float((y**4).mean() - 1) / y.numel())
-        ours += [y.mean() / errors[0], y.var() / errors[1]]
-        theirs += [0.0, 1 / errors[1]]
-    return ours, theirs
-
-
 @oracle("noise.gaussian_noise", against="scipy.stats.norm(3, 0.2)", **critical(100_000))
 def gaussian_noise_is_normal() -> Pair:
     y = noise.gaussian_noise(torch.full((100_000,), 3.0, dtype=torch.float64), 0.2, key=KEY)
@@ -268,3 +282,151 @@ def gaussian_noise_is_affine() -> Pair:
     values = vmap(lambda std: noise.gaussian_noise(x, std, key=KEY))(stds)
     slopes = vmap(grad(lambda std: noise.gaussian_noise(x, std, key=KEY).sum()))(stds)
     return (values, slopes), (x + stds.reshape(3, 1, 1, 1, 1) * standard, standard.sum().expand(3))
+
+
+def slopes_drawn(function: Callable[[Tensor], Tensor]) -> Tensor:
+    return -function(torch.full((100_000,), -1.0, dtype=torch.float64))
+
+
+@oracle("noise.rrelu", against="F.leaky_relu where lower is upper, in four dtypes", tolerance=0, because=ONE_SLOPE)
+def rrelu_of_one_slope() -> Pair:
+    """Values and gradients."""
+    ours, theirs = [], []
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        for function, results in (
+            (partial(noise.rrelu, lower=0.3, upper=0.3, key=KEY), ours),
+            (partial(F.leaky_relu, negative_slope=0.3), theirs),
+        ):
+            x = torch.cat((images().flatten(), torch.tensor([0.0, -0.0]))).to(dtype)
+            results.append((function(x), grad(lambda x, function=function: function(x).sum())(x)))
+    return ours, theirs
+
+
+@oracle("noise.rrelu", against="x * (lower + (upper - lower) * uniform), and its gradients", **ONE_PRODUCT)
+def rrelu_by_hand() -> Pair:
+    """By x and by both settings."""
+    x, draws = images(), fr.random.uniform(KEY, (3, 4, 5, 6), dtype=torch.float64)
+    lower, upper = (torch.tensor(each, dtype=torch.float64) for each in (-0.1, 0.4))
+
+    def rrelu_mean(x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        return noise.rrelu(x, lower, upper, key=KEY).mean()
+
+    ours = grad_and_value(rrelu_mean, argnums=(0, 1, 2))(x, lower, upper)
+    slopes, below = torch.where(x > 0, 1.0, -0.1 + 0.5 * draws), x.clamp(max=0)
+    return ours, ((slopes / x.numel(), (below * (1 - draws)).mean(), (below * draws).mean()), (x * slopes).mean())
+
+
+@oracle(
+    "noise.rrelu",
+    against="F.rrelu's slopes of negative numbers, in distribution",
+    **{**critical(50_000), "because": "two samples of 100000 draws: the test's critical value at 1e-6"},
+)
+def rrelu_of_torch() -> Pair:
+    theirs = np.sort(seeded(lambda: slopes_drawn(partial(F.rrelu, training=True))).numpy())
+    return levels(slopes_drawn(partial(noise.rrelu, key=KEY)), lambda each: np.searchsorted(theirs, each) / theirs.size)
+
+
+@oracle("noise.rrelu", against="scipy.stats.uniform(-0.2, 0.7) of slopes from -0.2 to 0.5", **critical(100_000))
+def rrelu_is_uniform() -> Pair:
+    return levels(slopes_drawn(lambda x: noise.rrelu(x, -0.2, 0.5, key=KEY)), scipy.stats.uniform(-0.2, 0.7).cdf)
+
+
+@oracle(
+    "noise.rrelu",
+    against="F.rrelu in evaluation: the mean over keys",
+    tolerance=5,
+    because=f"{KEYS} keys: standard errors, in which both are measured",
+)
+def rrelu_in_the_mean() -> Pair:
+    x = torch.linspace(-2, 2, 24, dtype=torch.float64)
+    mean = vmap(lambda key: noise.rrelu(x, key=key))(fr.random.split(KEY, KEYS)).mean(dim=0)
+    error = x.abs() * (1 / 3 - 1 / 8) / math.sqrt(12 * KEYS)
+    return mean / error, F.rrelu(x, training=False) / error
+
+
+@oracle(
+    "noise.token_dropout",
+    against="timm.layers.PatchDropout, ordered, that ranks our draws: values and gradients",
+    tolerance=0,
+    because="the same elements",
+)
+def token_dropout_of_timm() -> Pair:
+    layers = pytest.importorskip("timm.layers")
+    x, ours, theirs = images(7, 12, 3), [], []
+
+    def their_draws(*shape: int, device: torch.device) -> Tensor:
+        return fr.random.uniform(KEY.to(device), shape)
+
+    for prefix in (0, 1, 4):
+        for rate in (0.0, 0.1, 0.5, 0.8, 0.99):
+            layer = layers.PatchDropout(rate, num_prefix_tokens=prefix, ordered=True)
+            ours.append(kept_and_slope(partial(noise.token_dropout, rate=rate, key=KEY, prefix=prefix), x))
+            with mock.patch.object(torch, "randn", their_draws):
+                theirs.append(kept_and_slope(layer, x))
+    return ours, theirs
+
+
+def kept_and_slope(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    return function(x), grad(lambda x: function(x).square().sum())(x)
+
+
+@oracle(
+    "noise.token_dropout",
+    against="3/8 for each token, 3/8 * 2/7 for each two: every subset of 3 of 8 is as likely",
+    **frequencies(20_000, 3 / 8, "samples"),
+)
+def token_dropout_prefers_no_token() -> Pair:
+    places = torch.arange(10.0).expand(20_000, 10).unsqueeze(-1)
+    kept = noise.token_dropout(places, 0.6, key=KEY, prefix=2).squeeze(-1).long()
+    chosen = F.one_hot(kept[:, 2:] - 2, 8).sum(dim=1).double()
+    assert torch.equal(chosen.sum(dim=1).unique(), torch.tensor([3.0], dtype=torch.float64)), "floor(0.4 * 8)"
+    expected = torch.full((8, 8), 3 / 8 * 2 / 7, dtype=torch.float64).fill_diagonal_(3 / 8)
+    return chosen.T @ chosen / 20_000, expected
+
+
+@oracle(
+    "noise.layer_drop",
+    against="uniform >= rate in numpy, which chooses for all samples: values and gradients",
+    tolerance=0,
+    because="the same elements",
+)
+def layer_drop_in_numpy() -> Pair:
+    x, keys = images(), fr.random.split(KEY, 50)
+    skipped = x.flip(0)
+    draws = vmap(fr.random.uniform)(keys).numpy().reshape(50, 1, 1, 1, 1)
+    ours, theirs = [], []
+    for rate in (0.0, *RATES, 1.0):
+        chosen = partial(noise.layer_drop, rate=rate)
+        slopes = grad(lambda x, skipped, key, chosen=chosen: chosen(x, skipped, key=key).sum(), argnums=(0, 1))
+        run = vmap(lambda key, chosen=chosen, slopes=slopes: (chosen(x, skipped, key=key), slopes(x, skipped, key)))
+        ours.append(run(keys))
+        kept = np.broadcast_to(draws >= rate, (50, *x.shape)).copy()
+        theirs.append((np.where(kept, x.numpy(), skipped.numpy()), (kept, ~kept)))
+    return ours, theirs
+
+
+@oracle(
+    "noise.layer_drop",
+    against="torchvision.ops.stochastic_depth of the batch, unscaled: what each adds to a stream",
+    tolerance=1e-14,
+    because="float64: one product, and its inverse",
+)
+def layer_drop_of_torchvision() -> Pair:
+    """Their two results, by the sizes: a layer that is its input plus a branch."""
+    x, branch = images(), images().flip(0)
+    theirs = seeded(lambda: torch.stack([x + 0.7 * stochastic_depth(branch, 0.3, "batch") for _ in range(50)]))
+    ours = vmap(lambda key: noise.layer_drop(x + branch, x, 0.3, key=key))(fr.random.split(KEY, 50))
+
+    def both(draws: Tensor) -> list[Tensor]:
+        moved = (draws - x).abs().flatten(1).sum(dim=1)
+        return [draws[moved.argmin()], draws[moved.argmax()]]
+
+    return both(ours), both(theirs)
+
+
+@oracle("noise.layer_drop", against="its rate", **frequencies(KEYS, 0.5, "keys"))
+def layer_drop_drops_its_share() -> Pair:
+    rates, keys = (0.0, *RATES, 1.0), fr.random.split(KEY, KEYS)
+    x, skipped = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    drop = [vmap(lambda key, rate=rate: noise.layer_drop(x, skipped, rate, key=key))(keys).mean() for rate in rates]
+    return drop, list(rates)

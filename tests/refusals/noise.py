@@ -7,6 +7,8 @@ import torch
 from funcreg import noise
 from tests.refusals import IMAGES, INTEGERS, KEY, KEYS, PARAMS, Refusal, X, bad
 
+TOKENS = torch.ones(2, 4, 3)
+
 REFUSALS: list[Refusal] = [
     ("noise.dropout", "x", lambda: noise.dropout(INTEGERS, 0.5, key=KEY)),
     ("noise.dropout", "x", lambda: noise.dropout(bad([1.0]), 0.5, key=KEY)),
@@ -38,6 +40,7 @@ REFUSALS: list[Refusal] = [
         for function in (
             noise.channel_dropout,
             noise.alpha_dropout,
+            noise.feature_alpha_dropout,
             noise.gaussian_dropout,
             noise.gaussian_noise,
             noise.drop_path,
@@ -51,4 +54,30 @@ REFUSALS: list[Refusal] = [
     ("noise.drop_connect", "params", lambda: noise.drop_connect(bad(3), 0.5, key=KEY)),
     ("noise.drop_connect", "rate", lambda: noise.drop_connect(PARAMS, -0.1, key=KEY)),
     ("noise.drop_connect", "head.rate", lambda: noise.drop_connect({"head": {"rate": 0.5}}, 0.5, key=KEY)),
+    ("noise.feature_alpha_dropout", "x", lambda: noise.feature_alpha_dropout(torch.ones(4), 0.5, key=KEY)),
+    ("noise.feature_alpha_dropout", "x", lambda: noise.feature_alpha_dropout(INTEGERS, 0.5, key=KEY)),
+    ("noise.feature_alpha_dropout", "rate", lambda: noise.feature_alpha_dropout(IMAGES, 1.5, key=KEY)),
+    ("noise.rrelu", "x", lambda: noise.rrelu(INTEGERS, key=KEY)),
+    ("noise.rrelu", "lower", lambda: noise.rrelu(X, 0.5, 0.4, key=KEY)),
+    ("noise.rrelu", "lower", lambda: noise.rrelu(X, bad("0.1"), key=KEY)),
+    ("noise.rrelu", "lower", lambda: noise.rrelu(X, torch.zeros(3), key=KEY)),
+    ("noise.rrelu", "upper", lambda: noise.rrelu(X, 0.1, math.inf, key=KEY)),
+    ("noise.rrelu", "upper", lambda: noise.rrelu(X, 0.1, math.nan, key=KEY)),
+    ("noise.rrelu", "upper", lambda: noise.rrelu(X, 0.1, torch.ones(3), key=KEY)),
+    ("noise.rrelu", "key", lambda: noise.rrelu(X, key=KEYS)),
+    ("noise.token_dropout", "x", lambda: noise.token_dropout(X, 0.5, key=KEY)),
+    ("noise.token_dropout", "x", lambda: noise.token_dropout(TOKENS.long(), 0.5, key=KEY)),
+    ("noise.token_dropout", "rate", lambda: noise.token_dropout(TOKENS, 1.5, key=KEY)),
+    ("noise.token_dropout", "rate", lambda: noise.token_dropout(TOKENS, bad(torch.tensor(0.5)), key=KEY)),
+    ("noise.token_dropout", "prefix", lambda: noise.token_dropout(TOKENS, 0.5, key=KEY, prefix=-1)),
+    ("noise.token_dropout", "prefix", lambda: noise.token_dropout(TOKENS, 0.5, key=KEY, prefix=5)),
+    ("noise.token_dropout", "prefix", lambda: noise.token_dropout(TOKENS, 0.5, key=KEY, prefix=bad(1.0))),
+    ("noise.token_dropout", "key", lambda: noise.token_dropout(TOKENS, 0.5, key=KEYS)),
+    ("noise.layer_drop", "x", lambda: noise.layer_drop(INTEGERS, X, 0.5, key=KEY)),
+    ("noise.layer_drop", "skipped", lambda: noise.layer_drop(X, INTEGERS, 0.5, key=KEY)),
+    ("noise.layer_drop", "skipped", lambda: noise.layer_drop(X, X[:1], 0.5, key=KEY)),
+    ("noise.layer_drop", "skipped", lambda: noise.layer_drop(X, bad(0.0), 0.5, key=KEY)),
+    ("noise.layer_drop", "rate", lambda: noise.layer_drop(X, X, -0.1, key=KEY)),
+    ("noise.layer_drop", "rate", lambda: noise.layer_drop(X, X, torch.ones(2), key=KEY)),
+    ("noise.layer_drop", "key", lambda: noise.layer_drop(X, X, 0.5, key=KEYS)),
 ]

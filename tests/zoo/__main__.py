@@ -1,0 +1,35 @@
+"""Print the table of the zoo: for each module, what of the promise holds, and what is refused and why."""
+
+import sys
+import warnings
+from collections import Counter
+
+from tests.zoo.catalogue import catalogue
+from tests.zoo.examine import CHECKS, examine
+
+
+def main(wanted: str = "") -> None:
+    """Examine every specimen whose name has `wanted` in it."""
+    counts: Counter[str] = Counter()
+    for name, specimen in catalogue().items():
+        if wanted not in name:
+            continue
+        row = []
+        for check in CHECKS:
+            try:
+                verdict = examine(specimen(), check)
+            except Exception as error:
+                verdict = f"WRONG: {type(error).__name__}: {str(error)[:300]}"
+            counts[verdict.split(":")[0]] += 1
+            row.append(verdict)
+        told = "right" if all(verdict == "right" for verdict in row) else ""
+        print(f"{name:<45} {told}", flush=True)
+        for check, verdict in zip(CHECKS, row, strict=True):
+            if verdict != "right":
+                print(f"    {check}: {verdict}", flush=True)
+    print(", ".join(f"{count} {what}" for what, count in counts.items()))
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    main(*sys.argv[1:2])

@@ -1,0 +1,194 @@
+"""The promise of `from_module`, checked on one module: right, or refused by the name of a layer.
+
+Every check compares with the module itself, in float64, or with plain autograd. A check is "right", "refused" with
+the message, or wrong, which is an AssertionError that says how.
+"""
+
+import copy
+import random as python_random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+import funcreg as fr
+from tests.zoo.specimen import Specimen, numbers
+
+KEYS = fr.random.split(fr.random.key(7), 3)
+
+
+class Subject:
+    """A specimen's module in float64, with values that are not its layers' trivial starts, and its pure twin."""
+
+    def __init__(self, specimen: Specimen, **rates: Any) -> None:
+        self.specimen = specimen
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.module = specimen.build(**rates).double()
+            with torch.no_grad():
+                for parameter in self.module.parameters():
+                    parameter.add_(0.02 * torch.randn_like(parameter))
+        self.module.eval()
+        self.args, self.kwargs = specimen.inputs()
+        self.params, self.state = fr.variables(self.module)
+        self.model = fr.from_module(self.module)
+
+    def apply(self, **how: Any) -> tuple[list[Tensor], dict[str, Tensor]]:
+        output, state = self.model.apply(self.params, self.state, *self.args, **self.kwargs, **how)
+        return numbers(output), state
+
+    def twin(self, *, train: bool) -> nn.Module:
+        return copy.deepcopy(self.module).train(train)
+
+
+def evaluates(specimen: Specimen) -> None:
+    """Evaluation equals the module's."""
+    subject = Subject(specimen)
+    with torch.no_grad():
+        expected = numbers(subject.twin(train=False)(*subject.args, **subject.kwargs))
+        ours, state = subject.apply()
+    close(ours, expected, specimen.tolerance)
+    close(list(state.values()), list(subject.state.values()), 0.0)
+
+
+def trains(specimen: Specimen) -> None:
+    """A training step at zero rates equals the module's: its outputs, its buffers, and its gradients."""
+    subject = Subject(specimen)
+    twin = subject.twin(train=True)
+    expected = numbers(twin(*subject.args, **subject.kwargs))
+    _loss(expected).backward()
+    theirs = {name: p.grad for name, p in twin.named_parameters() if p.grad is not None}
+    buffers = dict(twin.named_buffers())
+    params = {name: tensor.clone().requires_grad_() for name, tensor in subject.params.items()}
+    output, state = subject.model.apply(params, subject.state, *subject.args, key=KEYS[0], train=True, **subject.kwargs)
+    ours = numbers(output)
+    close([each.detach() for each in ours], [each.detach() for each in expected], specimen.tolerance)
+    close([state[name] for name in buffers], list(buffers.values()), specimen.tolerance)
+    grads = torch.autograd.grad(_loss(ours), list(params.values()), allow_unused=True)
+    found = dict(zip(params, grads, strict=True))
+    largest = max((float(each.abs().max()) for each in theirs.values()), default=1.0) or 1.0
+    for name, grad in theirs.items():
+        mine = found[name]
+        assert mine is not None or not grad.any(), f"no gradient of {name}"
+        if mine is not None:
+            close([mine / largest], [grad / largest], max(1e-7, 100 * specimen.tolerance))
+
+
+def draws(specimen: Specimen) -> None:
+    """Each kind of noise, alone, is on in a Monte Carlo call and in a training call; same key, same bits."""
+    for kind, rates in specimen.noise.items():
+        subject = Subject(specimen, **rates)
+        if not _noisy_in_torch(subject):
+            raise AssertionError(f"{kind}: the module itself has no such noise")
+        for train in (False, True):
+            with torch.no_grad():
+                one, other, again = (subject.apply(key=key, train=train)[0] for key in (*KEYS[:2], KEYS[0]))
+            assert _differ(one, other), f"{kind}: two keys give one answer (train={train})"
+            assert not _differ(one, again), f"{kind}: one key gives two answers (train={train})"
+
+
+def samples(specimen: Specimen) -> None:
+    """`vmap` over keys equals a loop, with all noise on."""
+    subject = _all_noise(specimen)
+    with torch.no_grad():
+        loop = [subject.apply(key=key)[0] for key in KEYS]
+        batched = vmap(lambda key: tuple(subject.apply(key=key)[0]))(KEYS)
+    for place, each in enumerate(batched):
+        close(list(each), [outputs[place] for outputs in loop], max(1e-7, specimen.tolerance))
+
+
+def leaves_alone(specimen: Specimen) -> None:
+    """torch's, numpy's and Python's generators, and the caller's tensors, are as they were."""
+    subject = _all_noise(specimen)
+    given = [*subject.params.values(), *subject.state.values(), *subject.module.state_dict().values()]
+    given += [leaf for leaf in torch.utils._pytree.tree_leaves((subject.args, subject.kwargs)) if _is_tensor(leaf)]
+    before = [tensor.clone() for tensor in given]
+    generators = _generators()
+    with torch.no_grad():
+        for how in ({}, {"key": KEYS[0]}, {"key": KEYS[0], "train": True}, {"key": KEYS[1], "train": True}):
+            try:
+                subject.apply(**how)
+            except fr.FuncregError as error:
+                assert specimen.refuses, f"refused without being listed: {error}"
+    assert _generators() == generators, "a global generator moved"
+    close(given, before, 0.0)
+
+
+CHECKS: dict[str, Callable[[Specimen], None]] = {
+    "evaluates": evaluates,
+    "trains": trains,
+    "draws": draws,
+    "samples": samples,
+    "leaves alone": leaves_alone,
+}
+
+
+def examine(specimen: Specimen, check: str) -> str:
+    """ "right", or "refused: why"; an AssertionError where it is wrong or refused without being listed."""
+    words = specimen.refuses.get(check)
+    try:
+        CHECKS[check](specimen)
+    except fr.FuncregError as error:
+        if words is None or words not in str(error):
+            raise AssertionError(f"{specimen.name}, {check}: refused: {error}") from error
+        return f"refused: {error}"
+    assert words is None, f"{specimen.name}, {check}: listed as refused ({words}), but it runs"
+    return "right"
+
+
+def close(ours: list[Tensor], theirs: list[Tensor], tolerance: float) -> None:
+    """Refuse what differs by more than a tolerance, relative to the largest value."""
+    assert len(ours) == len(theirs), f"{len(ours)} tensors for {len(theirs)}"
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.shape == other.shape, f"shape {tuple(one.shape)} for {tuple(other.shape)}"
+        scale = float(other.abs().max()) if other.numel() and other.is_floating_point() else 1.0
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * max(scale, 1e-12), equal_nan=True)
+
+
+def _loss(outputs: list[Tensor]) -> Tensor:
+    """A number that every output has a part in, with weights that no symmetry cancels."""
+    total = torch.zeros((), dtype=torch.float64)
+    for each in outputs:
+        if each.requires_grad:
+            weights = torch.linspace(0.5, 1.5, max(each.numel(), 1), dtype=torch.float64)[: each.numel()]
+            total = total + (each.double().flatten() * weights).mean()
+    return total
+
+
+def _all_noise(specimen: Specimen) -> Subject:
+    rates: dict[str, Any] = {}
+    for each in specimen.noise.values():
+        rates |= each
+    return Subject(specimen, **rates)
+
+
+def _noisy_in_torch(subject: Subject) -> bool:
+    """Whether the module itself gives two answers in training mode, its normalisation evaluating."""
+    twin = subject.twin(train=True)
+    for layer in twin.modules():
+        if hasattr(layer, "running_mean"):
+            layer.eval()
+    answers = []
+    with torch.random.fork_rng(), torch.no_grad():
+        for seed in (1, 2, 3):
+            torch.manual_seed(seed)
+            answers.append(numbers(twin(*subject.args, **subject.kwargs)))
+    return _differ(answers[0], answers[1]) or _differ(answers[0], answers[2])
+
+
+def _differ(one: list[Tensor], other: list[Tensor]) -> bool:
+    return len(one) != len(other) or any(
+        a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor)
+
+
+def _generators() -> tuple[Any, ...]:
+    kind, keys, *rest = np.random.get_state()  # noqa: NPY002  (the global one is what is watched)
+    return bytes(torch.get_rng_state().tolist()), python_random.getstate(), keys.tobytes(), rest
