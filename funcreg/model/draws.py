@@ -23,16 +23,17 @@ T = torch.Tensor
 _ANY_RANGE = {torch.float16: 2**11, torch.bfloat16: 2**8, torch.float32: 2**24, torch.float64: 2**31}
 
 
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", str(function))
+
+
 def _with_generator(keyed: Keyed, function: Any, generator: Any) -> bool:
     """Whether a draw brings a generator that the forward made, which it is left to; one of a layer's is not."""
     if generator is None or isinstance(generator, LayerGenerator):
         return False
+    keyed.saw(_name(function), "formula", True)
     keyed.uses(generator)
     return True
-
-
-def _name(function: Any) -> str:
-    return getattr(function, "__name__", str(function))
 
 
 def _shape(size: tuple[Any, ...], given: Any) -> tuple[int, ...]:

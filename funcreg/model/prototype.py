@@ -37,11 +37,6 @@ def prototype(module: nn.Module) -> nn.Module:
     originals = {id(layer) for layer in module.modules()} | registered
     functions = _functions_around(module, originals)
     for function in functions:
-        if any(id(content) in registered for content in _contents(function)):
-            remedy = "Let it read the layer's attribute."
-            _checks.fail(
-                "module", f"a {function.__name__} that closes over a parameter", "one that looks it up", remedy
-            )
         memo[id(function)] = _hollow(function)
     _share_what_cannot_be_copied(module, memo)
     copied = _deepcopy(module, memo)
@@ -151,10 +146,19 @@ def _functions_around(module: nn.Module, originals: set[int]) -> list[types.Func
             return _any(looks, _held(value, 1))
         return False
 
-    for _, layer in _everywhere(module):
+    for name, layer in _everywhere(module):
         for value in vars(layer).values():
+            before = len(found)
             looks(value)
+            for function in list(found.values())[before:]:
+                _refuse_parameters_in(name, layer, function)
     return list(found.values())
+
+
+def _refuse_parameters_in(name: str, layer: nn.Module, function: types.FunctionType) -> None:
+    if any(isinstance(content, nn.Parameter) for content in _contents(function)):
+        got = f"{label(name, layer)}, whose {function.__name__} closes over a parameter"
+        _checks.fail("module", got, "a function that looks it up", "Let it read the layer's attribute.")
 
 
 def _hollow(function: types.FunctionType) -> types.FunctionType:

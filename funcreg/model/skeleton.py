@@ -56,7 +56,8 @@ class Skeleton:
     """One copy of the module for one mode.
 
     pure: the layers whose forward was replaced by a registered one. noise: those of them that draw, with their
-    own rates; awake: those that draw in this mode. trains: the layers that train() puts into training mode. tracked: those with running statistics.
+    own rates; awake: those that do in this mode. trains: the layers that train() puts into training mode.
+    tracked: those with running statistics.
     drawing: the layers found to draw by themselves, each with its place among all layers.
     slots: where each tensor is kept, under every name: a layer's dictionary, the key there, and what lies
     there between calls.

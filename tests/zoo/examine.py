@@ -4,7 +4,6 @@ Every check compares with the module itself, in float64, or with plain autograd.
 the message, or wrong, which is an AssertionError that says how.
 """
 
-import copy
 import random as python_random
 from collections.abc import Callable
 from typing import Any
@@ -24,14 +23,8 @@ class Subject:
     """A specimen's module in float64, with values that are not its layers' trivial starts, and its pure twin."""
 
     def __init__(self, specimen: Specimen, **rates: Any) -> None:
-        self.specimen = specimen
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            self.module = specimen.build(**rates).double()
-            with torch.no_grad():
-                for parameter in self.module.parameters():
-                    parameter.add_(0.02 * torch.randn_like(parameter))
-        self.module.eval()
+        self.specimen, self.rates = specimen, rates
+        self.module = self.twin(train=False)
         self.args, self.kwargs = specimen.inputs()
         self.params, self.state = fr.variables(self.module)
         self.model = fr.from_module(self.module)
@@ -41,7 +34,14 @@ class Subject:
         return numbers(output), state
 
     def twin(self, *, train: bool) -> nn.Module:
-        return copy.deepcopy(self.module).train(train)
+        """The same module, made anew: a copy's lambdas and hooks would look at the original."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            module = self.specimen.build(**self.rates).double()
+            with torch.no_grad():
+                for parameter in module.parameters():
+                    parameter.add_(0.02 * torch.randn_like(parameter))
+        return module.train(train)
 
 
 def evaluates(specimen: Specimen) -> None:

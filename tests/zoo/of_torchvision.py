@@ -66,7 +66,11 @@ def _regnet(num_classes: int) -> nn.Module:
 
 def _bottlenecks() -> list[mobilenetv3.InvertedResidualConfig]:
     config = partial(mobilenetv3.InvertedResidualConfig, dilation=1, width_mult=1.0)
-    return [config(8, 3, 16, 8, True, "RE", 2), config(8, 5, 24, 16, True, "HS", 2), config(16, 5, 32, 16, True, "HS", 1)]
+    return [
+        config(8, 3, 16, 8, True, "RE", 2),
+        config(8, 5, 24, 16, True, "HS", 2),
+        config(16, 5, 32, 16, True, "HS", 1),
+    ]
 
 
 _FUSED = [FusedMBConvConfig(1, 3, 1, 8, 8, 2), FusedMBConvConfig(4, 3, 2, 8, 16, 1), MBConvConfig(4, 3, 2, 16, 24, 2)]
@@ -104,9 +108,9 @@ _CLASSIFIERS = (
 )
 
 
-def _trunk() -> nn.Sequential:
-    """Four layers of a MobileNet: 16 channels of an eighth of an image's size."""
-    net = models.MobileNetV2(inverted_residual_setting=[[1, 8, 1, 2], [6, 16, 1, 2]])
+def _trunk(channels: int = 16) -> nn.Sequential:
+    """A MobileNet without its head, whose features are an eighth of an image's size."""
+    net = models.MobileNetV2(inverted_residual_setting=[[1, 8, 1, 2], [6, channels, 1, 2]])
     return net.features[:-1]
 
 
@@ -129,9 +133,9 @@ _SIDE, _POINTS = 64, 4
 _SCALE = {"min_size": _SIDE, "max_size": _SIDE}
 
 
-def _backbone() -> nn.Module:
-    trunk = _trunk()
-    trunk.out_channels = 16
+def _backbone(channels: int = 16) -> nn.Module:
+    trunk = _trunk(channels)
+    trunk.out_channels = channels  # type: ignore[assignment]  (where torchvision looks for it)
     return trunk
 
 
@@ -144,7 +148,9 @@ def _rcnn(make: Make, num_classes: int, **parts: Any) -> nn.Module:
     aligned = partial(MultiScaleRoIAlign, ["0"], sampling_ratio=2)
     every = {"rpn_batch_size_per_image": 4096, "box_batch_size_per_image": 4096, "box_score_thresh": 0.0}
     heads = {"box_head": TwoMLPHead(16 * 9, 16), "box_predictor": FastRCNNPredictor(16, num_classes)}
-    pools = {f"{name.removesuffix('_head')}_roi_pool": aligned(output_size=4) for name in parts if name.endswith("_head")}
+    pools = {
+        f"{name.removesuffix('_head')}_roi_pool": aligned(output_size=4) for name in parts if name.endswith("_head")
+    }
     few = {"rpn_post_nms_top_n_train": 16, "rpn_post_nms_top_n_test": 8}
     anchors = _anchors(16, 32)
     given = every | heads | pools | few | parts | _SCALE
@@ -162,7 +168,8 @@ def _keypoint_rcnn(num_classes: int) -> nn.Module:
 
 
 def _dense(make: Make, *sizes: int, num_classes: int) -> nn.Module:
-    return make(_backbone(), num_classes, anchor_generator=_anchors(*sizes), score_thresh=0.0, **_SCALE)
+    """Without proposals; its norm has 32 groups."""
+    return make(_backbone(32), num_classes, anchor_generator=_anchors(*sizes), score_thresh=0.0, **_SCALE)
 
 
 def _ssdlite(num_classes: int) -> nn.Module:
@@ -216,7 +223,7 @@ def _photographs() -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 def _target(corner: float) -> dict[str, Tensor]:
     box = torch.tensor([[corner, corner, corner + 30.0, corner + 34.0]], dtype=torch.float64)
-    points = torch.linspace(corner + 2, corner + 28, _POINTS, dtype=torch.float64)
+    points = torch.linspace(corner + 2, corner + 28, _POINTS)
     mask = torch.zeros(1, _SIDE, _SIDE, dtype=torch.uint8)
     mask[:, int(corner) : int(corner) + 20, int(corner) : int(corner) + 20] = 1
     seen = torch.stack([points, points, torch.ones_like(points)], dim=-1)

@@ -465,16 +465,10 @@ _MASKS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "Bernoulli.sample": lambda x, kept: Bernoulli(torch.full_like(x, kept)).sample(),
 }
 
-# A tensor that every member of a batch of keys shares cannot take the draws of each; what torch has no rule for.
-_SHARED = {"samples": "writes in place into what the transform does not batch"}
+# What torch has no rule for.
 _NO_RULE = {"samples": "block.trial"}
 _NOT_IN_VMAP = {
-    "Tensor.uniform_, ignored": _SHARED,
-    "Tensor.normal_ by row, ignored": _SHARED,
-    "Tensor.exponential_, ignored": _SHARED,
-    "Tensor.bernoulli_, ignored": _SHARED,
-    "Tensor.bernoulli_ by example": _SHARED,
-    "nn.init.trunc_normal_": {"samples": "decides by a tensor's values"},
+    "nn.init.trunc_normal_": {"samples": "reads a tensor's value"},
     "Dirichlet.rsample": _NO_RULE,
     "Dirichlet.sample": _NO_RULE,
     "Beta.rsample": _NO_RULE,
@@ -491,8 +485,7 @@ def specimens() -> list[Specimen]:
         return nested(name, lambda scale=0.0: Noise(draw, scale), noise=SCALE, refuses=refuses)
 
     def mask(name: str, draw: Callable[[Tensor, float], Tensor]) -> Specimen:
-        refuses = _NOT_IN_VMAP.get(name)
-        return nested(f"mask by {name}", lambda rate=0.0: Mask(draw, rate), noise=RATE, refuses=refuses)
+        return nested(f"mask by {name}", lambda rate=0.0: Mask(draw, rate), noise=RATE)
 
     def refused(words: str) -> dict[str, str]:
         """A generator that no key reaches, where the layer draws from it: in training."""
