@@ -4,14 +4,10 @@
     layers.py         dropout, batch and instance norm, spectral norm, stochastic depth
     attention.py      multi-head attention, written out
     recurrent.py      RNN, LSTM, GRU
-    keyed.py          the mode of torch that takes every draw in a forward from the call's key
-    draws.py          torch's random functions, keyed
-    functional.py     noise with a rate, attention and recurrence called as functions
-    statistics.py     `F.batch_norm` on a layer's own buffers
+    keyed/            the mode of torch that takes every draw in a forward from the call's key
     prototype.py      the module without its data, its code looking at the copy
     skeleton.py       one copy of that a mode: what a call lends to it, what it gives back
-    purity.py         what a call does that a pure function may not
-    rehearsal.py      the first call of a kind, on copies: who draws, who is not pure
+    rehearsal/        the first call of a kind, on copies: who draws, who is not pure
     checkpointing.py  activation checkpointing, which a pure call goes without
     apply.py          the call
 
@@ -29,8 +25,8 @@ from torch import Tensor, nn
 from .. import _checks, random, tree
 from . import attention, layers, recurrent  # noqa: F401  (importing them fills the registry)
 from .apply import Apply, Params, Rates, State, check_names
-from .purity import Impurity
 from .registry import Draw, momentum_of, register_layer
+from .rehearsal import Impurity
 
 __all__ = [
     "Apply",

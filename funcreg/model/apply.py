@@ -14,11 +14,10 @@ from torch.utils import _pytree as pytree
 
 from .. import _checks, _jit, random
 from .._functorch import in_transform, plain, sees_random_functions, traced_as_constant
-from . import draws, purity, statistics  # noqa: F401  (importing two of them fills the table of replacements)
 from .checkpointing import without_checkpoints
 from .prototype import prototype
 from .registry import MOMENTUM
-from .rehearsal import Call, Plan, refuse, rehearse, running_at
+from .rehearsal import REMEDY, Call, Impurity, Plan, Watch, put_back, refuse, rehearse, running_at, shielded
 from .skeleton import KEY, RATE, RATE_OF_ALL, Mode, Skeleton, modes
 
 Params = dict[str, Tensor]
@@ -114,7 +113,7 @@ class Apply:
         try:
             return self._rehearsed(mode, {**params, **state}, args, named, None, None).impure
         except _checks.FuncregError as error:
-            return (purity.Impurity("", str(error), ""),)
+            return (Impurity("", str(error), ""),)
 
     def _eager(
         self,
@@ -133,7 +132,7 @@ class Apply:
             tensors[name] = tensors[name].clone()
         if plan.copies_inputs:
             args, named = _cloned((args, named))
-        watch = purity.Watch(tensors, but=plan.written)
+        watch = Watch(tensors, but=plan.written)
         self._lend(skeleton, tensors, key, rates, momentum)
         module: Any = skeleton.module if method is None else getattr(skeleton.module, method)
         try:
@@ -141,7 +140,7 @@ class Apply:
                 with contextlib.ExitStack() as around:
                     around.enter_context(self._around(skeleton, tensors))
                     if plan.setters:
-                        around.enter_context(purity.put_back({name: skeleton.layers[name] for name in plan.setters}))
+                        around.enter_context(put_back({name: skeleton.layers[name] for name in plan.setters}))
                     if plan.checkpoints:
                         around.enter_context(without_checkpoints())
                     output = skeleton.call(tensors, module, args, named)
@@ -151,7 +150,7 @@ class Apply:
             raise self._explained(error, skeleton) from error
         broken = watch.broken()
         if broken:
-            remedy = f"fr.check(model, *inputs) names the layer. {purity.REMEDY}"
+            remedy = f"fr.check(model, *inputs) names the layer. {REMEDY}"
             _checks.fail("module", f"one that {'; '.join(broken)}", "a pure module", remedy)
         if before:
             tensors.update(before)
@@ -240,7 +239,7 @@ class Apply:
             return rehearse(skeleton, Call(tensors, args, named, method, rates), self.persistent)
 
         try:
-            return purity.shielded(look)
+            return shielded(look)
         except (RuntimeError, TypeError) as error:
             raise self._explained(error, skeleton) from error
 

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .. import _checks, random
-from .functional import needs_formulas
-from .keyed import CALL_STRIDE, Keyed, Rehearsed
+from .keyed import CALL_STRIDE, Keyed, Rehearsed, needs_formulas
 from .prototype import duplicate, label
 from .recurrent import flat_weights, prepare
 from .registry import MOMENTUM, Draw, PureLayer, pure_layer, pure_layer_of
@@ -72,6 +71,7 @@ class Skeleton:
         self.tracked: list[str] = []
         self.drawing: dict[str, Drawing] = {}
         self.rehearsal: Rehearsed | None = None
+        self.woken: set[str] = set()  # layers in training mode for their noise alone
         self.writes: set[str] = set()  # registered noise layers whose input is used after they have changed it
         self.slots: dict[str, Slot] = {}
         self.layers = dict(self.module.named_modules())

@@ -1,14 +1,24 @@
 """torchvision's classifiers, segmenters and detectors with random weights, as small as they can be made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchvision import models
-from torchvision.models import convnext, densenet, detection, efficientnet, maxvit, mobilenetv3, regnet, resnet
-from torchvision.models import segmentation, swin_transformer
+from torchvision.models import (
+    convnext,
+    densenet,
+    detection,
+    efficientnet,
+    maxvit,
+    mobilenetv3,
+    regnet,
+    resnet,
+    segmentation,
+    swin_transformer,
+)
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -28,7 +38,7 @@ Make = Callable[..., nn.Module]
 class Row(NamedTuple):
     """A line of a table.
 
-    name: torchvision's. make: what builds it, given the rates. size: pixels of its images.
+    name: torchvision's. make: what builds it, given the rates. size: pixels of its images. refuses: as a specimen's.
     noise: the names of its rates; "own" is a dropout that torchvision writes into a head, and no argument turns off.
     """
 
@@ -36,6 +46,7 @@ class Row(NamedTuple):
     make: Make
     size: int = 32
     noise: str = ""
+    refuses: Mapping[str, str] = {}
 
 
 def _narrow(make: Make, width: int) -> Make:
@@ -53,6 +64,10 @@ def _narrow(make: Make, width: int) -> Make:
         return module
 
     return build
+
+
+def _vgg(**settings: Any) -> nn.Module:
+    return models.VGG(models.vgg.make_layers([8, "M", 16, "M", 16], batch_norm=True), **settings)
 
 
 def _resnet(block: type[nn.Module], **settings: Any) -> Make:
@@ -74,7 +89,7 @@ def _bottlenecks() -> list[mobilenetv3.InvertedResidualConfig]:
 
 
 _FUSED = [FusedMBConvConfig(1, 3, 1, 8, 8, 2), FusedMBConvConfig(4, 3, 2, 8, 16, 1), MBConvConfig(4, 3, 2, 16, 24, 2)]
-_PLAIN = [MBConvConfig(1, 3, 1, 8, 8, 1, 1.0, 1.0), MBConvConfig(6, 5, 2, 8, 16, 2, 1.0, 1.0)]
+_PLAIN = [MBConvConfig(1, 3, 1, 8, 8, 1, 1.0, 1.0), MBConvConfig(6, 5, 2, 8, 16, 3, 1.0, 1.0)]
 _NEXT = [convnext.CNBlockConfig(8, 16, 2), convnext.CNBlockConfig(16, None, 2)]
 _SWIN = {"patch_size": [4, 4], "embed_dim": 12, "depths": [1, 2], "num_heads": [2, 3], "window_size": [4, 4]}
 _SWIN_2 = _SWIN | {
@@ -85,13 +100,11 @@ _RESIDUALS = [[1, 8, 1, 1], [6, 16, 1, 2], [6, 24, 2, 2]]
 
 _CLASSIFIERS = (
     Row("alexnet", _narrow(models.alexnet, 9216), 64, "dropout"),
-    Row("vgg11_bn", _narrow(models.vgg11_bn, 25088), 32, "dropout"),
+    Row("vgg11_bn", _narrow(_vgg, 784), 32, "dropout"),
     Row("resnet18", _resnet(resnet.BasicBlock)),
     Row("resnext50_32x4d", _resnet(resnet.Bottleneck, groups=4, width_per_group=4)),
     Row("densenet121", partial(densenet.DenseNet, 4, (2, 2), 8), 32, "drop_rate"),
-    Row("googlenet", partial(models.googlenet, aux_logits=False, init_weights=False), 32, "dropout"),
-    Row("googlenet_aux", partial(models.googlenet, init_weights=False, dropout_aux=0.0), 32, "dropout"),
-    Row("inception_v3", partial(models.inception_v3, aux_logits=False, init_weights=False), 75, "dropout"),
+    Row("googlenet", partial(models.googlenet, init_weights=False, dropout_aux=0.0), 32, "dropout"),
     Row("squeezenet1_1", models.squeezenet1_1, 32, "dropout"),
     Row("mobilenet_v2", partial(models.mobilenet_v2, inverted_residual_setting=_RESIDUALS), 32, "dropout"),
     Row("mobilenet_v3_small", partial(models.MobileNetV3, _bottlenecks(), 32), 32, "dropout"),
@@ -179,22 +192,27 @@ def _ssdlite(num_classes: int) -> nn.Module:
     return detection.ssd.SSD(parts, boxes, (_SIDE, _SIDE), num_classes, head=head, score_thresh=0.0)
 
 
+_NUMBERS = {"samples": "reads a tensor's value as a Python number"}
+_PROPOSALS = {"samples": "draws only in training mode"}
+
 _DETECTORS = (
-    Row("fasterrcnn", partial(_rcnn, detection.FasterRCNN)),
-    Row("maskrcnn", _mask_rcnn),
-    Row("keypointrcnn", _keypoint_rcnn),
-    Row("retinanet", partial(_dense, detection.RetinaNet, 16, 32)),
-    Row("fcos", partial(_dense, detection.FCOS, 16)),
-    Row("ssdlite", _ssdlite),
+    Row("fasterrcnn", partial(_rcnn, detection.FasterRCNN), _SIDE, "", _PROPOSALS),
+    Row("maskrcnn", _mask_rcnn, _SIDE, "", _PROPOSALS),
+    Row("keypointrcnn", _keypoint_rcnn, _SIDE, "", _PROPOSALS),
+    Row("retinanet", partial(_dense, detection.RetinaNet, 16, 32), _SIDE, "", _NUMBERS),
+    Row("fcos", partial(_dense, detection.FCOS, 16), _SIDE, "", _NUMBERS),
+    Row("ssdlite", _ssdlite, _SIDE, "", _NUMBERS),
 )
 
 
 def specimens() -> list[Specimen]:
     """Every line of the tables."""
-    seen = [Specimen(f"torchvision/{row.name}", _builder(row), images(row.size), _noise(row)) for row in _CLASSIFIERS]
-    cut = [Specimen(f"torchvision/{row.name}", _builder(row), images(row.size), _noise(row)) for row in _SEGMENTERS]
-    found = [Specimen(f"torchvision/{row.name}", _builder(row), _photographs) for row in _DETECTORS]
-    return [*seen, *cut, *found]
+    tables = ((_CLASSIFIERS, None), (_SEGMENTERS, None), (_DETECTORS, _photographs))
+    return [
+        Specimen(f"torchvision/{row.name}", _builder(row), inputs or images(row.size), _noise(row), row.refuses)
+        for rows, inputs in tables
+        for row in rows
+    ]
 
 
 def _noise(row: Row) -> dict[str, dict[str, float]]:

@@ -128,12 +128,13 @@ BLIP = "text_config.hidden_dropout_prob text_config.attention_probs_dropout_prob
 CLASSIFIES = "AutoModelForSequenceClassification"
 SEGMENTS = "AutoModelForSemanticSegmentation"
 
-RESEEDS = {"trains": "global generator", "draws": "global generator"}
+RESEEDS = dict.fromkeys(("trains", "draws", "samples"), "global generator")
 RESCALES = {"evaluates": "writes into", "samples": "writes into"}
 CASTS = dict.fromkeys(("evaluates", "trains", "draws", "samples"), "writes into")
 ROUTES = {"samples": "shape depends on values"}
 SKIPS = {"samples": "by a tensor's values"}
 IN_PLACE = {"samples": "in place"}
+BACKWARD = {"samples": "autograd.Function"}
 NUMPY = {"draws": "numpy", "samples": "numpy"}
 
 
@@ -197,7 +198,7 @@ def _families() -> list[Family]:
     has("gpt_neox", "hidden_dropout attention_dropout", PADDED, UNCACHED)
     has("gptj", GPT, TOKENS, UNCACHED, rotary_dim=4)
     has("opt", "dropout attention_dropout", PADDED, UNCACHED, ffn_dim=32, word_embed_proj_dim=16)
-    eager("bloom", "hidden_dropout attention_dropout", PADDED, UNCACHED)
+    eager("bloom", "hidden_dropout attention_dropout", PADDED, UNCACHED, refuses=BACKWARD)
     has("falcon", "hidden_dropout attention_dropout", TOKENS, UNCACHED, alibi=True)
     has("falcon", "hidden_dropout attention_dropout", TOKENS, UNCACHED, name="falcon-in-turn", parallel_attn=False)
     has("llama", "attention_dropout", PADDED, GROUPED)

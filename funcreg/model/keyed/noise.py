@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import noise
-from .._functorch import in_transform
-from .attention import multi_head_attention, scaled_dot_product_attention
-from .keyed import Keyed, replaces
-from .layers import channel_dropout
-from .recurrent import recurrence
+from ... import noise
+from ..._functorch import in_transform
+from ..attention import multi_head_attention, scaled_dot_product_attention
+from ..layers import channel_dropout
+from ..recurrent import recurrence
+from .mode import Keyed, replaces
 
 
 def needs_formulas() -> bool:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .. import norm
-from .functional import needs_formulas
-from .keyed import Keyed, replaces
+from ... import norm
+from .mode import Keyed, replaces
+from .noise import needs_formulas
 
 
 @replaces(F.batch_norm)

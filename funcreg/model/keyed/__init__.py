@@ -1,0 +1,22 @@
+"""Every draw in a forward from the call's key: one mode of torch that takes all its random functions.
+
+While a layer with draws of its own runs, the mode sees each function of torch that is called,
+wherever the code that calls it lives, and replaces those in its table. Noise with a rate is off
+without a key. A draw without one (`torch.randn`) has no off: it is refused.
+
+    mode.py           the mode, and its table
+    rehearsed.py      the mode that writes down who calls what
+    common.py         generators, shapes
+    factories.py      torch.rand and its kin
+    in_place.py       Tensor.uniform_ and its kin
+    distributions.py  multinomial, gamma, gumbel_softmax, fractional pooling
+    noise.py          noise with a rate, attention and recurrence called as functions
+    statistics.py     F.batch_norm on a layer's own buffers: assigned
+"""
+
+from . import distributions, factories, in_place, statistics  # noqa: F401  (importing them fills the table)
+from .mode import CALL_STRIDE, Keyed, LayerGenerator
+from .noise import needs_formulas
+from .rehearsed import Event, Rehearsed, running
+
+__all__ = ["CALL_STRIDE", "Event", "Keyed", "LayerGenerator", "Rehearsed", "needs_formulas", "running"]

@@ -1,0 +1,105 @@
+"""torch's draws from distributions that its tensors' values decide, as draws from a key."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ... import random
+from ..._functorch import in_transform
+from .common import gumbel, name_of, with_generator
+from .mode import Keyed, replaces
+
+T = torch.Tensor
+
+
+@replaces(torch.multinomial, T.multinomial)
+def _multinomial(
+    keyed: Keyed,
+    function: Any,
+    input: Tensor,
+    num_samples: int,
+    replacement: bool = False,
+    *,
+    generator: Any = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    if with_generator(keyed, function, generator):
+        return keyed.natively(function, input, num_samples, replacement, generator=generator)
+    key, classes = keyed.next_key(name_of(function)), input.shape[-1]
+    weights = torch.log(input.double())
+    if replacement:
+        shape = (*input.shape[:-1], num_samples, classes)
+        drawn = torch.argmax(weights.unsqueeze(-2) + gumbel(key, shape), dim=-1)
+    else:  # the largest few of Gumbel-perturbed weights are draws without replacement, in order
+        drawn = torch.topk(weights + gumbel(key, tuple(input.shape)), num_samples, dim=-1).indices
+    return drawn if out is None else out.copy_(drawn)
+
+
+def _seeded(keyed: Keyed, function: Any, *args: Any, generator: Any = None, **settings: Any) -> Tensor:
+    """torch's own draw, from a generator that the key seeds: for eager calls outside of transforms."""
+    if with_generator(keyed, function, generator):
+        return keyed.natively(function, *args, generator=generator, **settings)
+    key = keyed.next_key(name_of(function))
+    if torch.compiler.is_compiling() or in_transform():
+        keyed.cannot(name_of(function), "under vmap, another transform or fr.jit")
+    own = torch.Generator(device=key.device).manual_seed(int(random.bits(key, 1)))
+    return keyed.natively(function, *args, generator=own, **settings)
+
+
+replaces(torch.poisson, torch.binomial)(_seeded)
+
+
+@replaces(getattr(torch, "_standard_gamma", None))
+def _standard_gamma(keyed: Keyed, function: Any, alpha: Tensor, generator: Any = None) -> Tensor:
+    if with_generator(keyed, function, generator):
+        return keyed.natively(function, alpha, generator=generator)
+    drawn = random.gamma(keyed.next_key(name_of(function)), alpha.detach())
+    if not alpha.requires_grad and not in_transform():
+        return drawn
+    # The same number as a function of alpha, by implicit differentiation as torch's own has it.
+    slope = torch._standard_gamma_grad(alpha.detach(), drawn)
+    return drawn + (alpha - alpha.detach()) * slope
+
+
+@replaces(getattr(torch, "_sample_dirichlet", None))
+def _dirichlet(keyed: Keyed, function: Any, alpha: Tensor, generator: Any = None) -> Tensor:
+    if with_generator(keyed, function, generator):
+        return keyed.natively(function, alpha, generator=generator)
+    gammas = _standard_gamma(keyed, function, alpha)
+    return gammas / gammas.sum(-1, keepdim=True)
+
+
+@replaces(F.gumbel_softmax)
+def _gumbel_softmax(
+    keyed: Keyed, function: Any, logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    noise = gumbel(keyed.next_key(name_of(function)), tuple(logits.shape)).to(logits.dtype)
+    soft = torch.softmax((logits + noise) / tau, dim=dim)
+    if not hard:
+        return soft
+    index = soft.argmax(dim, keepdim=True)
+    one_hot = torch.zeros_like(soft).scatter(dim, index, 1.0)
+    return one_hot - soft.detach() + soft
+
+
+def _fractional_pool(axes: int) -> Callable[..., Any]:
+    def replacement(keyed: Keyed, function: Any, input: Tensor, *args: Any, **settings: Any) -> Any:
+        if settings.pop("_random_samples", None) is not None or len(args) > 4:
+            return function(input, *args, **settings)
+        batch, channels = (input.shape[0], input.shape[1]) if input.ndim == axes + 2 else (1, input.shape[0])
+        samples = random.uniform(keyed.next_key(name_of(function)), (batch, channels, axes), dtype=input.dtype)
+        return keyed.natively(function, input, *args, _random_samples=samples, **settings)
+
+    return replacement
+
+
+replaces(F.fractional_max_pool2d, F.fractional_max_pool2d_with_indices)(_fractional_pool(2))
+replaces(F.fractional_max_pool3d, F.fractional_max_pool3d_with_indices)(_fractional_pool(3))
+
+
+@replaces(torch.svd_lowrank, torch.pca_lowrank, torch.lobpcg)
+def _inner_draws(keyed: Keyed, function: Any, *args: Any, **settings: Any) -> Any:
+    keyed.cannot(name_of(function), "whose draws take no key")

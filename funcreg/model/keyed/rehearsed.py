@@ -1,0 +1,136 @@
+"""The same mode around a whole forward, once: it writes down who calls what."""
+
+import sys
+from collections.abc import Iterable, Mapping, Set
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ..registry import Draw
+from .mode import Keyed, has_replacement
+
+_READS = (Tensor.__bool__, Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.tolist, Tensor.__index__)
+
+
+class Event(NamedTuple):
+    """One call of a function in the table: the layer that made it, and what kind of call it was.
+
+    layer: whose code it was, which reads its own switch. inside: whose forward that ran in.
+    kind: "rate" (noise with a rate), "draw" (any other), "statistics" (of a batch, into buffers) or "formula"
+    (a kernel that only transforms and compiled programs need replaced).
+    active: whether it drew, or moved statistics.
+    """
+
+    layer: str
+    inside: str
+    function: str
+    kind: str
+    active: bool
+
+
+class Rehearsed(Keyed):
+    """A mode around a whole forward that writes down every call, and which layer made it.
+
+    Args:
+        layers: by dotted name; labels: what messages call them; pure: the names of those that need no looking at.
+        rates: as a call gives them.
+        neutral: whether noise with a rate passes its input on, written down all the same.
+        evaluates: whether batch statistics are left alone.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, nn.Module],
+        labels: Mapping[str, str],
+        pure: Set[str],
+        key: Tensor | None,
+        *,
+        rates: Any = None,
+        neutral: bool = False,
+        evaluates: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__("", key, **settings)
+        self.layers, self.labels, self.pure, self.rates = layers, labels, pure, rates
+        self.names = {id(layer): name for name, layer in layers.items()}
+        self.neutral, self.evaluates, self.copies = neutral, evaluates, True
+        self.name = ""
+        self.events: list[Event] = []
+        self.inside = ""
+        self.written: dict[int, tuple[Any, str]] = {}  # address -> a storage that was drawn into, and where
+        self.used: set[str] = set()  # layers that use a tensor after a draw into it
+        # (where, layer that holds them, name of the mean, of the variance)
+        self.running_statistics: list[tuple[str, str, str, str]] = []
+        self.generators: list[tuple[torch.Generator, Tensor]] = []  # with their states before the first draw
+        self.decided = False  # whether a number that was drawn may have decided what runs
+
+    def __torch_function__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if self.written:
+            self.uses_written((args, kwargs))
+        if has_replacement(func):
+            self.name, self.inside = running(self.names), running(self.names, forwards=True)
+            self.layer = self.labels.get(self.name, "")
+            self.named = isinstance(self.rates, Mapping)
+            self.rate = self.rates.get(self.inside) if isinstance(self.rates, Mapping) else self.rates
+        elif func in _READS and any(event.kind == "draw" for event in self.events):
+            self.decided = True
+        return super().__torch_function__(func, types, args, kwargs)
+
+    def draw(self, function: str, own_rate: float | Tensor, *, wakes: bool = True) -> Draw | None:
+        drawn = super().draw(function, own_rate, wakes=wakes)
+        return None if self.neutral else drawn
+
+    def saw(self, function: str, kind: str, active: bool) -> None:
+        if self.name not in self.pure:
+            self.events.append(Event(self.name, self.inside, function, kind, active))
+
+    def uses(self, generator: torch.Generator) -> None:
+        if all(generator is not known for known, _ in self.generators):
+            self.generators.append((generator, generator.get_state()))
+
+    def into(self, target: Tensor, fresh: Tensor) -> Tensor:
+        self.drew_into(target, self.inside)
+        target.copy_(fresh)
+        return fresh.to(target.dtype)
+
+    def drew_into(self, target: Tensor, inside: str) -> None:
+        """Look whether a tensor, rather than what a draw into it returned, is used from here on."""
+        storage = target.untyped_storage()  # held, so that its address is not another's later
+        self.written[storage.data_ptr()] = (storage, inside)
+
+    def uses_written(self, values: Any) -> None:
+        """Note where among some values there are tensors that were drawn into."""
+        for leaf in pytree.tree_leaves(values):
+            if isinstance(leaf, Tensor) and leaf.layout == torch.strided and not leaf.is_meta:
+                _, inside = self.written.get(leaf.untyped_storage().data_ptr(), (None, None))
+                if inside is not None:
+                    self.used.add(inside)
+
+    def find_statistics(self, mean: Tensor, var: Tensor) -> tuple[dict[str, Any], str, str] | None:
+        for owner, layer in self.layers.items():
+            slots = {id(tensor): slot for slot, tensor in layer._buffers.items()}
+            if id(mean) in slots and id(var) in slots:
+                if self.name not in self.pure:
+                    self.running_statistics.append((self.inside, owner, slots[id(mean)], slots[id(var)]))
+                return layer._buffers, slots[id(mean)], slots[id(var)]
+        return None
+
+
+def running(names: Mapping[int, str], *, forwards: bool = False) -> str:
+    """The name of the layer whose code is running: the innermost function whose first argument is a layer.
+
+    forwards: only functions called forward count.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_argcount and (not forwards or code.co_name == "forward"):
+            first = frame.f_locals.get(code.co_varnames[0])
+            if isinstance(first, nn.Module) and id(first) in names:
+                return names[id(first)]
+        frame = frame.f_back
+    return ""

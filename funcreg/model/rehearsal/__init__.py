@@ -1,0 +1,51 @@
+"""The first call of a kind, made once on copies, in plain torch, before it is made.
+
+A rehearsal answers, for one mode, method and kind of arguments: which layers draw by themselves, or
+move batch statistics; which of them are to be in training mode for a Monte Carlo call; whether the
+call is pure. Everything is compared by value, and everything is as it was afterwards.
+
+    runs.py        runs on copies
+    noise.py       which layers draw in training mode
+    plan.py        what calls of a kind need
+    purity.py      who was not pure; cheap checks around later calls
+    generators.py  the generators that code without a key may draw from
+    snapshots.py   what layers hold beside their tensors
+"""
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+from ... import _checks
+from ..skeleton import Skeleton
+from .noise import wake_noise
+from .plan import Plan, named, plan
+from .purity import REMEDY, Impurity, Watch, shielded
+from .runs import Call, Rehearsal, running_at
+from .snapshots import put_back
+
+__all__ = ["REMEDY", "Call", "Impurity", "Plan", "Watch", "put_back", "refuse", "rehearse", "running_at", "shielded"]
+
+
+def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool]) -> Plan:
+    """Run a call of a kind on copies; teach the skeleton which of its layers draw.
+
+    Args:
+        skeleton: of the call's mode.
+        call: the call.
+        buffers: the names of the module's buffers, and whether each is part of its state dict.
+
+    Raises:
+        FuncregError: for a draw without a key or that no key reaches, and for a noisy layer that does something
+            else in training mode too; and whatever the forward raises.
+    """
+    rehearsal = Rehearsal(skeleton, call, buffers)
+    if skeleton.mode.noise and not skeleton.mode.train:
+        unseen = wake_noise(rehearsal)
+        if unseen:
+            return Plan(impure=named(rehearsal, [], sorted(unseen), evaluates=True))
+    return plan(rehearsal)
+
+
+def refuse(impure: tuple[Impurity, ...]) -> NoReturn:
+    """Raise for what a rehearsal found."""
+    _checks.fail("module", f"one that is not pure: {'; '.join(map(str, impure))}", "a pure module", REMEDY)

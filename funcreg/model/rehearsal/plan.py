@@ -1,0 +1,209 @@
+"""What calls of a kind need: a run of the call as it will be made, and a look at what it did."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ... import _checks
+from ..keyed import Rehearsed
+from ..registry import MOMENTUM
+from ..skeleton import KEY, RATE, RATE_OF_ALL, Drawing
+from .generators import Generators, own_generators
+from .noise import check_state_is_kept
+from .purity import Impurity, Spy, same_values
+from .runs import Rehearsal, hooked
+from .snapshots import Snapshot, put_back
+
+_LENT = (KEY, RATE, RATE_OF_ALL, MOMENTUM)
+
+
+class Plan(NamedTuple):
+    """What calls of a kind need.
+
+    rateable: the layers whose noise a rate reaches. setters: layers whose attributes a forward sets. written: buffers
+    of batch statistics that are written in place, and so are lent as copies. resets: buffers that keep their old
+    value. copies_inputs: inputs are written in place. checkpoints: some part is run again in the backward pass.
+    impure: what cannot be made pure.
+    """
+
+    rateable: frozenset[str] = frozenset()
+    setters: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+    resets: tuple[str, ...] = ()
+    copies_inputs: bool = False
+    checkpoints: bool = False
+    impure: tuple[Impurity, ...] = ()
+
+
+def plan(rehearsal: Rehearsal) -> Plan:
+    """Run the call as it will be made, and look at what it did; teach the skeleton which of its layers draw."""
+    skeleton = rehearsal.skeleton
+    tensors, args, kwargs = rehearsal.copied()
+    inputs = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    given = [leaf.detach().clone() for leaf in inputs]
+    kept = {name: tensor.detach().clone() for name, tensor in rehearsal.own_tensors.items()}
+    lent, seen = dict(tensors), rehearsal.mode()
+    snapshot, generators = Snapshot(rehearsal.layers), Generators(own_generators(rehearsal.layers))
+    try:
+        rehearsal.run_on(seen, tensors, args, kwargs)
+    finally:
+        setters = snapshot.changed()
+        snapshot.put_back()
+        drew = generators.put_back()
+    drew += _outlived(seen)
+    _learn(rehearsal, seen)
+    written, resets, impure = _written(rehearsal, lent, tensors, seen)
+    for name, tensor in rehearsal.own_tensors.items():
+        if not same_values(tensor, kept[name]):
+            tensor.detach().copy_(kept[name])
+            impure.append((name, f"writes into {name} in place"))
+    if impure or drew:
+        return Plan(impure=named(rehearsal, impure, drew))
+    if skeleton.mode.noise and not skeleton.mode.train:
+        check_state_is_kept(rehearsal, lent, tensors)
+    rates = {event.inside for event in seen.events if event.kind == "rate"}
+    return Plan(
+        frozenset(rates | _ran(rehearsal, tensors)),
+        tuple(sorted(setters)),
+        tuple(written),
+        tuple(resets),
+        any(not same_values(one, other) for one, other in zip(inputs, given, strict=True)),
+        rehearsal.checkpoints,
+    )
+
+
+def _learn(rehearsal: Rehearsal, seen: Rehearsed) -> None:
+    """Teach the skeleton which layers draw by themselves, and how."""
+    skeleton = rehearsal.skeleton
+    statistics: dict[str, list[Any]] = {}
+    for inside, *held in seen.running_statistics:
+        statistics.setdefault(inside, []).append(tuple(held))
+    rated = skeleton.mode.rated
+    for name in {event.inside for event in seen.events}:
+        own = [event for event in seen.events if event.inside == name]
+        always = any(e.kind != "formula" and (e.active or (rated and e.kind == "rate")) for e in own)
+        found = tuple(dict.fromkeys(statistics.get(name, ())))
+        skeleton.learns(name, Drawing(always, name in seen.used, found))
+    skeleton.writes |= seen.used & set(skeleton.noise)
+
+
+def _ran(rehearsal: Rehearsal, tensors: dict[str, Tensor]) -> set[str]:
+    """The registered noise layers that ran: those that moved their key on."""
+    ran = set()
+    for name in rehearsal.skeleton.noise:
+        slot = f"{name}.{KEY}" if name else KEY
+        if slot in tensors and not torch.equal(tensors[slot], rehearsal.call.tensors[slot]):
+            ran.add(name)
+    return ran
+
+
+def _written(
+    rehearsal: Rehearsal, lent: dict[str, Tensor], tensors: dict[str, Tensor], seen: Rehearsed
+) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+    """(buffers of batch statistics written in place, buffers to reset, [(name, what was done to it)])."""
+    written, resets, impure = [], [], []
+    moving = {owner for _, owner, _, _ in seen.running_statistics}
+    for name, tensor in lent.items():
+        owner, _, attribute = name.rpartition(".")
+        if attribute in _LENT:
+            continue
+        if not same_values(tensor, rehearsal.call.tensors[name]):
+            if owner in moving and rehearsal.skeleton.mode.train and name in rehearsal.buffers:
+                written.append(name)
+            else:
+                impure.append((name, f"writes into {name} in place"))
+        after = tensors[name]
+        if after is tensor:
+            continue
+        if name not in rehearsal.buffers:
+            impure.append((name, f"replaces the parameter {name}"))
+            continue
+        if not isinstance(after, Tensor) or after.shape != tensor.shape:
+            if rehearsal.buffers[name]:
+                got = _checks.describe(after)
+                impure.append((name, f"replaces {name} ({_checks.describe(tensor)}) by {got}"))
+            else:
+                resets.append(name)  # a cache
+    return written, resets, impure
+
+
+def named(
+    rehearsal: Rehearsal, impure: list[tuple[str, str]], drew: list[str], **settings: Any
+) -> tuple[Impurity, ...]:
+    """With the layer that did it: another run, under a spy that sees every operator."""
+    tensors, args, kwargs = rehearsal.copied()
+    copies = {name: tensor.detach().clone() for name, tensor in rehearsal.own_tensors.items()}
+    watched = {
+        tensor.untyped_storage().data_ptr(): name
+        for name, tensor in {**rehearsal.own_tensors, **tensors}.items()
+        if tensor.numel()
+    }
+    spy = Spy(watched, rehearsal.names, rehearsal.labels)
+    generators = Generators(own_generators(rehearsal.layers))
+    who: dict[str, str] = {}
+    try:
+        with put_back(rehearsal.layers), spy, _who_draws(rehearsal, generators, who):
+            rehearsal.run_on(rehearsal.mode(**settings), tensors, args, kwargs)
+    finally:
+        generators.put_back()
+        for name, tensor in rehearsal.own_tensors.items():
+            tensor.detach().copy_(copies[name])
+    told_of = [found for found in spy.found if found.did in (*(did for _, did in impure), *drew)]
+    told = {found.did for found in told_of}
+    for name, did in impure:
+        if did not in told:
+            owner = name.rpartition(".")[0]
+            told_of.append(Impurity(rehearsal.labels.get(owner, rehearsal.labels[""]), did, ""))
+    for did in drew:
+        if did not in told:
+            told_of.append(Impurity(rehearsal.labels[who.get(did, "")], did, ""))
+    return tuple(told_of)
+
+
+@contextlib.contextmanager
+def _who_draws(rehearsal: Rehearsal, generators: Generators, who: dict[str, str]) -> Iterator[None]:
+    """Note the layer whose forward moves a generator that tells nobody."""
+
+    running = [""]
+
+    def note() -> None:
+        for did in generators.moved():
+            who.setdefault(did, running[-1])
+
+    def enters(name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            note()  # what has moved so far, the layer around has moved
+            running.append(name)
+
+        return hook
+
+    def leaves(*_: Any) -> None:
+        note()
+        running.pop()
+
+    handles = []
+    for name, layer in hooked(rehearsal.layers):
+        handles.append(layer.register_forward_pre_hook(enters(name)))
+        handles.append(layer.register_forward_hook(leaves, always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _outlived(seen: Rehearsed) -> list[str]:
+    """What was drawn from generators that somebody keeps after the call, and that it moved on."""
+    found = []
+    while seen.generators:
+        generator, before = seen.generators.pop()
+        # Held here, and by the argument of getrefcount.
+        if sys.getrefcount(generator) > 2 and not torch.equal(generator.get_state(), before):
+            generator.set_state(before)
+            found.append("draws from a torch.Generator that outlives the call")
+    return found

@@ -1,0 +1,155 @@
+"""Runs of a call on copies, in plain torch, after each of which everything is as it was."""
+
+import contextlib
+import copy
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ... import random
+from ..checkpointing import without_checkpoints
+from ..keyed import Event, Rehearsed
+from ..prototype import label
+from ..skeleton import Skeleton
+from . import generators, snapshots
+
+
+class Call(NamedTuple):
+    """A call as it is rehearsed: plain tensors of its own, and the rates as it gives them."""
+
+    tensors: dict[str, Tensor]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    method: str | None
+    rates: Any
+
+
+class Rehearsal:
+    """A call on its skeleton, and what runs of it have shown.
+
+    buffers: the names of the module's buffers, and whether each is part of its state dict.
+    """
+
+    def __init__(self, skeleton: Skeleton, call: Call, buffers: Mapping[str, bool]) -> None:
+        self.skeleton, self.call, self.buffers = skeleton, call, buffers
+        self.layers = skeleton.layers
+        self.names = {id(layer): name for name, layer in self.layers.items()}
+        self.labels = {name: label(name, layer) for name, layer in self.layers.items()}
+        self.own_tensors = snapshots.own_tensors(self.layers)
+        self.checkpoints = self.decided = False
+        self.unseen: set[str] = set()  # draws that no mode of torch sees
+
+    def mode(self, seed: int = 0, **settings: Any) -> Rehearsed:
+        """The mode of torch that writes down what a run calls."""
+        mode = self.skeleton.mode
+        device = next(iter(self.call.tensors.values())).device if self.call.tensors else None
+        return Rehearsed(
+            self.layers,
+            self.labels,
+            self.skeleton.pure,
+            random.key(seed, device=device) if mode.noise else None,
+            rates=self.call.rates,
+            train=mode.train,
+            unrolled=self.skeleton.unrolled,
+            **settings,
+        )
+
+    def run(self, seed: int = 0, **settings: Any) -> list[Event]:
+        """The calls of functions in the table that a run on fresh copies makes; everything is put back after it."""
+        seen = self.mode(seed, **settings)
+        tensors, args, kwargs = self.copied()
+        states = generators.Generators(generators.own_generators(self.layers))
+        try:
+            with snapshots.put_back(self.layers):
+                self.run_on(seen, tensors, args, kwargs)
+        finally:
+            self.unseen |= set(states.put_back())
+            self.decided = self.decided or seen.decided
+        return [event for event in seen.events if not self.skeleton.is_frozen(event.layer)]
+
+    def run_on(self, seen: Rehearsed, tensors: dict[str, Tensor], args: Any, kwargs: Any) -> Any:
+        """One run on these very tensors."""
+        module, method = self.skeleton.module, self.call.method
+        function = module if method is None else getattr(module, method)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            with seen, self._noticing_checkpoints(), without_checkpoints():
+                return function(*args, **kwargs)
+
+        self.skeleton.rehearsal = seen
+        try:
+            output = self.skeleton.call(tensors, watched, args, kwargs)
+        finally:
+            self.skeleton.rehearsal = None
+        seen.uses_written(output)
+        return output
+
+    @contextlib.contextmanager
+    def _noticing_checkpoints(self) -> Iterator[None]:
+        """Look, at each call of a layer, whether it is one that the backward pass would run again."""
+        if self.checkpoints or "torch.utils.checkpoint" not in sys.modules:
+            yield
+            return
+
+        def look(*_: Any) -> None:
+            frame = sys._getframe(1)
+            while frame is not None and not self.checkpoints:
+                self.checkpoints = frame.f_globals.get("__name__") == "torch.utils.checkpoint"
+                frame = frame.f_back
+
+        handles = [layer.register_forward_pre_hook(look) for _, layer in hooked(self.layers)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def copied(self) -> tuple[dict[str, Tensor], tuple[Any, ...], dict[str, Any]]:
+        """The call's tensors and arguments, as copies of its own."""
+        tensors = {name: tensor.clone() for name, tensor in self.call.tensors.items()}
+        return tensors, *copies((self.call.args, self.call.kwargs))
+
+
+def hooked(layers: Mapping[str, nn.Module]) -> list[tuple[str, nn.Module]]:
+    """The layers that take hooks: all but TorchScript's."""
+    return [(name, layer) for name, layer in layers.items() if not isinstance(layer, torch.jit.ScriptModule)]
+
+
+def copies(arguments: Any) -> Any:
+    """Arguments whose tensors and objects are copies, where they can be."""
+
+    def copied(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            clone = leaf.detach().clone()
+            return clone.requires_grad_() if leaf.requires_grad and clone.is_floating_point() else clone
+        if isinstance(leaf, nn.Module | str | int | float | bool | None):
+            return leaf
+        try:
+            return copy.deepcopy(leaf)
+        except Exception:
+            return leaf
+
+    return pytree.tree_map(copied, arguments)
+
+
+def innermost(error: BaseException, names: Mapping[int, str], among: set[str]) -> str | None:
+    """Which of some layers was running, innermost, when an error was raised."""
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        first = trace.tb_frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        if isinstance(first, nn.Module) and names.get(id(first)) in among:
+            found = names[id(first)]
+        trace = trace.tb_next
+    return found
+
+
+def running_at(error: BaseException, skeleton: Skeleton) -> str:
+    """The layer, as messages call it, that was running when an error was raised."""
+    names = {id(layer): name for name, layer in skeleton.layers.items()}
+    name = innermost(error, names, set(skeleton.layers)) or ""
+    return label(name, skeleton.layers[name])

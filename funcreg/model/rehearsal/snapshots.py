@@ -1,0 +1,93 @@
+"""What layers hold beside their tensors, as it was before a call."""
+
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_LEAVES = (nn.Module, Tensor, torch.Generator, str, bytes, int, float, type, types.FunctionType, types.MethodType)
+_LEAVES = (*_LEAVES, types.ModuleType, types.BuiltinFunctionType, torch.device, torch.dtype)
+
+
+def held_by(layer: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The attributes of a layer and what its containers hold, each by the attribute's name."""
+    for attribute, value in vars(layer).items():
+        if attribute in ("_parameters", "_buffers", "_modules"):
+            continue
+        yield attribute, value
+        if isinstance(value, dict | list | tuple | set):
+            parts: Iterable[Any] = value.values() if isinstance(value, dict) else value
+            yield from ((attribute, part) for part in parts)
+
+
+def own_tensors(layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """The tensors that layers keep and that are neither parameters nor buffers, by dotted name."""
+    return {
+        f"{name}.{attribute}" if name else attribute: value
+        for name, layer in layers.items()
+        for attribute, value in held_by(layer)
+        if isinstance(value, Tensor) and not value.is_meta
+    }
+
+
+class Snapshot:
+    """The attributes of some layers, and what mutable containers and plain objects among them hold."""
+
+    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
+        self.owners: list[tuple[str, Any, Any]] = []  # (layer, a mutable thing, a shallow copy of its contents)
+        seen: set[int] = set()
+        for name, layer in layers.items():
+            self._keep(name, vars(layer), seen, depth=5)
+
+    def changed(self) -> set[str]:
+        """The names of layers of which something is another object than before."""
+        return {name for name, thing, was in self.owners if not _identical(thing, was)}
+
+    def put_back(self) -> None:
+        """Make everything what it was."""
+        for _, thing, was in self.owners:
+            if _identical(thing, was):
+                continue
+            thing.clear()
+            if isinstance(thing, list):
+                thing.extend(was)
+            else:
+                thing.update(was)
+
+    def _keep(self, name: str, value: Any, seen: set[int], depth: int) -> None:
+        if depth == 0 or id(value) in seen or value is None or isinstance(value, _LEAVES):
+            return
+        seen.add(id(value))
+        parts: Iterable[Any] = ()
+        if isinstance(value, dict | set | list):
+            self.owners.append((name, value, value.copy()))
+            parts = value.values() if isinstance(value, dict) else value
+        elif isinstance(value, tuple | frozenset):
+            parts = value
+        elif isinstance(getattr(value, "__dict__", None), dict):
+            parts = (vars(value),)
+        for part in list(parts):
+            self._keep(name, part, seen, depth - 1)
+
+
+def _identical(thing: Any, was: Any) -> bool:
+    if len(thing) != len(was):
+        return False
+    if isinstance(thing, dict):
+        return all(key in thing and thing[key] is value for key, value in was.items())
+    if isinstance(thing, set):
+        return thing == was
+    return all(one is other for one, other in zip(thing, was, strict=True))
+
+
+@contextmanager
+def put_back(layers: Mapping[str, nn.Module]) -> Iterator[None]:
+    """After the block, these layers' attributes are what they were."""
+    snapshot = Snapshot(layers)
+    try:
+        yield
+    finally:
+        snapshot.put_back()
