@@ -136,7 +136,9 @@ def plain(tensor: Tensor) -> Tensor:
         elif _functorch.is_gradtrackingtensor(tensor):
             tensor = _functorch.get_unwrapped(tensor)
         elif _functorch.is_functionaltensor(tensor):
-            tensor = torch._from_functional_tensor(_functorch.get_unwrapped(tensor))
+            tensor = torch._from_functional_tensor(  # pyright: ignore[reportPrivateImportUsage]  (nothing public does it)
+                _functorch.get_unwrapped(tensor)
+            )
         else:
             return tensor
 

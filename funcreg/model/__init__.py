@@ -9,6 +9,10 @@
     skeleton.py       one copy of that a mode: what a call lends to it, what it gives back
     rehearsal/        the first call of a kind, on copies: who draws, who is not pure
     checkpointing.py  activation checkpointing, which a pure call goes without
+    arguments.py      what a call may be given
+    lending.py        the keys, rates and momentum that it lends
+    traced.py         calls in a program that is being traced
+    explained.py      what a transform could not do, by the layer's name
     apply.py          the call
 
 Noise is on exactly when a key is given; batch statistics are used and updated exactly when
@@ -24,7 +28,9 @@ from torch import Tensor, nn
 
 from .. import _checks, random, tree
 from . import attention, layers, recurrent  # noqa: F401  (importing them fills the registry)
-from .apply import Apply, Params, Rates, State, check_names
+from .apply import Apply, Params, State
+from .arguments import check_names
+from .lending import Rates
 from .registry import Draw, momentum_of, register_layer
 from .rehearsal import Impurity
 
@@ -53,17 +59,25 @@ class Model(NamedTuple):
     from the key; the global one is left as it was.
 
     `apply(params, state, *args, key=None, train=False, rates=None, momentum=None, method=None,
-    **kwargs) -> (output, state)` runs its forward.
+    frozen=(), kwargs=None, **named) -> (output, state)` runs its forward on *args and **named.
 
     - params, state: flat dicts by dotted name, parameters and buffers. Neither is changed; the
       state that is returned holds what the layers assigned.
-    - key: int64 (2,) turns the noise on (a training step, or a Monte Carlo draw); None, off.
+    - key: int64 (2,) turns the noise on (a training step, or a Monte Carlo draw); None, off. Every draw in
+      the forward comes from it, in whatever way the layer draws; what has no off needs one.
     - train: use and update batch statistics; False uses the running ones.
     - rates: in place of the layers' own noise rates: one for all, noise that the forward calls
-      as a function too, or a dict by the layer's name. Numbers or tensors, batched under vmap.
+      as a function too, or a dict by the layer's name. Numbers or tensors, batched under vmap. A rate
+      that would do nothing is refused.
     - momentum: in [0, 1], in place of the layers' own momentum of running statistics (1 takes the
       batch's, 0 leaves them); a number or a tensor, batched under vmap. Only with train=True.
     - method: the name of another method of the module to call.
+    - frozen: names of submodules that evaluate while the rest trains: their batch norm neither uses nor
+      moves batch statistics, and they have no noise.
+    - kwargs: arguments of the forward whose names are taken above, as a dict.
+
+    The first call of a kind (a mode, a method, a structure of arguments) is rehearsed on copies: which
+    layers draw, and whether the forward is pure. What is not is refused by the layer's name.
     """
 
     init: Callable[[Tensor], tuple[Params, State]]
@@ -235,14 +249,11 @@ def check(
 def _example_values(model: Model) -> tuple[Params, State]:
     if model.init is not _no_factory:
         return model.init(random.key(0))
-    module = model.apply.source
-
-    def example(tensor: Tensor) -> Tensor:
-        return torch.full(tensor.shape, 0.1 if tensor.is_floating_point() else 0, dtype=tensor.dtype)
-
+    assert isinstance(model.apply, Apply)
+    values, parameters = model.apply.example(), model.apply.signature.parameters
     return (
-        {name: example(tensor) for name, tensor in module.named_parameters()},
-        {name: example(tensor) for name, tensor in module.named_buffers()},
+        {name: tensor for name, tensor in values.items() if name in parameters},
+        {name: tensor for name, tensor in values.items() if name not in parameters},
     )
 
 

@@ -33,9 +33,9 @@ class Row(NamedTuple):
     """A line of the tables.
 
     name: "family/architecture". size: pixels of its images. noise: timm's own names of its rates, without "_rate".
-    settings: what makes it small. make: what builds it, where `timm.create_model` would not let it be small: a
-    class, or a function of the architecture's name.
-    refuses: as a specimen's.
+    settings: what makes it small. refuses: as a specimen's.
+    make: what builds it, where `timm.create_model` would not let it be small: a class, or a function of the
+    architecture's name.
     """
 
     name: str
@@ -71,7 +71,9 @@ _CA = {"token_mixers": [metaformer.SepConv, metaformer.Attention], "norm_layers"
 _THIN = {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 16), "stem_width": 8}
 _REGNET = {"depth": 4, "w0": 8, "wa": 16.0, "wm": 1.5, "group_size": 4, "stem_width": 8}
 _NF = {"depths": (1, 1), "channels": (16, 32), "group_size": 8}
-_FEW = {"channel_multiplier": 0.25, "depth_multiplier": 0.3}
+_FEW = {"channel_multiplier": 0.25, "depth_multiplier": 0.4}
+_LEAST = {"channel_multiplier": 0.25, "depth_multiplier": 0.1}
+_SAME = _LEAST | {"pad_type": "same"}
 _GHOST = {"cfgs": [[[3, 16, 16, 0, 1]], [[3, 48, 24, 0.25, 2], [3, 48, 24, 0.25, 1]]], "width": 0.5}
 _REP = [byobnet.ByoBlockCfg("rep", d=2, c=8), byobnet.ByoBlockCfg("rep", d=2, c=16)]
 _ONE = [byobnet.ByoBlockCfg("one", d=2, c=8), byobnet.ByoBlockCfg("one", d=2, c=16)]
@@ -107,7 +109,7 @@ _FOCAL = {"depths": (1, 1), "embed_dim": 8, "focal_levels": (2, 2), "focal_windo
 _LEVIT = {"depth": (1, 1), "embed_dim": (16, 24), "key_dim": 8, "num_heads": (1, 1)}
 _HG = {"cfg": _STEM | _STAGES | _MORE, "head_hidden_size": 16, "use_lab": True}
 
-_VMAP_LSTM = {"samples": "LSTM layer under a transform"}
+_VMAP_LSTM = {"samples": 'rnn="unrolled"'}
 _VMAP_MASK = {"samples": "shape depends on values"}
 
 
@@ -167,9 +169,9 @@ _FREE = (
     Row("convnext/convnext_atto", 32, _PATH, _NEXT4),
     Row("convnextv2/convnextv2_atto", 32, _PATH, _NEXT4),
     Row("efficientnet/efficientnet_b0", 32, _PATH, _FEW, efficientnet._gen_efficientnet),
-    Row("efficientnet/efficientnetv2_s", 32, _PATH, _FEW, efficientnet._gen_efficientnetv2_s),
-    Row("tf_efficientnet/tf_efficientnet_b0", 32, _PATH, _FEW | {"pad_type": "same"}, efficientnet._gen_efficientnet),
-    Row("tinynet/tinynet_e", 32, _PATH, {"model_width": 0.5, "depth_multiplier": 0.3}, efficientnet._gen_tinynet),
+    Row("efficientnet/efficientnetv2_s", 32, "drop", _LEAST, efficientnet._gen_efficientnetv2_s),
+    Row("tf_efficientnet/tf_efficientnet_b0", 32, "drop", _SAME, efficientnet._gen_efficientnet),
+    Row("tinynet/tinynet_e", 32, "drop", {"model_width": 0.5, "depth_multiplier": 0.1}, efficientnet._gen_tinynet),
     Row("mnasnet/mnasnet_small", 32, "drop"),
     Row("mobilenet/mobilenetv2_035", 32, _PATH, _FEW, efficientnet._gen_mobilenet_v2),
     Row("mobilenet/mobilenetv3_small_050", 32, _PATH, _FEW, mobilenetv3._gen_mobilenet_v3),
@@ -200,7 +202,7 @@ _FREE = (
     Row("xception/xception41", 32, _PATH, {"block_cfg": _FLOW}),
     Row("dla/dla46_c", 32, "drop", {"levels": (1, 1, 1, 1, 1, 1), "channels": (8, 8, 16, 16, 16, 32)}),
     Row("hrnet/hrnet_w18_small", 32, "drop", _HIGH),
-    Row("hgnet/hgnetv2_b0", 32, _PATH, _HG, hgnet.HighPerfGpuNet),
+    Row("hgnet/hgnetv2_b0", 32, "drop", _HG, hgnet.HighPerfGpuNet),
     Row("vovnet/ese_vovnet19b_slim", 32, "drop", _OSA),
     Row("dpn/dpn68b", 32, "drop", {"k_sec": (1, 1, 1, 1)}),
     Row("cspnet/cspresnet50", 32, _PATH, {"stages": CspStagesCfg(**_CSP, cross_linear=True)}),

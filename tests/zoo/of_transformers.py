@@ -199,7 +199,7 @@ def _families() -> list[Family]:
     has("gptj", GPT, TOKENS, UNCACHED, rotary_dim=4)
     has("opt", "dropout attention_dropout", PADDED, UNCACHED, ffn_dim=32, word_embed_proj_dim=16)
     eager("bloom", "hidden_dropout attention_dropout", PADDED, UNCACHED, refuses=BACKWARD)
-    has("falcon", "hidden_dropout attention_dropout", TOKENS, UNCACHED, alibi=True)
+    has("falcon", "hidden_dropout attention_dropout", TOKENS, UNCACHED, alibi=True, refuses=IN_PLACE)
     has("falcon", "hidden_dropout attention_dropout", TOKENS, UNCACHED, name="falcon-in-turn", parallel_attn=False)
     has("llama", "attention_dropout", PADDED, GROUPED)
     has("mistral", "attention_dropout", TOKENS, GROUPED, sliding_window=3)
@@ -269,7 +269,7 @@ def _families() -> list[Family]:
     eager("wav2vec2", "layerdrop", WAVES, SOUND, name="wav2vec2-layerdrop", num_hidden_layers=4, refuses=SKIPS)
     eager("wav2vec2", "mask_time_prob", WAVES, SOUND, name="wav2vec2-masked", mask_time_length=2, refuses=NUMPY)
     sparse = {"attention_type": "block_sparse", "block_size": 2, "num_random_blocks": 1}
-    seeds = {"trains": "numpy", "draws": "numpy", **IN_PLACE}
+    seeds = {"trains": "numpy", **NUMPY}
     long = _named(input_ids=lambda: _ids(2, 16))
     eager("big_bird", "hidden_dropout_prob", long, sparse, name="big_bird-sparse", refuses=seeds)
     return families

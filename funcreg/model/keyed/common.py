@@ -29,7 +29,7 @@ def with_generator(keyed: Keyed, function: Any, generator: Any) -> bool:
 def shape_of(size: tuple[Any, ...], given: Any) -> tuple[int, ...]:
     """A shape given as integers, as one tuple, or by name."""
     if given is not None:
-        size = given if isinstance(given, tuple | list) else (given,)
+        size = tuple(given) if isinstance(given, tuple | list) else (given,)
     elif len(size) == 1 and isinstance(size[0], tuple | list):
         size = tuple(size[0])
     return tuple(size)

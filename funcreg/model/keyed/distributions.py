@@ -60,7 +60,7 @@ def _standard_gamma(keyed: Keyed, function: Any, alpha: Tensor, generator: Any =
     if not alpha.requires_grad and not in_transform():
         return drawn
     # The same number as a function of alpha, by implicit differentiation as torch's own has it.
-    slope = torch._standard_gamma_grad(alpha.detach(), drawn)
+    slope = torch.ops.aten._standard_gamma_grad.default(alpha.detach(), drawn)
     return drawn + (alpha - alpha.detach()) * slope
 
 

@@ -157,17 +157,17 @@ def _recurrence(mode: str) -> Callable[..., Any]:
         packed = isinstance(args[3], list | tuple)
         if packed:
             data, sizes, hx, weights, bias, layers, rate, train, both = args
-            time_first = True
+            batch_first = False
         else:
             data, hx, weights, bias, layers, rate, train, both, batch_first = args
-            sizes, time_first = None, not batch_first
+            sizes = None
         drawn = keyed.draw(function.__name__, rate) if train and layers > 1 else None
         keyed.saw(function.__name__, "formula", True)
         if drawn is None and not (needs_formulas() and keyed.unrolled):
             off = (data, sizes, hx) if packed else (data, hx)
             last = () if packed else (batch_first,)
             return function(*off, weights, bias, layers, 0.0, train, both, *last)
-        x = data if time_first else data.transpose(0, 1)
+        x = data.transpose(0, 1) if batch_first else data
         out, ends = recurrence(
             mode,
             x,
@@ -181,7 +181,7 @@ def _recurrence(mode: str) -> Callable[..., Any]:
             train=train,
             unrolled=keyed.unrolled,
         )
-        return (out if time_first else out.transpose(0, 1), *ends)
+        return (out.transpose(0, 1) if batch_first else out, *ends)
 
     return replacement
 

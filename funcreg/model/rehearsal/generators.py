@@ -76,17 +76,22 @@ def _is_generator(value: Any) -> bool:
     return isinstance(value, kinds)
 
 
+def _bits_of(generator: Any) -> Any:
+    """What numpy's two kinds of generator draw from."""
+    return generator._bit_generator if hasattr(generator, "_bit_generator") else generator.bit_generator
+
+
 def _state_of(generator: Any) -> Any:
     if isinstance(generator, python_random.Random):
         return generator.getstate()
-    return getattr(generator, "_bit_generator", getattr(generator, "bit_generator", None)).state  # numpy's two
+    return _bits_of(generator).state
 
 
 def _set_state_of(generator: Any, state: Any) -> None:
     if isinstance(generator, python_random.Random):
         generator.setstate(state)
     else:
-        getattr(generator, "_bit_generator", getattr(generator, "bit_generator", None)).state = state
+        _bits_of(generator).state = state
 
 
 def _same_state(one: Any, other: Any) -> bool:

@@ -137,6 +137,7 @@ def named(
 ) -> tuple[Impurity, ...]:
     """With the layer that did it: another run, under a spy that sees every operator."""
     tensors, args, kwargs = rehearsal.copied()
+    alive = list(tensors.values())  # no address is another tensor's while it is watched
     copies = {name: tensor.detach().clone() for name, tensor in rehearsal.own_tensors.items()}
     watched = {
         tensor.untyped_storage().data_ptr(): name
@@ -153,6 +154,7 @@ def named(
         generators.put_back()
         for name, tensor in rehearsal.own_tensors.items():
             tensor.detach().copy_(copies[name])
+        alive.clear()
     told_of = [found for found in spy.found if found.did in (*(did for _, did in impure), *drew)]
     told = {found.did for found in told_of}
     for name, did in impure:

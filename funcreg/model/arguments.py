@@ -1,0 +1,165 @@
+"""The arguments of `apply`, checked against the module: names, shapes, and what a call of its kind can take."""
+
+import inspect
+from collections.abc import Collection, Mapping, Set
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks
+from .lending import Rates
+from .rehearsal import Plan
+
+Kinds = Mapping[str, tuple[torch.Size, torch.dtype]]
+
+
+class Signature:
+    """What the calls of a module may be given.
+
+    parameters, buffers: their names; kinds: the shape and dtype of each. noise: the registered noise layers with
+    their own rates; trains: the layers that training switches on. layers: all names. methods: of its class.
+    arguments: the names of its forward's own.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        source: nn.Module,
+        noise: Mapping[str, float],
+        trains: Set[str],
+        layers: Set[str],
+    ) -> None:
+        both = (*source.named_parameters(remove_duplicate=False), *source.named_buffers(remove_duplicate=False))
+        self.parameters = frozenset(name for name, _ in module.named_parameters())
+        self.buffers = frozenset(name for name, _ in module.named_buffers())
+        self.kinds: Kinds = {name: (tensor.shape, tensor.dtype) for name, tensor in both}
+        self.noise, self.trains, self.layers = noise, trains, layers
+        self.type = type(source).__name__
+        self.methods = _methods(type(source))
+        self.arguments = _own_names(source)
+
+    def check(
+        self, params: Any, state: Any, key: Any, train: Any, rates: Any, method: Any, frozen: Collection[str]
+    ) -> None:
+        """Refuse what a call cannot be given."""
+        check_names("params", params, self.parameters)
+        check_names("state", state, self.buffers)
+        self._check_kinds("params", params)
+        self._check_kinds("state", state)
+        if not isinstance(train, bool):
+            _checks.fail("train", _checks.describe(train), "True or False", self._own_argument("train"))
+        if method is not None and (not isinstance(method, str) or method not in self.methods):
+            allowed = f"the name of a method of {self.type}"
+            _checks.fail("method", repr(method), allowed, self._own_argument("method"))
+        if key is not None:
+            if "key" in self.arguments and not (isinstance(key, Tensor) and key.shape == (2,)):
+                _checks.fail("key", _checks.describe(key), "a key of fr.random", self._own_argument("key"))
+            _checks.check_key(key)
+        elif train and any(self.noise.values()):
+            noisy = ", ".join(
+                n for n, rate in self.noise.items() if rate and n in self.trains and not _within(n, frozen)
+            )
+            if noisy:
+                allowed = f"a key, since train=True and these layers draw: {noisy}"
+                _checks.fail("key", None, allowed, "Pass key=fr.random.key(seed).")
+        if rates is not None:
+            self._check_rates(rates, key)
+        if frozen:
+            self._check_frozen(frozen)
+
+    def _own_argument(self, name: str) -> str:
+        """What to do about an argument of the forward's that has a name of ours."""
+        if name not in self.arguments:
+            return ""
+        return f"The forward's own argument {name!r} goes into kwargs: kwargs={{{name!r}: value}}."
+
+    def _check_kinds(self, argument: str, given: dict[str, Any]) -> None:
+        kinds = self.kinds
+        for name, tensor in given.items():
+            shape, dtype = kinds[name]
+            if isinstance(tensor, Tensor) and tensor.dtype is dtype and tensor.shape == shape:
+                continue
+            if not isinstance(tensor, Tensor):
+                _checks.fail(f"{argument}[{name!r}]", _checks.describe(tensor), f"a tensor of shape {tuple(shape)}")
+            if tensor.shape != shape:
+                remedy = "Members' stacked values go through torch.func.vmap." if tensor.ndim > len(shape) else ""
+                _checks.fail(
+                    f"{argument}[{name!r}]", _checks.describe(tensor), f"a tensor of shape {tuple(shape)}", remedy
+                )
+            if _kind(tensor.dtype) != _kind(dtype):
+                _checks.fail(f"{argument}[{name!r}]", _checks.describe(tensor), f"a tensor of {_kind(dtype)} numbers")
+
+    def _check_frozen(self, frozen: Any) -> None:
+        if isinstance(frozen, str) or not all(isinstance(name, str) for name in frozen):
+            _checks.fail("frozen", _checks.describe(frozen), "names of submodules, such as ('backbone',)")
+        for name in frozen:
+            if name not in self.layers:
+                known = ", ".join(repr(layer) for layer in sorted(self.layers) if layer)
+                _checks.fail("frozen", repr(name), f"names of submodules: {known[:400] or 'there are none'}")
+
+    def _check_rates(self, rates: Any, key: Any) -> None:
+        if key is None:
+            _checks.fail(
+                "rates", "rates without a key", "a key beside them", "Noise is on exactly when a key is given."
+            )
+        named = rates.items() if isinstance(rates, Mapping) else [("", rates)]
+        for name, rate in named:
+            if isinstance(rates, Mapping) and name not in self.layers:
+                known = ", ".join(repr(layer) for layer in self.noise) or "none"
+                _checks.fail("rates", f"a rate for {name!r}", f"names of noise layers: {known}")
+            _checks.check_number(f"rates[{name!r}]" if name else "rates", rate, low=0.0)
+
+    def check_reached(self, rates: Rates, plan: Plan) -> None:
+        """Refuse a rate that does nothing."""
+        known = ", ".join(repr(name) for name in sorted(plan.rateable)) or "none"
+        if isinstance(rates, Mapping):
+            for name in rates:
+                if name not in plan.rateable:
+                    allowed = f"names of layers whose noise has a rate in this call: {known}"
+                    _checks.fail("rates", f"a rate for {name!r}", allowed)
+        elif not plan.rateable:
+            _checks.fail("rates", _checks.describe(rates), "None, since nothing in this call has a rate")
+
+
+def check_names(argument: str, given: Any, expected: Set[str]) -> None:
+    """Refuse what is not a dict with exactly these entries.
+
+    >>> check_names("params", {"weight": torch.zeros(1)}, {"weight"})
+    """
+    if not isinstance(given, dict):
+        _checks.fail(argument, _checks.describe(given), "a flat dict of tensors, as model.init returns")
+    if given.keys() == expected:
+        return
+    missing = sorted(expected - given.keys())
+    unknown = sorted(given.keys() - expected)
+    told = [
+        f"{what} {', '.join(map(repr, names[:8]))}{' ...' if len(names) > 8 else ''}"
+        for what, names in (("missing", missing), ("unknown", unknown))
+        if names
+    ]
+    _checks.fail(argument, f"entries that do not fit the module ({'; '.join(told)})", "the entries of model.init")
+
+
+def _kind(dtype: torch.dtype) -> str:
+    if dtype.is_floating_point:
+        return "floating-point"
+    return "complex" if dtype.is_complex else "boolean" if dtype == torch.bool else "integer"
+
+
+def _within(name: str, frozen: Collection[str]) -> bool:
+    return any(part == "" or name == part or name.startswith(f"{part}.") for part in frozen)
+
+
+def _methods(kind: type[nn.Module]) -> frozenset[str]:
+    """The methods of a class of modules that nn.Module does not have, and forward."""
+    names = {"forward"} | (set(dir(kind)) - set(dir(nn.Module)))
+    return frozenset(name for name in names if inspect.isfunction(inspect.getattr_static(kind, name)))
+
+
+def _own_names(module: nn.Module) -> frozenset[str]:
+    """The names of the forward's arguments."""
+    try:
+        return frozenset(inspect.signature(module.forward).parameters)
+    except (TypeError, ValueError):
+        return frozenset()

@@ -1,0 +1,41 @@
+"""What a transform could not do, in terms of the layer that asked for it."""
+
+from .. import _checks
+from .._functorch import in_transform
+from .rehearsal import running_at
+from .skeleton import Skeleton
+
+# How torch says that a transform cannot do what a forward asks of it, and what to do about it.
+_LOOP = "Call it in a loop, outside of the transform, or see fr.check(model, *inputs)."
+_UNROLL = 'from_module(..., rnn="unrolled") runs it as a loop over time, which every transform takes.'
+_IN_TRANSFORMS = {
+    "randomness": ("draws random numbers that no key reaches", _LOOP),
+    "data-dependent control flow": ("decides by a tensor's values what runs", _LOOP),
+    ".item()": ("reads a tensor's value as a Python number", _LOOP),
+    "dynamic shape": ("has an output whose shape depends on values", _LOOP),
+    "inplace arithmetic": ("writes in place into what the transform does not batch", _LOOP),
+    "match the broadcast shape": ("writes in place into what the transform does not batch", _LOOP),
+    "in-place": ("writes in place into what the transform does not batch", _LOOP),
+    "aten::lstm": ("has no rule for the transform", _UNROLL),
+    "aten::gru": ("has no rule for the transform", _UNROLL),
+    "aten::rnn_": ("has no rule for the transform", _UNROLL),
+    "vmap": ("does what the transform cannot", _LOOP),
+    "functorch": ("does what the transform cannot", _LOOP),
+    "torch.func": ("does what the transform cannot", _LOOP),
+    "setup_context": ("has an autograd function without rules for the transform", _LOOP),
+    "forward AD": ("has no rule for the transform", _LOOP),
+    "atching rule": ("has no rule for the transform", _LOOP),
+    "requires_grad_()": ("takes gradients of its own", _LOOP),
+}
+
+
+def explained(error: Exception, skeleton: Skeleton) -> Exception:
+    """An error of a transform's in terms of the layer that it came from; any other as it is."""
+    if isinstance(error, _checks.FuncregError) or not in_transform():
+        return error
+    message = str(error)
+    for part, (did, remedy) in _IN_TRANSFORMS.items():
+        if part in message:
+            told = f"module: got {running_at(error, skeleton)}, which {did}; expected one that the transform can run."
+            return _checks.FuncregError(f"{told} {remedy} (torch: {message.strip().splitlines()[0]})")
+    return error
