@@ -63,6 +63,8 @@ class Apply:
     ) -> tuple[Any, State]:
         """Run the module; see `Model`."""
         if kwargs is not None:
+            if not isinstance(kwargs, Mapping):
+                _checks.fail("kwargs", _checks.describe(kwargs), "a dict of arguments of the forward by name")
             named = {**named, **kwargs}
         self.signature.check(params, state, key, train, rates, method, frozen)
         mode = Mode(key is not None, rates is not None, train, frozenset(frozen) if frozen else _NOTHING)

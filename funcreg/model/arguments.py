@@ -52,6 +52,8 @@ class Signature:
         if method is not None and (not isinstance(method, str) or method not in self.methods):
             allowed = f"the name of a method of {self.type}"
             _checks.fail("method", repr(method), allowed, self._own_argument("method"))
+        if frozen:
+            self._check_frozen(frozen)
         if key is not None:
             if "key" in self.arguments and not (isinstance(key, Tensor) and key.shape == (2,)):
                 _checks.fail("key", _checks.describe(key), "a key of fr.random", self._own_argument("key"))
@@ -65,8 +67,6 @@ class Signature:
                 _checks.fail("key", None, allowed, "Pass key=fr.random.key(seed).")
         if rates is not None:
             self._check_rates(rates, key)
-        if frozen:
-            self._check_frozen(frozen)
 
     def _own_argument(self, name: str) -> str:
         """What to do about an argument of the forward's that has a name of ours."""
@@ -91,7 +91,8 @@ class Signature:
                 _checks.fail(f"{argument}[{name!r}]", _checks.describe(tensor), f"a tensor of {_kind(dtype)} numbers")
 
     def _check_frozen(self, frozen: Any) -> None:
-        if isinstance(frozen, str) or not all(isinstance(name, str) for name in frozen):
+        named = isinstance(frozen, Collection) and not isinstance(frozen, str)
+        if not named or not all(isinstance(name, str) for name in frozen):
             _checks.fail("frozen", _checks.describe(frozen), "names of submodules, such as ('backbone',)")
         for name in frozen:
             if name not in self.layers:

@@ -6,7 +6,7 @@ from collections import Counter
 
 import torch
 
-from tests.zoo.catalogue import catalogue
+from tests.zoo.catalogue import catalogue, table
 from tests.zoo.examine import CHECKS, examine
 
 
@@ -29,6 +29,7 @@ def main(wanted: str = "") -> None:
             if verdict != "right":
                 print(f"    {check}: {verdict}", flush=True)
     print(", ".join(f"{count} {what}" for what, count in counts.items()))
+    print(*table(), sep="\n")
 
 
 if __name__ == "__main__":

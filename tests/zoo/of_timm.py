@@ -12,7 +12,6 @@ from timm.models import (
     focalnet,
     gcvit,
     ghostnet,
-    hgnet,
     metaformer,
     mlp_mixer,
     mobilenetv3,
@@ -59,12 +58,10 @@ _SWIN = {"depths": (1, 2), "embed_dim": 12, "num_heads": (2, 3), "window_size": 
 _PIT = {"depth": (1, 1), "base_dims": (8, 8), "heads": (1, 2)}
 _MAX = {"depths": (1, 1), "embed_dim": (8, 16), "stem_width": 8, "transformer_dim_head": 8}
 _COAT = _MAX | {"block_type": ("C", "T")}
-_CROSS = {"embed_dim": (12, 24), "num_heads": (3, 3), "depth": ((1, 1, 0), (1, 1, 0)), "img_scale": (1.0, 1.0)}
+_CROSS = {"embed_dim": (12, 24), "num_heads": (3, 3), "depth": ((1, 1, 0),), "img_scale": (1.0, 1.0)}
 _SERIAL = {"embed_dims": (16, 16, 16, 16), "serial_depths": (1, 1, 1, 1)}
 _MVIT = mvitv2.MultiScaleVitCfg(depths=(1, 1), embed_dim=12)
-_MVIT_CLS = mvitv2.MultiScaleVitCfg(depths=(1, 1), embed_dim=12, use_cls_token=True, use_abs_pos=True)
 
-_NEXT = {"depths": (1, 1), "dims": (8, 16)}
 _NEXT4 = {"depths": (1, 1, 1, 1), "dims": (8, 16, 16, 24)}
 _META = {"depths": (1, 1), "dims": (8, 32)}
 _CA = {"token_mixers": [metaformer.SepConv, metaformer.Attention], "norm_layers": [LayerNorm2dNoBias, LayerNormNoBias]}
@@ -76,12 +73,8 @@ _LEAST = {"channel_multiplier": 0.25, "depth_multiplier": 0.1}
 _SAME = _LEAST | {"pad_type": "same"}
 _GHOST = {"cfgs": [[[3, 16, 16, 0, 1]], [[3, 48, 24, 0.25, 2], [3, 48, 24, 0.25, 1]]], "width": 0.5}
 _REP = [byobnet.ByoBlockCfg("rep", d=2, c=8), byobnet.ByoBlockCfg("rep", d=2, c=16)]
-_ONE = [byobnet.ByoBlockCfg("one", d=2, c=8), byobnet.ByoBlockCfg("one", d=2, c=16)]
 _MOBILE = (byobnet.ByoBlockCfg("bottle", d=1, c=8, br=4.0), mobilevit._mobilevit_block(1, 16, 2, 16, 1, patch_size=2))
 _CSP = {"depth": (1, 2), "out_chs": (16, 32), "expand_ratio": 2.0, "bottle_ratio": 0.5}
-_STEM = {"stem_type": "v2", "stem_chs": [8, 8]}
-_STAGES = {"stage1": [8, 8, 16, 1, False, False, 3, 2], "stage2": [16, 8, 16, 1, True, False, 3, 2]}
-_MORE = {"stage3": [16, 8, 24, 2, True, True, 5, 2], "stage4": [24, 8, 32, 1, True, True, 5, 2]}
 _OSA = {"stem_chs": [8, 8, 8], "stage_conv_chs": [8] * 4, "stage_out_chs": [16] * 4, "layer_per_block": 1}
 _FLOW = [{"in_chs": 64, "out_chs": 16, "stride": 2}, {"in_chs": 16, "out_chs": 16, "stride": 1}]
 _RES = _MIX | {"block_layer": mlp_mixer.ResBlock, "norm_layer": mlp_mixer.Affine}
@@ -107,9 +100,9 @@ _FAST |= {
 }
 _FOCAL = {"depths": (1, 1), "embed_dim": 8, "focal_levels": (2, 2), "focal_windows": (3, 3)}
 _LEVIT = {"depth": (1, 1), "embed_dim": (16, 24), "key_dim": 8, "num_heads": (1, 1)}
-_HG = {"cfg": _STEM | _STAGES | _MORE, "head_hidden_size": 16, "use_lab": True}
 
 _VMAP_LSTM = {"samples": 'rnn="unrolled"'}
+_VMAP_IN_PLACE = {"samples": "writes in place into what the transform does not batch"}
 _VMAP_MASK = {"samples": "shape depends on values"}
 
 
@@ -149,7 +142,7 @@ _SIZED = (
     Row("cait/cait_xxs24_224", 32, _POS, _STEP),
     Row("xcit/xcit_nano_12_p16_224", 32, _POS, _STEP),
     Row("hiera/hiera_tiny_224", 64, "drop patch_drop drop_path", _HIERA, None, _VMAP_MASK),
-    Row("crossvit/crossvit_tiny_240", 48, _POS, _CROSS),
+    Row("crossvit/crossvit_tiny_240", 48, "drop pos_drop proj_drop attn_drop", _CROSS),
     Row("tnt/tnt_s_patch16_224", 32, _POS, _TNT),
     Row("coat/coat_lite_tiny", 32, _PROJ, _SERIAL),
     Row("twins/twins_svt_small", 32, _POS, _TWINS),
@@ -173,19 +166,18 @@ _FREE = (
     Row("tf_efficientnet/tf_efficientnet_b0", 32, "drop", _SAME, efficientnet._gen_efficientnet),
     Row("tinynet/tinynet_e", 32, "drop", {"model_width": 0.5, "depth_multiplier": 0.1}, efficientnet._gen_tinynet),
     Row("mnasnet/mnasnet_small", 32, "drop"),
-    Row("mobilenet/mobilenetv2_035", 32, _PATH, _FEW, efficientnet._gen_mobilenet_v2),
-    Row("mobilenet/mobilenetv3_small_050", 32, _PATH, _FEW, mobilenetv3._gen_mobilenet_v3),
+    Row("mobilenet/mobilenetv2_035", 32, "drop", _LEAST, efficientnet._gen_mobilenet_v2),
+    Row("mobilenet/mobilenetv3_small_050", 32, _PATH, _LEAST, mobilenetv3._gen_mobilenet_v3),
     Row("mobilenet/mobilenetv4_conv_small_035", 32, "drop"),
     Row("mobilevit/mobilevit_xxs", 32, _PATH, {"blocks": _MOBILE, "stem_chs": 8, "num_features": 16}),
     Row("ghostnet/ghostnetv2_100", 32, "drop", _GHOST | {"version": "v2"}, ghostnet.GhostNet),
     Row("regnet/regnety_002", 32, _PATH, _REGNET),
-    Row("regnet/regnetz_005", 32, _PATH, _REGNET | {"num_features": 32, "depth": 6, "wa": 8.0}),
     Row("resnet/resnet18", 32, "drop drop_path", _THIN),
     Row("resnet/resnet26d", 32, _BLOCK, _THIN),
     Row("resnet/resnext50_32x4d", 32, _PATH, _THIN | {"cardinality": 2, "base_width": 32}),
     Row("resnet/ecaresnet26t", 32, _PATH, _THIN),
     Row("resnet/skresnet18", 32, _PATH, _THIN),
-    Row("resnet/resnest14d", 32, _BLOCK, _THIN),
+    Row("resnet/resnest14d", 32, _BLOCK, _THIN, None, _VMAP_IN_PLACE),
     Row("resnet/res2net50_26w_4s", 32, "drop", _THIN),
     Row("resnetv2/resnetv2_18", 32, _PATH, {"layers": (1, 1), "channels": (8, 16), "stem_chs": 8}),
     Row("repvgg/repvgg_a0", 32, _PATH, {"blocks": _REP, "stem_chs": 8}),
@@ -198,11 +190,8 @@ _FREE = (
     Row("davit/davit_tiny", 32, _PATH, {"depths": (1, 1), "embed_dims": (12, 24), "num_heads": (2, 3)}),
     Row("fastvit/fastvit_t8", 32, _PROJ, _FAST),
     Row("focalnet/focalnet_tiny_srf", 32, _PROJ, _FOCAL, focalnet.FocalNet),
-    Row("inception/inception_v3", 75, "drop"),
     Row("xception/xception41", 32, _PATH, {"block_cfg": _FLOW}),
     Row("dla/dla46_c", 32, "drop", {"levels": (1, 1, 1, 1, 1, 1), "channels": (8, 8, 16, 16, 16, 32)}),
-    Row("hrnet/hrnet_w18_small", 32, "drop", _HIGH),
-    Row("hgnet/hgnetv2_b0", 32, "drop", _HG, hgnet.HighPerfGpuNet),
     Row("vovnet/ese_vovnet19b_slim", 32, "drop", _OSA),
     Row("dpn/dpn68b", 32, "drop", {"k_sec": (1, 1, 1, 1)}),
     Row("cspnet/cspresnet50", 32, _PATH, {"stages": CspStagesCfg(**_CSP, cross_linear=True)}),

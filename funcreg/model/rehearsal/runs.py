@@ -110,7 +110,8 @@ class Rehearsal:
 
     def copied(self) -> tuple[dict[str, Tensor], tuple[Any, ...], dict[str, Any]]:
         """The call's tensors and arguments, as copies of its own."""
-        tensors = {name: tensor.clone() for name, tensor in self.call.tensors.items()}
+        clones = {id(tensor): tensor.clone() for tensor in self.call.tensors.values()}  # ties stay ties
+        tensors = {name: clones[id(tensor)] for name, tensor in self.call.tensors.items()}
         return tensors, *copies((self.call.args, self.call.kwargs))
 
 

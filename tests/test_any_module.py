@@ -1,0 +1,279 @@
+"""Any module: compiled first calls, frozen parts, arguments with our names, checkpoints, refusals by a layer's name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import grad, vmap
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+import funcreg as fr
+
+KEY = fr.random.key(0)
+
+
+class Gated(nn.Module):
+    """Noise behind the layer's own switch, by a function; beside batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(4, 4), nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.linear(x))
+        return F.dropout(x, 0.4) if self.training else x
+
+
+class Latent(nn.Module):
+    """A draw without a rate, in every mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.randn_like(x)
+
+
+class Numpy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * float(np.random.rand())  # noqa: NPY002  (the global generator is what is refused)
+
+
+class Codebook(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("codebook", torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        codebook = self.get_buffer("codebook")
+        if self.training:
+            codebook.data.mul_(0.9).add_(0.1 * x.detach().mean(0))
+        return x * codebook
+
+
+def inputs(*shape: int) -> Tensor:
+    return fr.random.normal(fr.random.key(9), shape)
+
+
+@pytest.mark.parametrize("make", [Gated, Latent], ids=lambda make: make.__name__)
+def test_a_first_call_that_is_compiled_has_its_noise(make: Callable[[], nn.Module]) -> None:
+    module, x, keys = make(), inputs(3, 4), fr.random.split(KEY, 3)
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+
+    def samples(params: Any, x: Tensor, keys: Tensor) -> Tensor:
+        return vmap(lambda key: model.apply(params, state, x, key=key)[0])(keys)
+
+    compiled = fr.jit(samples)(params, x, keys)
+    eager = torch.stack([model.apply(params, state, x, key=key)[0] for key in keys])
+    torch.testing.assert_close(compiled, eager)
+    assert not torch.equal(eager[0], eager[1])
+
+
+def test_a_frozen_part_evaluates_while_the_rest_trains() -> None:
+    backbone = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    module = nn.Sequential(backbone, nn.BatchNorm1d(4)).double()
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    x = inputs(6, 4).double()
+
+    def trained(params: Any) -> Any:
+        return model.apply(params, state, x, train=True, frozen=("0",))
+
+    output, after = trained(params)
+    expected = module.train()
+    backbone.eval()
+    torch.testing.assert_close(output, expected(x))
+    torch.testing.assert_close(after, dict(module.named_buffers()))
+    assert torch.equal(after["0.1.running_mean"], state["0.1.running_mean"])
+    assert not torch.equal(after["1.running_mean"], state["1.running_mean"])
+    torch.testing.assert_close(fr.jit(trained)(params), (output, after))
+
+
+def test_arguments_of_the_forward_with_names_of_ours() -> None:
+    attention, x = nn.MultiheadAttention(4, 2), inputs(3, 2, 4)
+    model, (params, state) = fr.from_module(attention), fr.variables(attention)
+    (output, _), _ = model.apply(params, state, x, kwargs={"key": x, "value": x})
+    torch.testing.assert_close(output, attention(x, x, x)[0])
+    with pytest.raises(fr.FuncregError, match=r"key: .* goes into kwargs: kwargs=\{'key': value\}"):
+        model.apply(params, state, x, key=x, value=x)
+
+
+def test_a_method_may_call_the_module_and_its_hooks_run_at_its_forward_alone() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x)
+
+        def predict(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self(x), self.forward(x)
+
+    net, x = Net(), inputs(2, 4)
+    net.register_forward_hook(lambda module, args, output: 2 * output)
+    model, (params, state) = fr.from_module(net), fr.variables(net)
+    torch.testing.assert_close(model.apply(params, state, x, method="predict")[0], net.predict(x))
+    torch.testing.assert_close(model.apply(params, state, x)[0], net(x))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_is_checkpointed_runs_once_and_has_its_gradient(reentrant: bool) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.drop, self.outer = nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 2)
+
+        def block(self, x: Tensor) -> Tensor:
+            return self.drop(torch.relu(self.inner(x)))
+
+        def forward(self, x: Tensor) -> Any:
+            return self.outer(checkpoint(self.block, x, use_reentrant=reentrant))
+
+    net = Net().double()
+    model, (params, state) = fr.from_module(net), fr.variables(net)
+    x = inputs(5, 4).double()
+
+    def loss(params: Any) -> Tensor:
+        return model.apply(params, state, x, key=KEY)[0].square().sum()
+
+    own = {name: tensor.clone().requires_grad_() for name, tensor in params.items()}
+    loss(own).backward()
+    plain = {name: tensor.grad for name, tensor in own.items()}
+    assert all(bool(each.any()) for each in plain.values() if each is not None)
+    torch.testing.assert_close(grad(loss)(params), plain)
+
+
+def step_of(model: fr.Model) -> Any:
+    def loss_fn(params: Any, state: Any, batch: Any, *, key: Tensor, hparams: Any) -> Any:
+        y, state = model.apply(params, state, batch.x, key=key, train=True)
+        return (y - batch.y).square().mean(), (state, {})
+
+    return fr.train.make_step(loss_fn, fr.optim.sgd(0.1))
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("members", [None, 2])
+@pytest.mark.parametrize(
+    ("layer", "did"), [(Numpy, r"1 \(Numpy\) draws from numpy"), (Codebook, r"1 \(Codebook\) writes into 1\.codebook")]
+)
+def test_training_names_the_layer_that_is_not_pure(
+    layer: Callable[[], nn.Module], did: str, members: int | None, jit: bool
+) -> None:
+    net = nn.Sequential(nn.Linear(4, 4), layer())
+    model, (params, state) = fr.from_module(net), fr.variables(net)
+    given = {name: tensor.clone() for name, tensor in {**params, **state}.items()}
+    if members is not None:
+        params, state = fr.tree.stack([params] * members), fr.tree.stack([state] * members) if state else {}
+    train_state = fr.train.init(params, state, fr.optim.sgd(0.1), key=KEY, members=members)
+    data = fr.train.Batch(inputs(8, 4), inputs(8, 4))
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    with pytest.raises(fr.FuncregError, match=did):
+        fr.train.fit(
+            step_of(model), train_state, data, key=KEY, epochs=1, batch_size=4, members=members, jit=jit, progress=False
+        )
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+    own = dict(net.named_parameters()) | dict(net.named_buffers())
+    assert all(torch.equal(own[name], tensor) for name, tensor in given.items())
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_monte_carlo_names_the_layer_that_is_not_pure(jit: bool) -> None:
+    net = nn.Sequential(nn.Linear(4, 4), Numpy())
+    with pytest.raises(fr.FuncregError, match=r"1 \(Numpy\) draws from numpy"):
+        fr.uncertainty.mc_dropout(fr.from_module(net), *fr.variables(net), inputs(3, 4), key=KEY, samples=4, jit=jit)
+
+
+def test_another_kind_of_call_is_looked_at_anew() -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor, noisy: bool = False) -> Tensor:
+            return x + torch.rand_like(x) if noisy else x
+
+    model, x = fr.from_module(Net), inputs(2, 3)
+    torch.testing.assert_close(model.apply({}, {}, x)[0], x)
+    before = torch.random.get_rng_state()
+    with pytest.raises(fr.FuncregError, match="key: got None"):
+        model.apply({}, {}, x, noisy=True)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_rate_that_would_do_nothing_is_refused() -> None:
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)  # whose rate a fused attention would read, but which never runs
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(x, x, x)
+
+    model, x = fr.from_module(Attends), inputs(1, 3, 4)
+    clean = model.apply({}, {}, x)[0]
+    with pytest.raises(fr.FuncregError, match=r"rates: got a rate for 'drop'"):
+        model.apply({}, {}, x, key=KEY, rates={"drop": 0.5})
+    torch.testing.assert_close(model.apply({}, {}, x, key=KEY, rates=0.5)[0], clean)
+    linear = nn.Linear(4, 4)
+    with pytest.raises(fr.FuncregError, match=r"rates: got 0\.5"):
+        fr.from_module(linear).apply(*fr.variables(linear), x, key=KEY, rates=0.5)
+
+
+def test_a_switch_of_training_that_does_more_than_draw_is_refused_for_monte_carlo() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            if self.training:
+                return self.linear(F.dropout(x, 0.5)), x
+            return self.linear(x)
+
+    net = nn.Sequential(Net())
+    model, (params, state) = fr.from_module(net), fr.variables(net)
+    with pytest.raises(fr.FuncregError, match=r"0 \(Net\), which draws only in training mode, .*returns something"):
+        model.apply(params, state, inputs(3, 4), key=KEY)
+    logits, _ = model.apply(params, state, inputs(3, 4), key=KEY, train=True)[0]
+    assert logits.shape == (3, 2)
+
+
+def test_a_generator_that_a_layer_keeps_is_the_keys() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.generator = torch.Generator().manual_seed(0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.rand(x.shape, generator=self.generator)
+
+    net, x = Net(), inputs(2, 3)
+    model = fr.from_module(net)
+    before = net.generator.get_state()
+    first, other, again = (model.apply({}, {}, x, key=fr.random.key(seed))[0] for seed in (0, 1, 0))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    with pytest.raises(fr.FuncregError, match="key: got None"):
+        model.apply({}, {}, x)
+    assert torch.equal(before, net.generator.get_state())
+
+
+@pytest.mark.parametrize(("name", "value"), [("bias", torch.zeros(1)), ("weight", torch.zeros(3, 4)), ("bias", 0.0)])
+def test_values_of_another_shape_are_refused_by_name(name: str, value: Any) -> None:
+    linear = nn.Linear(3, 4)
+    params, state = fr.variables(linear)
+    with pytest.raises(fr.FuncregError, match=rf"params\['{name}'\]"):
+        fr.from_module(linear).apply({**params, name: value}, state, inputs(2, 3))
+
+
+def test_a_fully_masked_row_of_attention_is_zero_and_so_is_its_gradient() -> None:
+    attention = nn.MultiheadAttention(4, 2, batch_first=True, dropout=0.3)
+    model, (params, state) = fr.from_module(attention), fr.variables(attention)
+    x, padding = inputs(2, 3, 4), torch.tensor([[True, True, True], [False, False, True]])
+
+    def attend(params: Any, key: Tensor | None = None) -> Tensor:
+        return model.apply(params, state, x, x, x, key_padding_mask=padding, key=key)[0][0]
+
+    expected = attention.eval()(x, x, x, key_padding_mask=padding, need_weights=False)[0]
+    torch.testing.assert_close(attend(params), expected)
+    for key in (None, KEY):
+        gradients = grad(lambda params, key=key: attend(params, key).square().sum())(params)
+        assert all(bool(each.isfinite().all()) for each in gradients.values())
+    assert bool(vmap(lambda key: attend(params, key))(fr.random.split(KEY, 2)).isfinite().all())

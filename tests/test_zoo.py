@@ -1,0 +1,35 @@
+"""Other people's modules: right, or refused by the name of a layer. `python -m tests.zoo` prints the table."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.zoo.catalogue import catalogue, table
+from tests.zoo.examine import CHECKS, examine
+
+CATALOGUE = catalogue()
+
+# They are these libraries' own, and torch's about what they call; none of funcreg's comes from a call of a model.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_module_is_right_or_refused_by_name(name: str) -> None:
+    for check in CHECKS:
+        examine(CATALOGUE[name], check)
+
+
+def test_the_readme_has_the_counts() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(table()) in readme
+
+
+def test_the_zoo_is_as_large_as_it_says() -> None:
+    sizes = {
+        source: sum(name.startswith(f"{source}/") for name in CATALOGUE)
+        for source in ("timm", "transformers", "torchvision", "hand_written")
+    }
+    assert sizes["timm"] >= 60
+    assert sizes["transformers"] >= 35
+    assert sizes["hand_written"] >= 60
+    assert sizes["torchvision"] >= 10
