@@ -140,5 +140,10 @@ def silenced(module: nn.Module) -> nn.Module:
 
 def quiet(model: fr.Model) -> dict[str, Any]:
     """The arguments of a training step without noise."""
-    noisy = model.apply.rates or model.apply.functional
-    return {"key": fr.random.key(1), "rates": 0.0} if noisy else {}
+    return {"key": fr.random.key(1), "rates": 0.0} if is_noisy(model) else {}
+
+
+def is_noisy(model: fr.Model) -> bool:
+    """Whether a network here has noise."""
+    assert isinstance(model.apply, fr.model.Apply)
+    return bool(model.apply.rates) or isinstance(model.apply.source, CallsDropout)

@@ -90,7 +90,7 @@ def test_its_settings_may_be_numbers(case: Case) -> None:
 @pytest.mark.parametrize("name", networks.SMALL)
 def test_a_network_runs_in_every_mode(name: str) -> None:
     _, model, params, state, x = networks.made(name)
-    noisy = model.apply.rates or model.apply.functional
+    noisy = networks.is_noisy(model)
     modes: list[dict[str, Any]] = [{}, {"key": random.key(1)}, {"key": random.key(1), "train": True}]
     modes += [{**mode, "rates": rate} for mode in modes[1:] for rate in (0.2, torch.tensor(0.2)) if noisy]
     modes += [{**modes[2], "momentum": momentum} for momentum in (0.3, torch.tensor(0.3)) if model.apply.tracked]

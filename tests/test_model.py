@@ -222,7 +222,8 @@ def test_assigned_buffers_come_back_and_the_callers_stay() -> None:
 def test_a_draw_needs_a_key_in_evaluation_too_and_comes_from_it() -> None:
     model = fr.from_module(lambda: nn.Sequential(nn.Linear(2, 2), Counting(draws=True)))
     params, state = model.init(fr.random.key(0))
-    for how in ({}, {"train": True}):
+    modes: list[dict[str, Any]] = [{}, {"train": True}]
+    for how in modes:
         with pytest.raises(fr.FuncregError, match=r"key: got None; .*1 \(Counting\) draws \(torch's rand_like\)"):
             model.apply(params, state, torch.ones(1, 2), **how)
     first, second, again = (

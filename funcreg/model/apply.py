@@ -19,7 +19,7 @@ from .explained import explained
 from .lending import Rates, lend_momentum, lend_noise
 from .prototype import prototype
 from .registry import MOMENTUM
-from .rehearsal import REMEDY, Call, Impurity, Plan, Watch, put_back, refuse, rehearse, shielded
+from .rehearsal import Call, Impurity, Plan, Watch, put_back, refuse, rehearse, shielded
 from .skeleton import KEY, RATE, RATE_OF_ALL, Mode, Skeleton, modes
 from .traced import described_rates, description, example, example_values, is_description
 
@@ -129,8 +129,7 @@ class Apply:
             raise explained(error, skeleton) from error
         broken = watch.broken()
         if broken:
-            remedy = f"fr.check(model, *inputs) names the layer. {REMEDY}"
-            _checks.fail("module", f"one that {'; '.join(broken)}", "a pure module", remedy)
+            refuse(broken, "fr.check(model, *inputs) names the layer. ")
         if before:
             tensors.update(before)
         return output, {name: tensors[name] for name in self.buffers}
@@ -233,7 +232,7 @@ class Apply:
         for alias, name in self.ties.items():
             tensors[alias] = tensors[name]
         if key is not None:
-            lend_noise(skeleton, tensors, key, rates)
+            lend_noise(skeleton, tensors, rates, key=key)
         if momentum is not None:
             lend_momentum(skeleton, tensors, momentum)
 

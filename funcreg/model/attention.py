@@ -60,9 +60,9 @@ def _masked_softmax(scores: Tensor) -> Tensor:
 
 
 def multi_head_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
     projections: Tensor | tuple[Tensor, Tensor, Tensor],
     projection_bias: Tensor | None,
     out: Callable[[Tensor], Tensor],
@@ -81,7 +81,8 @@ def multi_head_attention(
     """`F.multi_head_attention_forward` with the attention written out.
 
     Args:
-        query, key, value: (length, batch, features), or without the batch; (batch, length, features) if batch_first.
+        queries, keys, values: (length, batch, features), or without the batch; (batch, length, features) if
+            batch_first.
         projections: of queries, keys and values: one weight for the three, or one each.
         projection_bias: of the three, or None.
         out: the last projection.
@@ -93,20 +94,20 @@ def multi_head_attention(
         The output, and the weights or None.
 
     >>> layer, x = nn.MultiheadAttention(4, 2), torch.ones(3, 1, 4)
-    >>> values = layer.in_proj_weight, layer.in_proj_bias, layer.out_proj
-    >>> y, _ = multi_head_attention(x, x, x, *values, heads=2, draw=None)
+    >>> weights = layer.in_proj_weight, layer.in_proj_bias, layer.out_proj
+    >>> y, _ = multi_head_attention(x, x, x, *weights, heads=2, draw=None)
     >>> torch.allclose(y, layer(x, x, x)[0], atol=1e-6)
     True
     """
-    same = query is key and key is value
-    batched = query.ndim == 3
+    same = queries is keys and keys is values
+    batched = queries.ndim == 3
     if not batched:
-        query, key, value = (x.unsqueeze(0) for x in (query, key, value))
+        queries, keys, values = (x.unsqueeze(0) for x in (queries, keys, values))
         key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
     elif not batch_first:
-        query, key, value = (x.transpose(0, 1) for x in (query, key, value))
-    q, k, v = _project(query, key, value, projections, projection_bias, same=same)
-    bias = _bias(attn_mask, key_padding_mask, query, heads)
+        queries, keys, values = (x.transpose(0, 1) for x in (queries, keys, values))
+    q, k, v = _project(queries, keys, values, projections, projection_bias, same=same)
+    bias = _bias(attn_mask, key_padding_mask, queries, heads)
     if bias_k is not None and bias_v is not None:
         k = torch.cat((k, bias_k.expand(k.shape[0], -1, -1)), dim=1)
         v = torch.cat((v, bias_v.expand(v.shape[0], -1, -1)), dim=1)

@@ -11,7 +11,7 @@ from .skeleton import KEY, RATE, RATE_OF_ALL, Skeleton
 Rates = float | Tensor | Mapping[str, float | Tensor]
 
 
-def lend_noise(skeleton: Skeleton, tensors: dict[str, Tensor], key: Tensor, rates: Rates | None) -> None:
+def lend_noise(skeleton: Skeleton, tensors: dict[str, Tensor], rates: Rates | None, *, key: Tensor) -> None:
     """Add the key and the rate of each layer that draws."""
     registered = len(skeleton.noise)
     drawing = skeleton.drawing

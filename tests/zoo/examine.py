@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
+from torch.utils import _pytree as pytree
 
 import funcreg as fr
 from tests.zoo.specimen import Specimen, numbers
@@ -107,7 +108,7 @@ def leaves_alone(specimen: Specimen) -> None:
     """torch's, numpy's and Python's generators, and the caller's tensors, are as they were."""
     subject = _all_noise(specimen)
     given = [*subject.params.values(), *subject.state.values(), *subject.module.state_dict().values()]
-    given += [leaf for leaf in torch.utils._pytree.tree_leaves((subject.args, subject.kwargs)) if _is_tensor(leaf)]
+    given += [leaf for leaf in pytree.tree_leaves((subject.args, subject.kwargs)) if _is_tensor(leaf)]
     before = [tensor.clone() for tensor in given]
     generators = _generators()
     with torch.no_grad():
@@ -194,5 +195,5 @@ def _is_tensor(leaf: Any) -> bool:
 
 
 def _generators() -> tuple[Any, ...]:
-    _, keys, *rest = np.random.get_state()  # noqa: NPY002  (the global one is what is watched)
-    return bytes(torch.get_rng_state().tolist()), python_random.getstate(), keys.tobytes(), rest
+    state: Any = np.random.get_state()  # noqa: NPY002  (the global one is what is watched)
+    return bytes(torch.get_rng_state().tolist()), python_random.getstate(), state[1].tobytes(), state[2:]

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import timm
-from timm.layers import GatedMlp
+from timm.layers.mlp import GatedMlp
 from timm.models import (
     byobnet,
     efficientnet,

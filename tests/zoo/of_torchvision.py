@@ -103,7 +103,7 @@ _CLASSIFIERS = (
     Row("vgg11_bn", _narrow(_vgg, 784), 32, "dropout"),
     Row("resnet18", _resnet(resnet.BasicBlock)),
     Row("resnext50_32x4d", _resnet(resnet.Bottleneck, groups=4, width_per_group=4)),
-    Row("densenet121", partial(densenet.DenseNet, 4, (2, 2), 8), 32, "drop_rate"),
+    Row("densenet121", partial(densenet.DenseNet, 4, (1, 1, 1, 1), 8), 32, "drop_rate"),
     Row("googlenet", partial(models.googlenet, init_weights=False, dropout_aux=0.0), 32, "dropout"),
     Row("squeezenet1_1", models.squeezenet1_1, 32, "dropout"),
     Row("mobilenet_v2", partial(models.mobilenet_v2, inverted_residual_setting=_RESIDUALS), 32, "dropout"),

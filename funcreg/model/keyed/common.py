@@ -44,7 +44,7 @@ def finished(drawn: Tensor, out: Tensor | None, device: Any, requires_grad: bool
     return drawn.requires_grad_() if requires_grad else drawn
 
 
-def numbers(key: Tensor, draw: Callable[..., Tensor], shape: tuple[int, ...], dtype: torch.dtype | None) -> Tensor:
+def numbers(draw: Callable[..., Tensor], shape: tuple[int, ...], dtype: torch.dtype | None, *, key: Tensor) -> Tensor:
     """Floating-point numbers by a draw (key, shape, dtype); complex ones are two of them."""
     dtype = torch.get_default_dtype() if dtype is None else dtype
     if not dtype.is_complex:
@@ -55,19 +55,19 @@ def numbers(key: Tensor, draw: Callable[..., Tensor], shape: tuple[int, ...], dt
     return torch.view_as_complex((parts * scale).contiguous()).to(dtype)
 
 
-def flips(key: Tensor, p: Any, shape: tuple[int, ...]) -> Tensor:
+def flips(p: Any, shape: tuple[int, ...], *, key: Tensor) -> Tensor:
     """True with probability p."""
     return random.uniform(key, shape) < p
 
 
-def unit(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+def unit(shape: tuple[int, ...], *, key: Tensor) -> Tensor:
     """float64 numbers inside (0, 1)."""
     return open_unit(random.bits(key, shape), torch.float64)
 
 
-def gumbel(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+def gumbel(shape: tuple[int, ...], *, key: Tensor) -> Tensor:
     """Gumbel(0, 1) numbers in float64."""
-    return -torch.log(-torch.log(unit(key, shape)))
+    return -torch.log(-torch.log(unit(shape, key=key)))
 
 
 def integers(keyed: Keyed, function: Any, shape: tuple[int, ...], low: int, high: int) -> Tensor:

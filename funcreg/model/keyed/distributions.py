@@ -32,9 +32,9 @@ def _multinomial(
     weights = torch.log(input.double())
     if replacement:
         shape = (*input.shape[:-1], num_samples, classes)
-        drawn = torch.argmax(weights.unsqueeze(-2) + gumbel(key, shape), dim=-1)
+        drawn = torch.argmax(weights.unsqueeze(-2) + gumbel(shape, key=key), dim=-1)
     else:  # the largest few of Gumbel-perturbed weights are draws without replacement, in order
-        drawn = torch.topk(weights + gumbel(key, tuple(input.shape)), num_samples, dim=-1).indices
+        drawn = torch.topk(weights + gumbel(tuple(input.shape), key=key), num_samples, dim=-1).indices
     return drawn if out is None else out.copy_(drawn)
 
 
@@ -76,7 +76,7 @@ def _dirichlet(keyed: Keyed, function: Any, alpha: Tensor, generator: Any = None
 def _gumbel_softmax(
     keyed: Keyed, function: Any, logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
 ) -> Tensor:
-    noise = gumbel(keyed.next_key(name_of(function)), tuple(logits.shape)).to(logits.dtype)
+    noise = gumbel(tuple(logits.shape), key=keyed.next_key(name_of(function))).to(logits.dtype)
     soft = torch.softmax((logits + noise) / tau, dim=dim)
     if not hard:
         return soft

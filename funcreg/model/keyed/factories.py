@@ -30,7 +30,7 @@ def _factory(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
             settings.update(generator=generator, out=out, dtype=dtype, device=device, requires_grad=requires_grad)
             return keyed.natively(function, *(size if given is None else (given,)), **settings)
         key = keyed.next_key(name_of(function))
-        return finished(numbers(key, draw, shape_of(size, given), dtype), out, device, requires_grad)
+        return finished(numbers(draw, shape_of(size, given), dtype, key=key), out, device, requires_grad)
 
     return replacement
 
@@ -52,7 +52,7 @@ def _like(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 function, input, dtype=dtype, device=device, requires_grad=requires_grad, generator=generator
             )
         key = keyed.next_key(name_of(function))
-        drawn = numbers(key, draw, tuple(input.shape), input.dtype if dtype is None else dtype)
+        drawn = numbers(draw, tuple(input.shape), input.dtype if dtype is None else dtype, key=key)
         return finished(drawn, None, input.device if device is None else device, requires_grad)
 
     return replacement
@@ -105,7 +105,7 @@ def _normal(keyed: Keyed, function: Any, *args: Any, **settings: Any) -> Tensor:
     tensors = [each for each in (mean, std) if isinstance(each, Tensor)]
     shape = shape_of((), size) if size is not None else torch.broadcast_shapes(*(each.shape for each in tensors))
     dtype = given.get("dtype") or (tensors[0].dtype if tensors else None)
-    standard = numbers(keyed.next_key(name_of(function)), random.normal, tuple(shape), dtype)
+    standard = numbers(random.normal, tuple(shape), dtype, key=keyed.next_key(name_of(function)))
     return finished(mean + std * standard, given.get("out"), given.get("device"), False)
 
 
@@ -119,5 +119,5 @@ def _bernoulli(
             if p is None
             else function(input, p, generator=generator)
         )
-    drawn = flips(keyed.next_key(name_of(function)), input if p is None else p, tuple(input.shape)).to(input.dtype)
+    drawn = flips(input if p is None else p, tuple(input.shape), key=keyed.next_key(name_of(function))).to(input.dtype)
     return drawn if out is None else out.copy_(drawn)

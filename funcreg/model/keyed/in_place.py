@@ -46,21 +46,21 @@ def _normal_numbers(
 
 
 def _bernoulli_numbers(key: Tensor, shape: tuple[int, ...], dtype: torch.dtype, p: Any = 0.5) -> Tensor:
-    return flips(key, p, shape).to(dtype)
+    return flips(p, shape, key=key).to(dtype)
 
 
 def _exponential_numbers(key: Tensor, shape: tuple[int, ...], dtype: torch.dtype, lambd: float = 1.0) -> Tensor:
-    return (-torch.log(unit(key, shape)) / lambd).to(dtype)
+    return (-torch.log(unit(shape, key=key)) / lambd).to(dtype)
 
 
 def _geometric_numbers(key: Tensor, shape: tuple[int, ...], dtype: torch.dtype, p: float = 0.5) -> Tensor:
-    return (torch.floor(torch.log(unit(key, shape)) / math.log1p(-p)) + 1).to(dtype)
+    return (torch.floor(torch.log(unit(shape, key=key)) / math.log1p(-p)) + 1).to(dtype)
 
 
 def _cauchy_numbers(
     key: Tensor, shape: tuple[int, ...], dtype: torch.dtype, median: float = 0.0, sigma: float = 1.0
 ) -> Tensor:
-    return (median + sigma * torch.tan(math.pi * (unit(key, shape) - 0.5))).to(dtype)
+    return (median + sigma * torch.tan(math.pi * (unit(shape, key=key) - 0.5))).to(dtype)
 
 
 def _log_normal_numbers(

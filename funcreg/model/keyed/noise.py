@@ -18,7 +18,11 @@ from .mode import Keyed, replaces
 
 
 def needs_formulas() -> bool:
-    """Whether torch's fused kernels will not do here: they have no vmap rule, forward mode or second derivative."""
+    """Whether torch's fused kernels will not do here: they have no vmap rule, forward mode or second derivative.
+
+    >>> needs_formulas()
+    False
+    """
     return torch.compiler.is_compiling() or in_transform()
 
 

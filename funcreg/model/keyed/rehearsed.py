@@ -124,6 +124,12 @@ def running(names: Mapping[int, str], *, forwards: bool = False) -> str:
     """The name of the layer whose code is running: the innermost function whose first argument is a layer.
 
     forwards: only functions called forward count.
+
+    >>> class Layer(nn.Module):
+    ...     def forward(self):
+    ...         return running({id(self): "block.0"})
+    >>> Layer()()
+    'block.0'
     """
     frame = sys._getframe(1)
     while frame is not None:

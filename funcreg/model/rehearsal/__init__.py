@@ -12,7 +12,7 @@ call is pure. Everything is compared by value, and everything is as it was after
     snapshots.py   what layers hold beside their tensors
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
 from ... import _checks
@@ -23,7 +23,7 @@ from .purity import REMEDY, Impurity, Watch, shielded
 from .runs import Call, Rehearsal, running_at
 from .snapshots import put_back
 
-__all__ = ["REMEDY", "Call", "Impurity", "Plan", "Watch", "put_back", "refuse", "rehearse", "running_at", "shielded"]
+__all__ = ["Call", "Impurity", "Plan", "Watch", "put_back", "refuse", "rehearse", "running_at", "shielded"]
 
 
 def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool]) -> Plan:
@@ -37,6 +37,13 @@ def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool]) -> Pla
     Raises:
         FuncregError: for a draw without a key or that no key reaches, and for a noisy layer that does something
             else in training mode too; and whatever the forward raises.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> from funcreg.model.skeleton import Mode
+    >>> skeleton = Skeleton(nn.ReLU(inplace=True), Mode(False, False, False), rnn="native")
+    >>> rehearse(skeleton, Call({}, (torch.ones(2),), {}, None, None), {}).copies_inputs  # ReLU(1) is 1
+    False
     """
     rehearsal = Rehearsal(skeleton, call, buffers)
     if skeleton.mode.noise and not skeleton.mode.train:
@@ -46,6 +53,12 @@ def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool]) -> Pla
     return plan(rehearsal)
 
 
-def refuse(impure: tuple[Impurity, ...]) -> NoReturn:
-    """Raise for what a rehearsal found."""
-    _checks.fail("module", f"one that is not pure: {'; '.join(map(str, impure))}", "a pure module", REMEDY)
+def refuse(impure: Iterable[object], hint: str = "") -> NoReturn:
+    """Raise for what a call did.
+
+    >>> refuse(["1 (Counter) writes into 1.calls in place"])
+    Traceback (most recent call last):
+    funcreg._checks.FuncregError: module: got one that is not pure: 1 (Counter) writes into 1.calls in place; ...
+    """
+    told = "; ".join(map(str, impure))
+    _checks.fail("module", f"one that is not pure: {told}", "a pure module", hint + REMEDY)

@@ -119,7 +119,11 @@ def _generator_state() -> tuple[Any, ...]:
 
 
 def shielded(call: Callable[[], Any]) -> Any:
-    """Run a call outside of every transform and of every mode that sees operators."""
+    """Run a call outside of every transform and of every mode that sees operators.
+
+    >>> torch.func.vmap(lambda x: x + shielded(lambda: torch.ones(()).item()))(torch.zeros(2))
+    tensor([1., 1.])
+    """
     from torch.utils._python_dispatch import _disable_current_modes
 
     with _disable_current_modes():

@@ -85,7 +85,14 @@ def _identical(thing: Any, was: Any) -> bool:
 
 @contextmanager
 def put_back(layers: Mapping[str, nn.Module]) -> Iterator[None]:
-    """After the block, these layers' attributes are what they were."""
+    """After the block, these layers' attributes are what they were.
+
+    >>> layer = nn.ReLU()
+    >>> with put_back({"": layer}):
+    ...     layer.calls = 1
+    >>> hasattr(layer, "calls")
+    False
+    """
     snapshot = Snapshot(layers)
     try:
         yield
