@@ -98,6 +98,10 @@ def test_arguments_of_the_forward_with_names_of_ours() -> None:
         model.apply(params, state, x, key=x, value=x)
 
 
+def doubled(module: nn.Module, args: Any, output: Any) -> Any:
+    return 2 * output
+
+
 def test_a_method_may_call_the_module_and_its_hooks_run_at_its_forward_alone() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -111,7 +115,7 @@ def test_a_method_may_call_the_module_and_its_hooks_run_at_its_forward_alone() -
             return self(x), self.forward(x)
 
     net, x = Net(), inputs(2, 4)
-    net.register_forward_hook(lambda module, args, output: torch.mul(output, 2))
+    net.register_forward_hook(doubled)
     model, (params, state) = fr.from_module(net), fr.variables(net)
     torch.testing.assert_close(model.apply(params, state, x, method="predict")[0], net.predict(x))
     torch.testing.assert_close(model.apply(params, state, x)[0], net(x))

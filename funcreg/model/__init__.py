@@ -250,7 +250,7 @@ def _example_values(model: Model) -> tuple[Params, State]:
     if model.init is not _no_factory:
         return model.init(random.key(0))
     assert isinstance(model.apply, Apply)
-    values, parameters = model.apply.example(), model.apply.signature.parameters
+    values, parameters = model.apply.example({}), model.apply.signature.parameters
     return (
         {name: tensor for name, tensor in values.items() if name in parameters},
         {name: tensor for name, tensor in values.items() if name not in parameters},

@@ -44,7 +44,8 @@ class Apply:
         self.buffers = [name for name, _ in module.named_buffers()]
         self.persistent = _persistent(module)
         self.ties = _ties(self.source, self.signature.parameters | self.signature.buffers)
-        self.plans: dict[Any, Plan] = {}
+        self.known: dict[Any, tuple[Skeleton, Plan]] = {}  # by the kind of an eager call
+        self.plans: dict[Any, Plan] = {}  # by the kind of one in a program that is traced
         self.plan_traced = traced_as_constant(self._plan_traced())
 
     def __call__(
@@ -67,21 +68,24 @@ class Apply:
                 _checks.fail("kwargs", _checks.describe(kwargs), "a dict of arguments of the forward by name")
             named = {**named, **kwargs}
         self.signature.check(params, state, key, train, rates, method, frozen)
-        mode = Mode(key is not None, rates is not None, train, frozenset(frozen) if frozen else _NOTHING)
         tensors = {**params, **state}
+        parts = frozenset(frozen) if frozen else _NOTHING
         if torch.compiler.is_compiling():
+            mode = Mode(key is not None, rates is not None, train, parts)
             return self._traced(mode, tensors, args, named, key, rates, momentum, method)
-        rated = frozenset(rates) if isinstance(rates, Mapping) else None
-        kind = (mode, method, rated, _kind_of(args), _kind_of(named) if named else None)
-        plan = self.plans.get(kind)
-        if plan is None:
+        inputs = None if len(args) == 1 and type(args[0]) is Tensor and not named else (_kind_of(args), _kind_of(named))
+        rated = frozenset(rates) if isinstance(rates, Mapping) else rates is not None
+        kind = (key is not None, rated, train, parts, method, inputs)
+        known = self.known.get(kind)
+        if known is None:
+            mode = Mode(key is not None, rates is not None, train, parts)
             plan = self._rehearsed(mode, tensors, args, named, rates, method)
             if plan.impure:
                 refuse(plan.impure)
-            self.plans[kind] = plan
+            known = self.known[kind] = (self.skeletons[mode], plan)
         if rates is not None:
-            self.signature.check_reached(rates, plan)
-        return self._eager(self.skeletons[mode], plan, tensors, args, named, key, rates, momentum, method)
+            self.signature.check_reached(rates, known[1])
+        return self._eager(*known, tensors, args, named, key, rates, momentum, method)
 
     def inspect(
         self, params: Params, state: State, *args: Any, key: Tensor, train: bool, **named: Any
@@ -106,13 +110,15 @@ class Apply:
         momentum: float | Tensor | None,
         method: str | None,
     ) -> tuple[Any, State]:
-        before = {name: tensors[name] for name in plan.resets}
+        before = {name: tensors[name] for name in plan.resets} if plan.resets else None
         for name in plan.written:
             tensors[name] = tensors[name].clone()
         if plan.copies_inputs:
             args, named = _cloned((args, named))
-        watch = Watch(tensors, but=plan.written)
-        self._lend(skeleton, tensors, key, rates, momentum)
+        watched = {n: each for n, each in tensors.items() if n not in plan.written} if plan.written else tensors
+        watch = Watch(list(watched.values()))
+        if self.ties or key is not None or momentum is not None:
+            self._lend(skeleton, tensors, key, rates, momentum)
         function: Any = skeleton.module if method is None else getattr(skeleton.module, method)
         try:
             if "" in skeleton.drawing or plan.setters or plan.checkpoints:
@@ -122,12 +128,12 @@ class Apply:
                         around.enter_context(put_back({name: skeleton.layers[name] for name in plan.setters}))
                     if plan.checkpoints:
                         around.enter_context(without_checkpoints())
-                    output = skeleton.call(tensors, function, args, named)
+                    output = skeleton.call(tensors, self.buffers, function, args, named)
             else:
-                output = skeleton.call(tensors, function, args, named)
+                output = skeleton.call(tensors, self.buffers, function, args, named)
         except (RuntimeError, TypeError) as error:
             raise explained(error, skeleton) from error
-        broken = watch.broken()
+        broken = watch.broken(watched)
         if broken:
             refuse(broken, "fr.check(model, *inputs) names the layer. ")
         if before:
@@ -150,7 +156,9 @@ class Apply:
         assert self.identity >= 0
         given = optree.tree_map(description, (args, named), none_is_leaf=True)  # type: ignore[arg-type]
         described = None if rates is None else described_rates(rates)
-        settings = (mode.noise, mode.rated, mode.train, tuple(sorted(mode.frozen)), method, described)
+        kinds = self.signature.kinds
+        cast = tuple([(name, each.dtype) for name, each in tensors.items() if each.dtype != kinds[name][1]])
+        settings = (mode.noise, mode.rated, mode.train, tuple(sorted(mode.frozen)), method, described, cast)
         resets, written, copies_inputs = self.plan_traced(settings, *given)
         skeleton = self.skeletons[mode]
         before = {name: tensors[name] for name in resets}
@@ -169,7 +177,7 @@ class Apply:
         """What a program that is being traced asks once: a rehearsal on example values of the same shapes."""
 
         def plan(settings: Any, args: Any, named: Any) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-            noise, rated, train, frozen, method, described = settings
+            noise, rated, train, frozen, method, described, cast = settings
             mode = Mode(noise, rated, train, frozenset(frozen))
             rates = dict(described) if isinstance(described, tuple) else described
             kind = (settings, repr((args, named)))
@@ -177,7 +185,7 @@ class Apply:
             if kind not in self.plans:
                 args, named = pytree.tree_map(example, (args, named), is_leaf=is_description)
                 with torch.random.fork_rng(devices=[]):
-                    self.plans[kind] = self._rehearsed(mode, self.example(), args, named, rates, method)
+                    self.plans[kind] = self._rehearsed(mode, self.example(dict(cast)), args, named, rates, method)
             found = self.plans[kind]
             if found.impure:
                 refuse(found.impure)
@@ -189,10 +197,10 @@ class Apply:
 
         return plan
 
-    def example(self) -> dict[str, Tensor]:
-        """Example values of all parameters and buffers."""
-        own = self.signature.parameters | self.signature.buffers
-        return example_values({name: kind for name, kind in self.signature.kinds.items() if name in own})
+    def example(self, dtypes: Mapping[str, torch.dtype]) -> dict[str, Tensor]:
+        """Example values of all parameters and buffers, some of other dtypes than the module's."""
+        own, kinds = self.signature.parameters | self.signature.buffers, self.signature.kinds
+        return example_values({name: (kinds[name][0], dtypes.get(name, kinds[name][1])) for name in own})
 
     def _rehearsed(
         self,

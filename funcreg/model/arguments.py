@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Collection, Mapping, Set
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -34,6 +35,8 @@ class Signature:
         self.parameters = frozenset(name for name, _ in module.named_parameters())
         self.buffers = frozenset(name for name, _ in module.named_buffers())
         self.kinds: Kinds = {name: (tensor.shape, tensor.dtype) for name, tensor in both}
+        self.parameter_kinds = _in_order(dict(module.named_parameters()))
+        self.buffer_kinds = _in_order(dict(module.named_buffers()))
         self.noise, self.trains, self.layers = noise, trains, layers
         self.type = type(source).__name__
         self.methods = _methods(type(source))
@@ -43,10 +46,12 @@ class Signature:
         self, params: Any, state: Any, key: Any, train: Any, rates: Any, method: Any, frozen: Collection[str]
     ) -> None:
         """Refuse what a call cannot be given."""
-        check_names("params", params, self.parameters)
-        check_names("state", state, self.buffers)
-        self._check_kinds("params", params)
-        self._check_kinds("state", state)
+        usual = not torch.compiler.is_compiling() and self._fits(params, self.parameter_kinds)
+        if not (usual and self._fits(state, self.buffer_kinds)):
+            check_names("params", params, self.parameters)
+            check_names("state", state, self.buffers)
+            self._check_kinds("params", params)
+            self._check_kinds("state", state)
         if not isinstance(train, bool):
             _checks.fail("train", _checks.describe(train), "True or False", self._own_argument("train"))
         if method is not None and (not isinstance(method, str) or method not in self.methods):
@@ -67,6 +72,17 @@ class Signature:
                 _checks.fail("key", None, allowed, "Pass key=fr.random.key(seed).")
         if rates is not None:
             self._check_rates(rates, key)
+
+    @staticmethod
+    def _fits(given: Any, kinds: tuple[list[str], list[Any]]) -> bool:
+        """Whether these are values as the module's own are: quick, and False where it takes a closer look."""
+        names, expected = kinds
+        if type(given) is not dict or list(given) != names:
+            return False
+        try:
+            return list(map(_shape_and_dtype, given.values())) == expected
+        except AttributeError:
+            return False
 
     def _own_argument(self, name: str) -> str:
         """What to do about an argument of the forward's that has a name of ours."""
@@ -121,6 +137,13 @@ class Signature:
                     _checks.fail("rates", f"a rate for {name!r}", allowed)
         elif not plan.rateable:
             _checks.fail("rates", _checks.describe(rates), "None, since nothing in this call has a rate")
+
+
+_shape_and_dtype = attrgetter("shape", "dtype")
+
+
+def _in_order(tensors: Mapping[str, Tensor]) -> tuple[list[str], list[Any]]:
+    return list(tensors), [(tensor.shape, tensor.dtype) for tensor in tensors.values()]
 
 
 def check_names(argument: str, given: Any, expected: Set[str]) -> None:

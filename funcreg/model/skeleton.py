@@ -211,18 +211,27 @@ class Skeleton:
         )
 
     def call(
-        self, tensors: dict[str, Tensor], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        tensors: dict[str, Tensor],
+        reads: Iterable[str],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
-        """Call what runs the skeleton's module on these tensors; they are those after it then."""
-        lent = [(name, *self.slots[name]) for name in tensors]
-        for name, own, slot, _ in lent:
-            own[slot] = tensors[name]
+        """Call what runs the skeleton's module on these tensors; those in `reads` are what they are after it then."""
+        slots = self.slots
+        for name, tensor in tensors.items():
+            own, slot, _ = slots[name]
+            own[slot] = tensor
         try:
             return function(*args, **kwargs)
         finally:
-            for name, own, slot, _ in lent:
+            # All are read before any is put back: a layer under two names has one slot for both.
+            for name in reads:
+                own, slot, _ = slots[name]
                 tensors[name] = own[slot]
-            for _, own, slot, between in lent:
+            for name in tensors:
+                own, slot, between = slots[name]
                 own[slot] = between
 
     def call_traced(

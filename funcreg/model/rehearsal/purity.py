@@ -6,7 +6,7 @@ compares everything before and after by value; later calls are watched by what i
 """
 
 import ctypes
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +21,13 @@ REMEDY = (
     "Assign the buffer (self.buffer = new) instead of writing into it, draw by torch's functions or fr.random, "
     "or give the layer a pure forward with fr.register_layer."
 )
+
+
+_cpu = torch.default_generator
+_STATE_SIZE = _cpu.get_state().numel()
+# A tenth of torch.equal's time.
+_compare = ctypes.CDLL(None).memcmp
+_compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 class Impurity(NamedTuple):
@@ -89,33 +96,41 @@ def same_values(one: Tensor, other: Tensor) -> bool:
 
 
 class Watch:
-    """Cheap checks around one eager call: tensors not written into, torch's global generators not advanced."""
+    """Cheap checks around one eager call: tensors not written into, torch's global generators not advanced.
 
-    def __init__(self, tensors: Mapping[str, Tensor], *, but: Collection[str] = ()) -> None:
-        self.versions = [
-            (name, tensor, tensor._version)
-            for name, tensor in tensors.items()
-            if not tensor.is_inference() and name not in but
-        ]
-        self.generator = _generator_state()
+    Six tensors take 3 microseconds, most of them for the generator.
+    """
 
-    def broken(self) -> list[str]:
+    __slots__ = ("cpu", "gpu", "tensors", "versions")
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self.tensors, self.versions = tensors, _versions(tensors)
+        self.cpu = _cpu.get_state()
+        self.gpu = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+
+    def broken(self, names: Iterable[str]) -> list[str]:
         """What was done, in words; empty when the call was pure. The generators are put back."""
-        found = [f"writes into {name} in place" for name, tensor, was in self.versions if tensor._version != was]
-        now = _generator_state()
-        if now[0] != self.generator[0] or now[2:] != self.generator[2:]:
-            torch.random.set_rng_state(self.generator[1])
-            if len(self.generator) > 2:
-                torch.cuda.set_rng_state(torch.frombuffer(bytearray(self.generator[2]), dtype=torch.uint8))
+        found = []
+        versions = _versions(self.tensors)
+        if versions != self.versions:
+            every = zip(names, self.versions, versions, strict=False)  # what was lent later follows
+            found = [f"writes into {name} in place" for name, before, now in every if before != now]
+        cpu = _cpu.get_state()
+        if _compare(cpu.data_ptr(), self.cpu.data_ptr(), _STATE_SIZE):
+            torch.random.set_rng_state(self.cpu)
             found.append(GLOBAL)
+        if self.gpu is not None and not torch.equal(self.gpu, torch.cuda.get_rng_state()):
+            torch.cuda.set_rng_state(self.gpu)
+            found.append(f"{GLOBAL} of a GPU")
         return found
 
 
-def _generator_state() -> tuple[Any, ...]:
-    """(the CPU's state as bytes, quicker to compare, and as a tensor; that of a GPU in use)."""
-    state = torch.default_generator.get_state()
-    gpu = (torch.cuda.get_rng_state().numpy().tobytes(),) if torch.cuda.is_initialized() else ()
-    return ctypes.string_at(state.data_ptr(), state.numel()), state, *gpu
+def _versions(tensors: list[Tensor]) -> list[int]:
+    """How often each was written into; those of inference mode do not count."""
+    try:
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:
+        return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
 
 def shielded(call: Callable[[], Any]) -> Any:

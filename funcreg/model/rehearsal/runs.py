@@ -82,7 +82,7 @@ class Rehearsal:
 
         self.skeleton.rehearsal = seen
         try:
-            output = self.skeleton.call(tensors, watched, args, kwargs)
+            output = self.skeleton.call(tensors, list(tensors), watched, args, kwargs)
         finally:
             self.skeleton.rehearsal = None
         seen.uses_written(output)
