@@ -146,4 +146,5 @@ def quiet(model: fr.Model) -> dict[str, Any]:
 def is_noisy(model: fr.Model) -> bool:
     """Whether a network here has noise."""
     assert isinstance(model.apply, fr.model.Apply)
-    return bool(model.apply.rates) or isinstance(model.apply.source, CallsDropout)
+    calls_functions = (CallsDropout, torchvision.models.DenseNet)
+    return bool(model.apply.rates) or isinstance(model.apply.source, calls_functions)
