@@ -34,16 +34,8 @@ def prototype(module: nn.Module) -> nn.Module:
     for buffer in module.buffers():
         memo.setdefault(id(buffer), buffer.detach().to("meta"))
     registered = set(memo)
-    originals = {id(layer) for layer in module.modules()} | registered
-    functions = _functions_around(module, originals)
-    for function in functions:
-        memo[id(function)] = _hollow(function)
-    _share_what_cannot_be_copied(module, memo)
-    copied = _deepcopy(module, memo)
-    for function in functions:
-        _fill(function, memo)
-    for (name, layer), (_, twin) in zip(_everywhere(module), _everywhere(copied), strict=True):
-        _rebind_references(name, layer, twin, memo, originals)
+    copied = _copied(module, memo)
+    for layer, twin in zip(module.modules(), copied.modules(), strict=True):
         _register_bare_parameters(layer, twin, registered, memo)
     return copied
 
@@ -51,21 +43,11 @@ def prototype(module: nn.Module) -> nn.Module:
 def duplicate(source: nn.Module) -> nn.Module:
     """A copy of a prototype that shares its tensors, registered or not."""
     memo: dict[int, Any] = {id(tensor): tensor for tensor in (*source.parameters(), *source.buffers())}
-    originals = {id(layer) for layer in source.modules()}
-    for _, layer in _everywhere(source):
+    for layer in source.modules():
         for value in _held(vars(layer)):
             if isinstance(value, Tensor):
                 memo.setdefault(id(value), value)
-    functions = _functions_around(source, originals)
-    for function in functions:
-        memo[id(function)] = _hollow(function)
-    _share_what_cannot_be_copied(source, memo)
-    copied = _deepcopy(source, memo)
-    for function in functions:
-        _fill(function, memo)
-    for (name, layer), (_, twin) in zip(_everywhere(source), _everywhere(copied), strict=True):
-        _rebind_references(name, layer, twin, memo, originals)
-    return copied
+    return _copied(source, memo)
 
 
 def label(name: str, layer: nn.Module) -> str:
@@ -73,8 +55,19 @@ def label(name: str, layer: nn.Module) -> str:
     return f"{name or 'the module'} ({type(layer).__name__.removeprefix('Pure')})"
 
 
-def _everywhere(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    return list(module.named_modules())
+def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """`copy.deepcopy`, by which functions and weak references look at the copy too."""
+    originals = {id(layer) for layer in module.modules()} | set(memo)
+    functions = _functions_around(module, originals)
+    for function in functions:
+        memo[id(function)] = _hollow(function)
+    _share_what_cannot_be_copied(module, memo)
+    copied = _deepcopy(module, memo)
+    for function in functions:
+        _fill(function, memo)
+    for (name, layer), twin in zip(module.named_modules(), copied.modules(), strict=True):
+        _rebind_references(name, layer, twin, memo, originals)
+    return copied
 
 
 def _deepcopy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
@@ -146,7 +139,7 @@ def _functions_around(module: nn.Module, originals: set[int]) -> list[types.Func
             return _any(looks, _held(value, 1))
         return False
 
-    for name, layer in _everywhere(module):
+    for name, layer in module.named_modules():
         for value in vars(layer).values():
             before = len(found)
             looks(value)
@@ -181,7 +174,7 @@ def _fill(function: types.FunctionType, memo: dict[int, Any]) -> None:
 
 def _share_what_cannot_be_copied(module: nn.Module, memo: dict[int, Any]) -> None:
     """Locks, open files and the like are the same object in every copy."""
-    for _, layer in _everywhere(module):
+    for _, layer in module.named_modules():
         for attribute, value in vars(layer).items():
             if attribute in _OWN or id(value) in memo or isinstance(value, nn.Module | Tensor | str | int | float):
                 continue

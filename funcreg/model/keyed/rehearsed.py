@@ -99,6 +99,8 @@ class Rehearsed(Keyed):
 
     def drew_into(self, target: Tensor, inside: str) -> None:
         """Look whether a tensor, rather than what a draw into it returned, is used from here on."""
+        if not target.numel():
+            return  # every empty tensor has the same address
         storage = target.untyped_storage()  # held, so that its address is not another's later
         self.written[storage.data_ptr()] = (storage, inside)
 
