@@ -136,9 +136,7 @@ def plain(tensor: Tensor) -> Tensor:
         elif _functorch.is_gradtrackingtensor(tensor):
             tensor = _functorch.get_unwrapped(tensor)
         elif _functorch.is_functionaltensor(tensor):
-            tensor = torch._from_functional_tensor(  # pyright: ignore[reportPrivateImportUsage]  (nothing public does it)
-                _functorch.get_unwrapped(tensor)
-            )
+            tensor = torch._from_functional_tensor(tensor)  # pyright: ignore[reportPrivateImportUsage]  (nothing else does)
         else:
             return tensor
 

@@ -181,6 +181,17 @@ def test_training_names_the_layer_that_is_not_pure(
     assert all(torch.equal(own[name], tensor) for name, tensor in given.items())
 
 
+def test_a_first_call_that_is_recorded_for_monte_carlo_has_its_noise() -> None:
+    net, x = nn.Sequential(Gated()), inputs(3, 4)
+    model, (params, state) = fr.from_module(net), fr.variables(net)
+    compiled, eager = (
+        fr.uncertainty.mc_dropout(model, params, state, x, key=KEY, samples=4, chunk_size=2, jit=jit)
+        for jit in (True, False)
+    )
+    torch.testing.assert_close(compiled, eager)
+    assert float(eager.variance.sum()) > 0
+
+
 @pytest.mark.parametrize("jit", [False, True])
 def test_monte_carlo_names_the_layer_that_is_not_pure(jit: bool) -> None:
     net = nn.Sequential(nn.Linear(4, 4), Numpy())

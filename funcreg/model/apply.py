@@ -212,13 +212,13 @@ class Apply:
         method: str | None,
     ) -> Plan:
         """Look at a call of a new kind, on copies and in plain torch, before it is made."""
-        tensors = {name: plain(tensor) for name, tensor in tensors.items()}
-        args, named, rates = pytree.tree_map(_plain_leaf, (args, named, rates))
         if mode not in self.skeletons:
             self.skeletons[mode] = Skeleton(self.source, mode, rnn=self.rnn)
         skeleton = self.skeletons[mode]
+        wrapped = (tensors, args, named, rates)
 
         def look() -> Plan:
+            tensors, args, named, rates = pytree.tree_map(_plain_leaf, wrapped)
             key = random.key(0, device=next(iter(tensors.values())).device if tensors else None)
             self._lend(skeleton, tensors, key if mode.noise else None, rates, None)
             return rehearse(skeleton, Call(tensors, args, named, method, rates), self.persistent)
@@ -285,4 +285,8 @@ def _cloned(arguments: Any) -> Any:
 
 
 def _plain_leaf(leaf: Any) -> Any:
-    return plain(leaf) if isinstance(leaf, Tensor) else leaf
+    """A tensor without a transform's wrappers, with example values if it has none; any other leaf as it is."""
+    if not isinstance(leaf, Tensor):
+        return leaf
+    leaf = plain(leaf)
+    return example(description(leaf)) if leaf.is_meta or type(leaf).__name__ == "FakeTensor" else leaf

@@ -52,6 +52,9 @@ def register_layer(
 ) -> None:
     """Say how `from_module` makes a type of layer pure. Exactly this type; subclasses are their own.
 
+    A layer need not be registered: what it draws by torch's functions is keyed as it is. Registering gives
+    its noise a rate that a call can set by name, or its state a pure form.
+
     Args:
         layer_type: an nn.Module class, or its qualified name ("package.module.Class").
         forward: `forward(layer, *args, **kwargs)`, used in place of the class's own, which may
