@@ -212,6 +212,21 @@ def test_another_kind_of_call_is_looked_at_anew() -> None:
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+def test_a_rate_for_all_reaches_noise_whose_own_rate_is_zero_whatever_came_first() -> None:
+    class Quiet(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout(x, 0.0, self.training)
+
+    model, x = fr.from_module(lambda: nn.Sequential(nn.Identity(), Quiet())), inputs(3, 4)
+    for train in (False, True):
+        clean = model.apply({}, {}, x, key=KEY, rates=0.0, train=train)[0]
+        noisy = model.apply({}, {}, x, key=KEY, rates=0.5, train=train)[0]
+        torch.testing.assert_close(clean, x)
+        assert not torch.equal(noisy, x)
+        torch.testing.assert_close(model.apply({}, {}, x, key=KEY, rates={"1": 0.5}, train=train)[0], noisy)
+        torch.testing.assert_close(model.apply({}, {}, x, key=KEY, train=train)[0], x)
+
+
 def test_a_rate_that_would_do_nothing_is_refused() -> None:
     class Attends(nn.Module):
         def __init__(self) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .. import _checks, random
+from .. import _checks, _jit, random
 from .._functorch import in_transform, plain, sees_random_functions, traced_as_constant
 from .arguments import Signature, check_names
 from .checkpointing import without_checkpoints
@@ -219,6 +219,8 @@ class Apply:
 
         def look() -> Plan:
             tensors, args, named, rates = pytree.tree_map(_plain_leaf, wrapped)
+            # A rate of 0 now may be another at the next call of the kind: as a tensor it is any.
+            rates = pytree.tree_map(_jit.as_data, rates)
             key = random.key(0, device=next(iter(tensors.values())).device if tensors else None)
             self._lend(skeleton, tensors, key if mode.noise else None, rates, None)
             return rehearse(skeleton, Call(tensors, args, named, method, rates), self.persistent)

@@ -125,7 +125,7 @@ class Keyed(TorchFunctionMode):
         silent = known and own_rate == 0
         rate = own_rate if self.rate is None or (silent and not wakes and not self.named) else self.rate
         off = not isinstance(rate, Tensor) and rate == 0
-        self.saw(function, "rate", not silent)
+        self.saw(function, "rate", not off)
         if self.key is None:
             if self.train and not off and not self.quiet:
                 self.needs_key(function)
