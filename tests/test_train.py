@@ -771,8 +771,10 @@ def test_other_metrics_that_are_not_finite_are_only_a_warning() -> None:
         result = quick_fit(evaluate=evaluate)
     assert len(caught) == 1
     assert len(result.history["loss"]) == 4
-    with pytest.raises(FuncregError, match="epoch 1: training diverged: log = -inf"):
-        quick_fit(evaluate=evaluate, monitor="log", early_stopping=train.early_stopping(1))
+    with pytest.warns(train.DivergenceWarning, match="'log' is not finite; training goes on, which is no improvement"):
+        result = quick_fit(evaluate=evaluate, monitor="log", early_stopping=train.early_stopping(2))
+    assert (result.best_epoch, result.stopped_epoch, result.diverged_epoch) == (0, 2, 0)
+    assert same_bits(result.best.params, begin().params)
 
 
 def test_a_draw_from_the_global_generator_is_explained() -> None:

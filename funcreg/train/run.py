@@ -15,8 +15,8 @@ from .._checks import FuncregError
 from .step import Metrics, TrainState
 from .stopping import EarlyStopping
 
-# A metric of the user's that is not finite is worth a warning; one of these is the end.
-_VITAL = ("loss", "grad_norm", "param_norm")
+# Another metric that is not finite, the monitored one too, is worth a warning; one of these is the end.
+_VITAL = ("loss", "param_norm")
 _REMEDY = "Lower the learning rate, or clip gradients: fr.transforms.clip_by_global_norm."
 
 
@@ -85,15 +85,15 @@ def advance(
         row = {name: torch.where(active, value, run.history[-1][name]) for name, value in row.items()}
     moved, diverged = active, torch.zeros_like(active)
     if not torch.isfinite(torch.stack(list(row.values()))).all():
-        finite = torch.stack([torch.isfinite(row[name]) for name in {*_VITAL, monitor} if name in row]).all(0)
+        finite = torch.stack([torch.isfinite(row[name]) for name in _VITAL if name in row]).all(0)
         moved, diverged = active & finite, active & ~finite
         _report_divergence(row, train_state, epoch, diverged)
-        _report_metrics(row, run.history, epoch, moved)
+        _report_metrics(row, run.history, epoch, moved, monitor)
     train_state = choose(moved, train_state, run.train_state)
-    improved, stopped, state = moved, torch.zeros_like(moved), run.stopping
+    improved, stopped, state = moved & torch.isfinite(row[monitor]), torch.zeros_like(moved), run.stopping
     if stopping is not None:
         state = stopping.update(run.stopping, row[monitor])
-        improved, stopped = moved & state.improved, moved & state.stopped
+        improved, stopped = improved & state.improved, moved & state.stopped
     return Run(
         train_state,
         choose(improved, Variables(train_state.params, train_state.state), run.best),
@@ -139,14 +139,15 @@ def _report_divergence(row: Metrics, train_state: TrainState, epoch: int, diverg
     )
 
 
-def _report_metrics(row: Metrics, history: tuple[Metrics, ...], epoch: int, moved: Tensor) -> None:
+def _report_metrics(row: Metrics, history: tuple[Metrics, ...], epoch: int, moved: Tensor, monitor: str) -> None:
     """A metric that is not vital: one warning when it stops being finite."""
     for name, value in row.items():
         was = torch.isfinite(history[-1][name]) if history else torch.ones_like(moved)
         lost = moved & was & ~torch.isfinite(value)
         if lost.any():
             whose = "" if lost.ndim == 0 else f" of members {_listed(lost.nonzero().flatten().tolist())}"
-            message = f"epoch {epoch}: the metric {name!r}{whose} is not finite; training goes on."
+            end = ", which is no improvement." if name == monitor else "."
+            message = f"epoch {epoch}: the metric {name!r}{whose} is not finite; training goes on{end}"
             warnings.warn(message, DivergenceWarning, stacklevel=5)
 
 

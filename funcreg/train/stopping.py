@@ -40,7 +40,7 @@ def early_stopping(patience: int | Tensor, min_delta: float | Tensor = 0.0, mode
         mode: "min" when lower is better, "max" when higher is.
 
     Returns:
-        An EarlyStopping. A value that is NaN is no improvement.
+        An EarlyStopping. A value that is not finite is no improvement.
 
     Raises:
         FuncregError: for an argument out of range.
@@ -66,7 +66,7 @@ def early_stopping(patience: int | Tensor, min_delta: float | Tensor = 0.0, mode
 
     def update(state: StoppingState, value: Tensor) -> StoppingState:
         value = value.to(torch.float64)
-        improved = (sign * (state.best - value) > min_delta) & ~state.stopped
+        improved = (sign * (state.best - value) > min_delta) & torch.isfinite(value) & ~state.stopped
         counter = torch.where(improved, 0, state.counter + 1)
         counter = torch.where(state.stopped, state.counter, counter)
         best = torch.where(improved, value, state.best)
