@@ -9,8 +9,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import registry
 from .errors import LabError
+from .harness import registry
 
 PRESETS = ("smoke", "quick", "full")
 _RUN = """\
@@ -117,7 +117,8 @@ def _list(_: argparse.Namespace, __: Sequence[str]) -> int:
 
 def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     chosen = registry.choose(arguments.names)
-    from . import context, data, files, results, runner, tensorboard  # torch only once the request makes sense
+    from . import data  # torch only once the request makes sense
+    from .harness import context, files, records, runner, tensorboard
 
     circumstances = context.Context(
         seed=arguments.seed,
@@ -131,7 +132,7 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     files.try_folder(arguments.out)
     files.try_folder(arguments.out / "figures")
     for experiment in chosen:
-        results.check_place(arguments.out / f"{experiment.name}.json")
+        records.check_place(arguments.out / f"{experiment.name}.json")
     again = [*argv, *(["--resume"] if not arguments.resume else [])]
     return runner.run_all(
         chosen,
@@ -145,7 +146,7 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
 
 
 def _report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
-    from . import report
+    from .harness import publish
 
-    print(report.table(arguments.out) if arguments.table else f"report: {report.rebuild(arguments.out)}")
+    print(publish.table(arguments.out) if arguments.table else f"report: {publish.rebuild(arguments.out)}")
     return 0

@@ -7,10 +7,12 @@ import os
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from . import data, page, plots, registry
-from .context import Context
+from . import data
 from .errors import LabError
-from .results import Result
+from .harness import registry
+from .harness.context import Context
+from .report import html, plots
+from .report.result import Result
 
 
 class Run(NamedTuple):
@@ -27,15 +29,15 @@ class Run(NamedTuple):
             if name not in figures:
                 raise LabError(f"there is no figure {name!r}; there are {', '.join(figures)}")
             kind, content = plots.encode(figures[name])
-        return Picture(content) if kind == "png" else Html(page.picture(content, plots.caption_of(figures[name])))
+        return Picture(content) if kind == "png" else Html(html.picture(content, plots.caption_of(figures[name])))
 
     def claims(self) -> "Html":
         """Its claims with their verdicts."""
-        return Html(page.claims(self.result.to_json()))
+        return Html(html.claims(self.result.to_json()))
 
     def tables(self) -> "Html":
         """Its tables."""
-        return Html(page.tables(self.result.to_json()))
+        return Html(html.tables(self.result.to_json()))
 
 
 class Html(NamedTuple):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 import funcreg as fr
-from experiments import registry
-from experiments.registry import Experiment
+from experiments.harness import registry
+from experiments.harness.registry import Experiment
 from tests.lab import fake, good, use
 
 torch.set_num_threads(1)

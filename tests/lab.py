@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 import funcreg as fr
-from experiments import estimates, plots, runner
-from experiments.context import Context
 from experiments.errors import LabError
-from experiments.registry import Experiment
-from experiments.results import Claim, Result, Table
+from experiments.harness import runner
+from experiments.harness.context import Context
+from experiments.harness.registry import Experiment
+from experiments.report import estimates, plots
+from experiments.report.result import Claim, Result, Table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,13 +14,13 @@ import pytest
 import torch
 
 import funcreg as fr
-from experiments import environment
 from experiments.benchmarks import command, figures, growth, pure, stateful, stock, tables, toy_runs
 from experiments.benchmarks.jax_process import JaxProcess, missing
 from experiments.benchmarks.measure import Workload, compare
 from experiments.benchmarks.measured import Measured, ratio
 from experiments.benchmarks.profiled import KINDS, naming_kernels, profiled
 from experiments.benchmarks.workloads import WORKLOADS
+from experiments.harness import environment
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import torch
 
-import experiments
-from experiments import cli, plots, registry, results
-from experiments.context import Context
-from experiments.estimates import Estimate
-from experiments.results import Result
+from experiments import cli
+from experiments.harness import records, registry
+from experiments.harness.context import Context
+from experiments.report import plots
+from experiments.report.estimates import Estimate
+from experiments.report.result import Result, plain
 from tests.simulated_gpu import simulated_gpu
 
 # The rows of the lab, by part.
@@ -58,12 +59,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 # What their files say
-
-
-def test_the_listing_names_every_file_beside_the_experiments() -> None:
-    listing = experiments.__doc__ or ""
-    beside = {path.name for path in FOLDER.glob("*.py")} - {f"{name.replace('-', '_')}.py" for name in NAMES}
-    assert not {name for name in beside if not name.startswith("__") and f"    {name}" not in listing}
 
 
 def test_every_row_of_the_lab_has_its_experiment() -> None:
@@ -108,7 +103,7 @@ COMPARES = {"weight-penalties": (r"\.backward\(", r"torch\.optim"), "dropout": (
 
 @each_experiment
 def test_experiments_are_functional(name: str) -> None:
-    source = (FOLDER / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
+    source = (registry.FOLDER / f"{name.replace('-', '_')}.py").read_text(encoding="utf-8")
     assert not re.search(r"^ *for .* in range\(.*epochs", source, re.MULTILINE), "the loop is fr.train.fit's"
     for pattern in set(STATEFUL) - set(COMPARES.get(name, ())):
         # torch.random.fork_rng leaves the global generator as it was.
@@ -122,11 +117,11 @@ def test_experiments_are_functional(name: str) -> None:
 def test_record_is_complete(name: str, finished: Finished) -> None:
     experiment = registry.experiments()[name]
     path = finished(name) / f"{name}.json"
-    record = results.read_record(path)
+    record = records.read_record(path)
     assert record["name"] == name
     assert record["part"] == experiment.part
     assert record["command"] == f"python -m experiments run {name} --preset smoke"
-    assert record["settings"] == results.plain(dataclasses.asdict(experiment.load().PRESETS["smoke"]))
+    assert record["settings"] == plain(dataclasses.asdict(experiment.load().PRESETS["smoke"]))
     assert record["hardware"]["threads"] == torch.get_num_threads()
     assert record["seed"] == 0
     check_record(record, path)
@@ -134,14 +129,14 @@ def test_record_is_complete(name: str, finished: Finished) -> None:
 
 @each_experiment
 def test_what_reads_real_data_says_so_in_its_command(name: str, finished: Finished) -> None:
-    record = results.read_record(finished(name) / f"{name}.json")
+    record = records.read_record(finished(name) / f"{name}.json")
     if any("in place of" in source for source in record["data"]):
         assert "--data-root" in registry.experiments()[name].command, "--resume asks there whether data matter"
 
 
 @each_experiment
 def test_the_main_claim_fits_in_a_table(name: str, finished: Finished) -> None:
-    first = results.read_record(finished(name) / f"{name}.json")["claims"][0]
+    first = records.read_record(finished(name) / f"{name}.json")["claims"][0]
     assert len(first["text"]) <= 110
     assert len(first["measured"]) <= 160
 
@@ -166,7 +161,7 @@ def test_same_seed_same_result_on_another_device(name: str, finished: Finished) 
     module = registry.experiments()[name].load()
     with simulated_gpu():
         again = module.main(module.PRESETS["smoke"], Context(seed=0, device=torch.device("cuda"))).to_json()
-    record = results.read_record(finished(name) / f"{name}.json")
+    record = records.read_record(finished(name) / f"{name}.json")
     assert without_timing(again) == without_timing(record)
 
 
@@ -174,14 +169,14 @@ def test_same_seed_same_result_on_another_device(name: str, finished: Finished) 
 def test_another_seed_gives_another_result(finished: Finished) -> None:
     module = registry.experiments()["dropout-vs-l2"].load()
     other = module.main(module.PRESETS["smoke"], Context(seed=1)).to_json()
-    assert other["values"] != results.read_record(finished("dropout-vs-l2") / "dropout-vs-l2.json")["values"]
+    assert other["values"] != records.read_record(finished("dropout-vs-l2") / "dropout-vs-l2.json")["values"]
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in ("dropout", "weight-penalties")]
 )
 def test_claims_that_are_mathematics_are_confirmed_even_at_smoke_size(name: str, finished: Finished) -> None:
-    claims = results.read_record(finished(name) / f"{name}.json")["claims"]
+    claims = records.read_record(finished(name) / f"{name}.json")["claims"]
     assert all(claim["confirmed"] for claim in claims)
 
 
@@ -189,7 +184,7 @@ def test_claims_that_are_mathematics_are_confirmed_even_at_smoke_size(name: str,
 def test_report_shows_it(name: str, finished: Finished) -> None:
     out = finished(name)
     page = (out / "report.html").read_text(encoding="utf-8")
-    record = results.read_record(out / f"{name}.json")
+    record = records.read_record(out / f"{name}.json")
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
     assert f'<article id="{name}">' in page
     assert record["command"] in page
@@ -203,7 +198,7 @@ def test_report_shows_it(name: str, finished: Finished) -> None:
 def test_on_real_digits_entropy_rises_as_they_turn(tmp_path: Path) -> None:
     command = ["run", "mc-dropout", "--preset", "smoke", "--quiet", "--data-root", str(REAL), "--out", str(tmp_path)]
     assert cli.main(command) == 0
-    record = results.read_record(tmp_path / "mc-dropout.json")
+    record = records.read_record(tmp_path / "mc-dropout.json")
     assert record["data"][0].startswith("MNIST: 60,000 training and 10,000 test images")
     (claim,) = (each for each in record["claims"] if each["text"].startswith("Predictive entropy rises"))
     # Two members are too few for the claim's interval, so only the direction is asserted.
@@ -217,12 +212,12 @@ def test_on_real_digits_entropy_rises_as_they_turn(tmp_path: Path) -> None:
 def test_committed_record(name: str) -> None:
     path = FOLDER / "results" / f"{name}.json"
     assert path.exists(), f"python -m experiments run {name} --data-root DATA --out experiments/results"
-    record = results.read_record(path)
+    record = records.read_record(path)
     experiment = registry.experiments()[name]
     assert record["name"] == name
     assert record["preset"] in ("quick", "full")
     presets = experiment.load().PRESETS
-    assert record["settings"] == results.plain(dataclasses.asdict(presets[record["preset"]])), "run it again"
+    assert record["settings"] == plain(dataclasses.asdict(presets[record["preset"]])), "run it again"
     check_record(record, path)
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments import animal_faces, data
-from experiments.context import Context
+from experiments import data
 from experiments.errors import LabError
+from experiments.harness.context import Context
+from experiments.questions import animal_faces
 
 ANIMALS = {"cat": 40, "dog": 120, "wild": 200}
 

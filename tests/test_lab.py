@@ -16,22 +16,12 @@ import torch
 from scipy import stats
 
 import funcreg as fr
-from experiments import (
-    cli,
-    data,
-    environment,
-    estimates,
-    files,
-    plots,
-    registry,
-    report,
-    request,
-    results,
-    runner,
-)
-from experiments.context import Context
+from experiments import cli, data
 from experiments.errors import WriteError
-from experiments.results import Result
+from experiments.harness import environment, files, records, registry, request, runner
+from experiments.harness.context import Context
+from experiments.report import estimates, plots, result
+from experiments.report.result import Result, plain
 
 from .lab import Fake, Point, broken, damaged, fake, good, interrupted, names_in, reads
 
@@ -70,7 +60,7 @@ def test_run_prints_verdicts_and_where_the_report_is(tmp_path: Path, capsys: pyt
     assert "confirmed" in shown
     assert "claims confirmed in 1 experiment\n" in shown
     assert f"report: {tmp_path / 'report.html'}" in shown
-    record = results.read_record(tmp_path / "dropout.json")
+    record = records.read_record(tmp_path / "dropout.json")
     assert record["seed"] == 3
     assert record["command"].endswith("--preset smoke --seed 3")
 
@@ -180,7 +170,7 @@ def test_interruption_keeps_what_is_finished(lab: Any, tmp_path: Path, capsys: p
     shown = capsys.readouterr()
     assert "skipped, done before: first (1 of 3)" in shown.out
     assert "3 of 3 claims confirmed in 3 experiments" in shown.out
-    assert [record["name"] for record in report.read(tmp_path)] == ["first", "second", "third"]
+    assert [record["name"] for record in records.read_records(tmp_path)] == ["first", "second", "third"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGINT is POSIX's")
@@ -188,7 +178,8 @@ def test_ctrl_c_in_a_process(tmp_path: Path, lab: Any) -> None:
     child = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background has set to ignore
-from experiments import cli, registry
+from experiments import cli
+from experiments.harness import registry
 from tests import lab as t
 found = t.use(t.fake("first", t.good), t.fake("second", t.trains_for_ever), t.fake("third", t.good))
 registry.experiments = lambda: found
@@ -257,7 +248,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_was_there(
     assert "1 of 3 finished and kept" in shown.err
     assert "Traceback" not in shown.err
     assert "not kept:\n\nsecond" in shown.out, "what it measured can still be read"
-    assert results.read_record(tmp_path / "first.json")["seed"] == 1
+    assert records.read_record(tmp_path / "first.json")["seed"] == 1
     after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert set(after) == set(before)
     assert {path for path in after if after[path] != before[path]} == {tmp_path / "first.json"}
@@ -274,7 +265,7 @@ def test_numbers_are_kept_where_their_figures_fail(
     with monkeypatch.context() as patch:
         patch.setattr(plots, "png", fail)
         assert cli.main(command) == (1 if isinstance(error, ValueError) else 130)
-    assert results.read_record(tmp_path / "first.json")["figures"] == {}
+    assert records.read_record(tmp_path / "first.json")["figures"] == {}
     Fake.mains["first"] = broken  # it need not run again
     assert cli.main([*command, "--resume"]) == 0
     assert names_in(tmp_path / "figures") == ["first-point.png"]
@@ -345,7 +336,7 @@ def test_ctrl_c_waits_until_all_files_have_their_names(tmp_path: Path, monkeypat
 def test_resume_asks_what_was_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = fake("first", good)
     assert request.answered(experiment, "quick", Context(), tmp_path) is None
-    record = results.plain(runner.run(experiment, "quick", Context(), tmp_path))
+    record = plain(runner.run(experiment, "quick", Context(), tmp_path))
     assert request.answered(experiment, "quick", Context(), tmp_path) == record
     other = {
         "preset": ("smoke", Context()),
@@ -401,7 +392,7 @@ def test_resume_draws_a_lost_figure_again(lab: Any, tmp_path: Path) -> None:
     Fake.mains["first"] = broken  # it is not run
     assert cli.main(command) == 0
     assert picture.read_bytes() == content
-    results.write_record(tmp_path / "first.json", {**results.read_record(tmp_path / "first.json"), "values": {}})
+    records.write_record(tmp_path / "first.json", {**records.read_record(tmp_path / "first.json"), "values": {}})
     picture.unlink()
     assert cli.main(command) == 1, "what cannot be drawn is run again, and breaks"
 
@@ -418,7 +409,7 @@ def test_plain_makes_json_of_everything() -> None:
         "tuple": (True, None, "text", torch.tensor(3)),
         4: float("nan"),
     }
-    found = results.plain(value)
+    found = plain(value)
     assert found["tensor"] == [[0.1, None]]
     assert found["double"] == 0.333333333333
     assert found["named"]["mean"] == 1.0
@@ -427,13 +418,13 @@ def test_plain_makes_json_of_everything() -> None:
     assert found["4"] is None
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     with pytest.raises(TypeError, match="set"):
-        results.plain({1, 2})
+        plain({1, 2})
 
 
 def test_result_survives_its_json(tmp_path: Path) -> None:
     result = good(Point(2), Context())
-    results.write_record(tmp_path / "r.json", {"format": results.FORMAT, **result.to_json()})
-    again = Result.from_json(results.read_record(tmp_path / "r.json"))
+    records.write_record(tmp_path / "r.json", {"format": records.FORMAT, **result.to_json()})
+    again = Result.from_json(records.read_record(tmp_path / "r.json"))
     assert again.to_json() == result.to_json()
 
 
@@ -445,7 +436,7 @@ def test_intervals_are_students() -> None:
     assert estimates.estimate([2.0])[2:] == (2.0, 2.0, 1)
 
 
-@pytest.mark.parametrize("module", [estimates, results])
+@pytest.mark.parametrize("module", [estimates, result])
 def test_examples(module: Any) -> None:
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     outcome = doctest.testmod(module, extraglobs={"torch": torch}, optionflags=flags)

@@ -16,21 +16,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import funcreg as fr
-from experiments import (
-    cli,
-    estimates,
-    notebook,
-    page,
-    plots,
-    registry,
-    report,
-    results,
-    runner,
-    tensorboard,
-)
-from experiments.context import Context
+from experiments import cli, notebook
 from experiments.errors import LabError
-from experiments.results import Claim, Result
+from experiments.harness import publish, records, registry, runner, tensorboard
+from experiments.harness.context import Context
+from experiments.report import estimates, html, plots
+from experiments.report.result import Claim, Result
 
 from .lab import Fake, Point, fake, fill, good, reads, still, train, trains, use
 
@@ -75,7 +66,7 @@ def test_an_animation_becomes_a_gif_that_repeats_and_rests_at_its_end(tmp_path: 
         image.seek(index)
         pauses.append(image.info["duration"])
     assert pauses == [600, 600, 2400]
-    text = report.build(tmp_path).read_text(encoding="utf-8")
+    text = publish.build(tmp_path).read_text(encoding="utf-8")
     assert "data:image/gif;base64," in text
     assert 'width="800" height="360"' in text
     assert "a point that goes right</figcaption>" in text
@@ -97,7 +88,7 @@ def test_report_is_one_self_contained_page(lab: Any, tmp_path: Path) -> None:
     for tag in ("table", "section", "article", "details", "nav", "figure", "ul", "p", "div"):
         assert len(re.findall(rf"<{tag}[ >]", text)) == text.count(f"</{tag}>"), tag
     for name in lab:
-        record = results.read_record(tmp_path / f"{name}.json")
+        record = records.read_record(tmp_path / f"{name}.json")
         article = text.partition(f'<article id="{name}">')[2].partition("</article>")[0]
         assert record["question"] in article
         assert record["command"] in article
@@ -158,7 +149,7 @@ def test_report_is_rebuilt_from_json(lab: Any, tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "half.json").write_text('{"format": "funcreg-exp')
     (tmp_path / "old.json").write_text('{"format": "funcreg-experiment/1"}')
     pictures = {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
-    records = report.read(tmp_path)
+    before = records.read_records(tmp_path)
     for path in pictures:
         path.unlink()
     capsys.readouterr()
@@ -168,7 +159,7 @@ def test_report_is_rebuilt_from_json(lab: Any, tmp_path: Path, capsys: pytest.Ca
     assert "half.json" in shown.err
     assert "old.json is of another version of the lab" in shown.err
     assert shown.out == f"report: {tmp_path / 'report.html'}\n"
-    assert report.read(tmp_path) == records
+    assert records.read_records(tmp_path) == before
     assert {path: path.read_bytes() for path in (tmp_path / "figures").iterdir()} == pictures
 
 
@@ -177,7 +168,7 @@ def test_report_of_a_record_that_the_code_has_outgrown(
 ) -> None:
     fill(tmp_path, fake("first", good), fake("retired", good))
     path = tmp_path / "first.json"
-    results.write_record(path, {**results.read_record(path), "values": {"y": [1.0]}})
+    records.write_record(path, {**records.read_record(path), "values": {"y": [1.0]}})
     (tmp_path / "figures" / "retired-point.png").unlink()
     assert cli.main(["report", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().err
@@ -193,7 +184,7 @@ def test_numbers_are_shown_with_n_and_sd() -> None:
         "at_the_end": 0.25,
         "absent": None,
     }
-    shown = page.numbers({"claims": [{"text": "It is.", "numbers": numbers}]})
+    shown = html.numbers({"claims": [{"text": "It is.", "numbers": numbers}]})
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", shown)]
     assert rows[1:] == [
         ["difference / 1", "2", "1", "-0.484 to 4.48", "3"],
@@ -223,10 +214,10 @@ def test_table_has_a_row_for_each_experiment(lab: Any, tmp_path: Path, capsys: p
         "| experiment | question | its first claim, and what was measured | confirmed | preset |",
         "|---|---|---|---|---|",
         "| **A. The regularization lab** | | | | |",
-        "| [`first`](experiments/first.py) | Is it first? | ✓ It is.<br>1 ± 0 | 1/1 | quick |",
-        r"| [`second`](experiments/second.py) | Is it second? | ✗ \|x\|<br>a b | 0/1 | quick |",
+        "| [`first`](experiments/questions/first.py) | Is it first? | ✓ It is.<br>1 ± 0 | 1/1 | quick |",
+        r"| [`second`](experiments/questions/second.py) | Is it second? | ✗ \|x\|<br>a b | 0/1 | quick |",
         "| **B. Toy classification** | | | | |",
-        "| [`third`](experiments/third.py) | Is it third? | ✓ It is.<br>1 ± 0 | 1/1 | quick |",
+        "| [`third`](experiments/questions/third.py) | Is it third? | ✓ It is.<br>1 ± 0 | 1/1 | quick |",
     ]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -235,7 +226,7 @@ def test_the_readme_has_the_table_of_the_committed_records() -> None:
     found = re.search(r"<!-- results -->\n(.*?)\n<!-- /results -->", README, flags=re.DOTALL)
     if found is None:
         pytest.skip("README has no <!-- results --> ... <!-- /results -->")
-    assert found[1].strip() == report.table(RESULTS), "python -m experiments report --table --out experiments/results"
+    assert found[1].strip() == publish.table(RESULTS), "python -m experiments report --table --out experiments/results"
 
 
 # Logs for TensorBoard

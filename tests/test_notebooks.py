@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from experiments import registry
+from experiments.harness import registry
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

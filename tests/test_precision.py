@@ -14,10 +14,10 @@ from torch.nn.utils import parametrizations
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import funcreg as fr
-from experiments import mixup_cutmix
-from experiments.context import Context
-from experiments.networks import ResNet9, in_precision
-from experiments.photos import channels_last
+from experiments.harness.context import Context
+from experiments.parts.networks import ResNet9, in_precision
+from experiments.parts.photos import channels_last
+from experiments.questions import mixup_cutmix
 
 ROUNDING = 2.0**-8  # of a bfloat16
 

@@ -85,7 +85,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 
 def test_every_command_of_the_readme_parses(capsys: pytest.CaptureFixture[str]) -> None:
-    from experiments import registry
+    from experiments.harness import registry
 
     commands = re.findall(r"python -m experiments (\w+)((?: [\w.\-/$\"]+)*)", README)
     assert {command for command, _ in commands} >= {"run", "bench"}

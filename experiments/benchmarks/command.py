@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 import funcreg as fr
 
-from .. import context, environment, plots
 from ..errors import LabError
-from ..files import try_folder, write_atomically
-from ..results import write_record
+from ..harness import context, environment
+from ..harness.files import try_folder, write_atomically
+from ..harness.records import write_record
+from ..report import plots
 from . import figures, growth, tables, toy_runs
 from .jax_process import JaxProcess, missing
 from .measure import clock_of, compare, timed_first_call, timed_first_calls

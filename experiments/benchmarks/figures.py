@@ -5,7 +5,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .. import plots
+from ..report import plots
 from .tables import shown
 
 Record = dict[str, Any]
