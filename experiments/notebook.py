@@ -29,15 +29,19 @@ class Run(NamedTuple):
             if name not in figures:
                 raise LabError(f"there is no figure {name!r}; there are {', '.join(figures)}")
             kind, content = plots.encode(figures[name])
-        return Picture(content) if kind == "png" else Html(html.picture(content, plots.caption_of(figures[name])))
+        return (
+            Picture(content)
+            if kind == "png"
+            else Html(html.piece("picture", html.image(content), plots.caption_of(figures[name])))
+        )
 
     def claims(self) -> "Html":
         """Its claims with their verdicts."""
-        return Html(html.claims(self.result.to_json()))
+        return Html(html.piece("claims", self.result.to_json()))
 
     def tables(self) -> "Html":
         """Its tables."""
-        return Html(html.tables(self.result.to_json()))
+        return Html(html.piece("tables", self.result.to_json()))
 
 
 class Html(NamedTuple):

@@ -140,7 +140,7 @@ def test_report_escapes_text(tmp_path: Path) -> None:
     assert "<script>" not in text
     assert "<i>" not in text
     assert "&lt;b&gt; &amp; &lt;/b&gt;" in text
-    assert "not&nbsp;confirmed" in text
+    assert "✗ not confirmed" in text
 
 
 def test_report_is_rebuilt_from_json(lab: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,7 +184,7 @@ def test_numbers_are_shown_with_n_and_sd() -> None:
         "at_the_end": 0.25,
         "absent": None,
     }
-    shown = html.numbers({"claims": [{"text": "It is.", "numbers": numbers}]})
+    shown = html.piece("numbers", {"claims": [{"text": "It is.", "numbers": numbers}]})
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", shown)]
     assert rows[1:] == [
         ["difference / 1", "2", "1", "-0.484 to 4.48", "3"],
@@ -332,7 +332,7 @@ def test_notebooks_run_and_show(lab: Any, monkeypatch: pytest.MonkeyPatch, capsy
     assert capsys.readouterr().out == "data: none\nsettings: size = 3\n"
     assert run.result.values["x"] == [1.0, 1.0, 1.0]
     assert notebook.run("first", size=2).settings == Point(2)
-    assert "✓&nbsp;confirmed" in run.claims()._repr_html_()
+    assert "✓ confirmed" in run.claims()._repr_html_()
     assert "<table>" in run.tables()._repr_html_()
     picture: Any = run.figure("point")
     assert picture._repr_png_().startswith(b"\x89PNG")
