@@ -17,10 +17,11 @@ from .arguments import Signature, check_names
 from .checkpointing import without_checkpoints
 from .explained import explained
 from .lending import Rates, lend_momentum, lend_noise
+from .modes import Mode, modes
 from .prototype import prototype
 from .registry import MOMENTUM
 from .rehearsal import Call, Impurity, Plan, Watch, put_back, refuse, rehearse, shielded
-from .skeleton import KEY, RATE, RATE_OF_ALL, Mode, Skeleton, modes
+from .skeleton import KEY, RATE, RATE_OF_ALL, Skeleton
 from .traced import described_rates, description, example, example_values, is_description
 
 Params = dict[str, Tensor]

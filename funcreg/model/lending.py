@@ -20,12 +20,13 @@ def lend_noise(skeleton: Skeleton, tensors: dict[str, Tensor], rates: Rates | No
     # Each layer's key depends on its place alone, not on which others were found to draw.
     keys = random.split(key, registered + (len(skeleton.places) if drawing else 0))
     named = rates if isinstance(rates, Mapping) else {}
+    own = keys[:registered].unbind()
     of_all = None if rates is None or isinstance(rates, Mapping) else _as_rate(rates, key)
     for place, name in enumerate(skeleton.noise):
         slot = f"{name}.{KEY}" if name else KEY
         if slot not in skeleton.slots:
             continue
-        tensors[slot] = keys[place]
+        tensors[slot] = own[place]
         if rates is not None:
             rate = _as_rate(named.get(name, skeleton.noise[name]), key) if of_all is None else of_all
             tensors[f"{name}.{RATE}" if name else RATE] = rate

@@ -5,15 +5,16 @@ keys, rates and momentum, is lent to it; what a layer assigns comes back the sam
 attribute that a forward sets is put back.
 """
 
-import itertools
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from .. import _checks, random
-from .keyed import CALL_STRIDE, Keyed, Rehearsed, needs_formulas
+from .keyed import CALL_STRIDE, Drawing, Keyed, Rehearsed, needs_formulas
+from .modes import Mode
 from .prototype import duplicate, label
 from .recurrent import flat_weights, prepare
 from .registry import MOMENTUM, Draw, PureLayer, pure_layer, pure_layer_of
@@ -25,32 +26,6 @@ _FORWARD_STRIDE = 2**48  # draws between two calls of a layer with draws of its 
 Slot = tuple[dict[str, Any], str, Any]
 
 
-class Mode(NamedTuple):
-    """Whether noise is on, whether its rates are given with the call, whether this is training, and what is not."""
-
-    noise: bool
-    rated: bool
-    train: bool
-    frozen: frozenset[str] = frozenset()
-
-
-class Drawing(NamedTuple):
-    """What a layer with draws of its own needs: how a mode of torch runs around its forward.
-
-    always: in every call, rather than only inside of transforms and compiled programs.
-    copies: draws in place are copied into their tensor, since it is used after them.
-    statistics: the running statistics that it moves: (the layer that holds them, name of the mean, of the variance).
-    """
-
-    always: bool = False
-    copies: bool = False
-    statistics: tuple[tuple[str, str, str], ...] = ()
-
-    def joined(self, other: "Drawing") -> "Drawing":
-        both = tuple(dict.fromkeys((*self.statistics, *other.statistics)))
-        return Drawing(self.always or other.always, self.copies or other.copies, both)
-
-
 class Skeleton:
     """One copy of the module for one mode.
 
@@ -60,6 +35,8 @@ class Skeleton:
     drawing: the layers found to draw by themselves, each with its place among all layers.
     slots: where each tensor is kept, under every name: a layer's dictionary, the key there, and what lies
     there between calls.
+    shortcuts: parameters of torch's own layers, which only read them: the layer's attributes, the name, and its
+    parameters. During a call they are plain attributes too, which are read in a tenth of the time.
     """
 
     def __init__(self, source: nn.Module, mode: Mode, *, rnn: str) -> None:
@@ -74,6 +51,8 @@ class Skeleton:
         self.woken: set[str] = set()  # layers in training mode for their noise alone
         self.writes: set[str] = set()  # registered noise layers whose input is used after they have changed it
         self.slots: dict[str, Slot] = {}
+        self.shortcuts: list[Slot] = []
+        self.calls: dict[str, int] = {}  # of each noisy layer so far, in this forward
         self.layers = dict(self.module.named_modules())
         self.places = {name: place for place, name in enumerate(self.layers)}
         self.callers: dict[str, nn.Module] = {}
@@ -129,9 +108,7 @@ class Skeleton:
             rate = self.noise_rate if mode.rated else getattr(self, attribute)
             if not self.training or not (mode.rated or rate):
                 return forward(self, None, *args, **kwargs)
-            key = self.noise_key
-            self.__dict__[KEY] = random.skip(key, CALL_STRIDE)  # for the next call in the same forward
-            result = forward(self, Draw(key, rate), *args, **kwargs)
+            result = forward(self, Draw(skeleton._next_key(name, self.__dict__, CALL_STRIDE), rate), *args, **kwargs)
             return skeleton._written_back(name, result, *args) if writes else result
 
         def silent(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -193,9 +170,7 @@ class Skeleton:
     def mode_around(self, name: str, lent: dict[str, Any]) -> Keyed:
         """The mode of torch around one call of a layer, with what this call lends it."""
         drawing, layer = self.drawing[name], self.layers[name]
-        key = lent.get(KEY)
-        if key is not None:
-            lent[KEY] = random.skip(key, _FORWARD_STRIDE)
+        key = None if lent.get(KEY) is None else self._next_key(name, lent, _FORWARD_STRIDE)
         named = lent.get(RATE)
         return Keyed(
             label(name, layer),
@@ -210,6 +185,16 @@ class Skeleton:
             quiet=self.is_frozen(name),
         )
 
+    def _next_key(self, name: str, lent: dict[str, Any], stride: int) -> Tensor:
+        """The key of a layer's call: the one that was lent, and further along its stream in the same forward again."""
+        key = lent[KEY]
+        if torch.compiler.is_compiling():  # where a draw that nobody uses costs nothing
+            lent[KEY] = random.skip(key, stride)
+            return key
+        calls = self.calls.get(name, 0)
+        self.calls[name] = calls + 1
+        return random.skip(key, calls * stride) if calls else key
+
     def call(
         self,
         tensors: dict[str, Tensor],
@@ -223,9 +208,14 @@ class Skeleton:
         for name, tensor in tensors.items():
             own, slot, _ = slots[name]
             own[slot] = tensor
+        for attributes, slot, parameters in self.shortcuts:
+            attributes[slot] = parameters[slot]
+        self.calls.clear()
         try:
             return function(*args, **kwargs)
         finally:
+            for attributes, slot, _ in self.shortcuts:
+                attributes.pop(slot, None)
             # All are read before any is put back: a layer under two names has one slot for both.
             for name in reads:
                 own, slot, _ = slots[name]
@@ -261,6 +251,11 @@ class Skeleton:
             for own in (layer._parameters, layer._buffers):
                 for slot, tensor in own.items():
                     self.slots[f"{prefix}.{slot}" if prefix else slot] = (own, slot, tensor)
+        for layer in self.layers.values():
+            kind = next(kind for kind in type(layer).__mro__ if kind.__module__ != __name__)
+            if kind.__module__.startswith("torch.nn.modules."):
+                own = layer._parameters
+                self.shortcuts += [(vars(layer), slot, own) for slot, tensor in own.items() if tensor is not None]
 
 
 class _Method(nn.Module):
@@ -273,12 +268,6 @@ class _Method(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return getattr(self.module, self.method)(*args, **kwargs)
-
-
-def modes() -> Iterable[Mode]:
-    """Those without a frozen part, which every model has from the start."""
-    for (noise, rated), train in itertools.product(((False, False), (True, False), (True, True)), (False, True)):
-        yield Mode(noise, rated, train)
 
 
 def _replace(layer: nn.Module, members: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The mode of torch that takes every draw in a forward from the call's key, wherever the code that draws lives."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -58,6 +58,23 @@ class LayerGenerator(torch.Generator):
     """In a copied module, what stands for a generator that a layer keeps."""
 
 
+class Drawing(NamedTuple):
+    """What a layer with draws of its own needs: how a mode of torch runs around its forward.
+
+    always: in every call, rather than only inside of transforms and compiled programs.
+    copies: draws in place are copied into their tensor, since it is used after them.
+    statistics: the running statistics that it moves: (the layer that holds them, name of the mean, of the variance).
+    """
+
+    always: bool = False
+    copies: bool = False
+    statistics: tuple[tuple[str, str, str], ...] = ()
+
+    def joined(self, other: "Drawing") -> "Drawing":
+        both = tuple(dict.fromkeys((*self.statistics, *other.statistics)))
+        return Drawing(self.always or other.always, self.copies or other.copies, both)
+
+
 class Keyed(TorchFunctionMode):
     """Replaces what is in the table inside the block, each draw with a key of its own.
 
@@ -89,7 +106,7 @@ class Keyed(TorchFunctionMode):
         quiet: bool = False,
     ) -> None:
         super().__init__()
-        self.quiet, self.evaluates = quiet, False
+        self.quiet, self.evaluates, self.draws = quiet, False, 0
         self.layer, self.key, self.rate, self.named, self.train = layer, key, rate, named, train
         self.momentum, self.statistics, self.copies, self.unrolled = momentum, statistics, copies, unrolled
 
@@ -175,5 +192,5 @@ class Keyed(TorchFunctionMode):
 
     def _advance(self) -> Tensor:
         assert self.key is not None
-        key, self.key = self.key, random.skip(self.key, CALL_STRIDE)
-        return key
+        self.draws += 1
+        return random.skip(self.key, (self.draws - 1) * CALL_STRIDE) if self.draws > 1 else self.key

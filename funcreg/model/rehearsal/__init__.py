@@ -40,7 +40,7 @@ def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool]) -> Pla
 
     >>> import torch
     >>> from torch import nn
-    >>> from funcreg.model.skeleton import Mode
+    >>> from funcreg.model.modes import Mode
     >>> skeleton = Skeleton(nn.ReLU(inplace=True), Mode(False, False, False), rnn="native")
     >>> rehearse(skeleton, Call({}, (torch.ones(2),), {}, None, None), {}).copies_inputs  # ReLU(1) is 1
     False

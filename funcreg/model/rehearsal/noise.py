@@ -17,7 +17,6 @@ from torch.utils import _pytree as pytree
 
 from ... import _checks
 from ..keyed import Event
-from ..skeleton import KEY
 from .runs import Rehearsal, copies, innermost
 
 _TRIES = 8  # of a draw that decides which layers run
@@ -91,11 +90,11 @@ def _check_that_training_only_draws(rehearsal: Rehearsal, name: str) -> None:
 
     def probe(*args: Any, **kwargs: Any) -> Any:
         results = []
-        keys = [(lent, slot, lent[slot]) for lent, slot, _ in rehearsal.skeleton.slots.values() if slot == KEY]
+        calls, before = rehearsal.skeleton.calls, dict(rehearsal.skeleton.calls)
         for training in (False, True):
             layer.training = training
-            for lent, slot, key in keys:  # registered noise within is the same in both
-                lent[slot] = key
+            calls.clear()
+            calls.update(before)  # registered noise within is the same in both
             copied, named = copies((args, kwargs))
             with rehearsal.mode(neutral=True, evaluates=True) as seen:
                 results.append(own(*copied, **named))

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ... import _checks
-from ..keyed import Rehearsed
+from ..keyed import Drawing, Rehearsed
 from ..registry import MOMENTUM
-from ..skeleton import KEY, RATE, RATE_OF_ALL, Drawing
+from ..skeleton import KEY, RATE, RATE_OF_ALL
 from .generators import Generators, own_generators
 from .noise import check_state_is_kept
 from .purity import Impurity, Spy, same_values
@@ -56,6 +56,7 @@ def plan(rehearsal: Rehearsal) -> Plan:
         snapshot.put_back()
         drew = generators.put_back()
     drew += _outlived(seen)
+    ran = skeleton.noise.keys() & skeleton.calls.keys()
     _learn(rehearsal, seen)
     written, resets, impure = _written(rehearsal, lent, tensors, seen)
     for name, tensor in rehearsal.own_tensors.items():
@@ -68,7 +69,7 @@ def plan(rehearsal: Rehearsal) -> Plan:
         check_state_is_kept(rehearsal, lent, tensors)
     rates = {event.inside for event in seen.events if event.kind == "rate"}
     return Plan(
-        frozenset(rates | _ran(rehearsal, tensors)),
+        frozenset(rates | ran),
         tuple(sorted(setters)),
         tuple(written),
         tuple(resets),
@@ -90,16 +91,6 @@ def _learn(rehearsal: Rehearsal, seen: Rehearsed) -> None:
         found = tuple(dict.fromkeys(statistics.get(name, ())))
         skeleton.learns(name, Drawing(always, name in seen.used, found))
     skeleton.writes |= seen.used & set(skeleton.noise)
-
-
-def _ran(rehearsal: Rehearsal, tensors: dict[str, Tensor]) -> set[str]:
-    """The registered noise layers that ran: those that moved their key on."""
-    ran = set()
-    for name in rehearsal.skeleton.noise:
-        slot = f"{name}.{KEY}" if name else KEY
-        if slot in tensors and not torch.equal(tensors[slot], rehearsal.call.tensors[slot]):
-            ran.add(name)
-    return ran
 
 
 def _written(

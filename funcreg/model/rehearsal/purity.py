@@ -6,7 +6,8 @@ compares everything before and after by value; later calls are watched by what i
 """
 
 import ctypes
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -23,11 +24,12 @@ REMEDY = (
 )
 
 
-_cpu = torch.default_generator
-_STATE_SIZE = _cpu.get_state().numel()
-# A tenth of torch.equal's time.
-_compare = ctypes.CDLL(None).memcmp
-_compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+_version = attrgetter("_version")
+_state = torch.default_generator.get_state
+_STATE_SIZE = _state().numel()
+# A seventh of torch.equal's time.
+_differ = ctypes.PyDLL(None).memcmp
+_differ.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 class Impurity(NamedTuple):
@@ -105,18 +107,18 @@ class Watch:
 
     def __init__(self, tensors: list[Tensor]) -> None:
         self.tensors, self.versions = tensors, _versions(tensors)
-        self.cpu = _cpu.get_state()
+        self.cpu = _state()
         self.gpu = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
 
-    def broken(self, names: Iterable[str]) -> list[str]:
+    def broken(self, names: Iterable[str]) -> Sequence[str]:
         """What was done, in words; empty when the call was pure. The generators are put back."""
-        found = []
-        versions = _versions(self.tensors)
-        if versions != self.versions:
-            every = zip(names, self.versions, versions, strict=False)  # what was lent later follows
-            found = [f"writes into {name} in place" for name, before, now in every if before != now]
-        cpu = _cpu.get_state()
-        if _compare(cpu.data_ptr(), self.cpu.data_ptr(), _STATE_SIZE):
+        versions, cpu = _versions(self.tensors), _state()
+        drew = _differ(cpu.data_ptr(), self.cpu.data_ptr(), _STATE_SIZE)
+        if versions == self.versions and not drew and self.gpu is None:
+            return ()
+        every = zip(names, self.versions, versions, strict=False)  # what was lent later follows
+        found = [f"writes into {name} in place" for name, before, now in every if before != now]
+        if drew:
             torch.random.set_rng_state(self.cpu)
             found.append(GLOBAL)
         if self.gpu is not None and not torch.equal(self.gpu, torch.cuda.get_rng_state()):
@@ -128,7 +130,7 @@ class Watch:
 def _versions(tensors: list[Tensor]) -> list[int]:
     """How often each was written into; those of inference mode do not count."""
     try:
-        return [tensor._version for tensor in tensors]
+        return list(map(_version, tensors))
     except RuntimeError:
         return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
 
