@@ -11,7 +11,7 @@ module imports only from those above it:
     noise          (x, rate, *, key) -> x: dropout and its family
     norm           (x, state, ...) -> (y, state): of activations, weights and inputs
     augment        (images[, targets], *, key) -> the same
-    model          nn.Module -> Model(init, apply), and back
+    model          nn.Module -> Model(init, apply), and back; which weights decay
     transforms     gradient transforms: Transform(init, update), chain
     optim          optimizers as chains; schedules
     constraints    params -> params: projections after a step
@@ -48,7 +48,7 @@ from . import (
 )
 from ._checks import FuncregError
 from ._jit import can_compile, jit
-from .model import Model, check, from_module, model_members, register_layer, to_module, variables
+from .model import Model, check, decay_mask, from_module, model_members, register_layer, to_module, variables
 
 __all__ = [
     "FuncregError",
@@ -60,6 +60,7 @@ __all__ = [
     "check",
     "checkpoint",
     "constraints",
+    "decay_mask",
     "distributed",
     "from_module",
     "jit",

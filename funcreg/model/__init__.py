@@ -15,6 +15,8 @@
     traced.py         calls in a program that is being traced
     explained.py      what a transform could not do, by the layer's name
     apply.py          the call
+    building.py       a module from the function that makes it
+    decay.py          which parameters decay
 
 Noise is on exactly when a key is given; batch statistics are used and updated exactly when
 `train=True`. So Monte Carlo dropout on a network with batch norm is right by construction.
@@ -31,6 +33,8 @@ from .. import _checks, random, tree
 from . import attention, layers, recurrent  # noqa: F401  (importing them fills the registry)
 from .apply import Apply, Params, State
 from .arguments import check_names
+from .building import check_module, made
+from .decay import decay_mask
 from .lending import Rates
 from .registry import Draw, momentum_of, register_layer
 from .rehearsal import Impurity
@@ -44,6 +48,7 @@ __all__ = [
     "Rates",
     "State",
     "check",
+    "decay_mask",
     "from_module",
     "model_members",
     "momentum_of",
@@ -114,16 +119,12 @@ def from_module(module: nn.Module | Callable[[], nn.Module], *, rnn: str = "nati
     _checks.check_choice("rnn", rnn, ("native", "unrolled"))
     if isinstance(module, nn.Module):
         return Model(_no_factory, Apply(module, rnn=rnn))
-    factory = _factory(module)
-    with torch.random.fork_rng(devices=_cuda_devices()):
-        template = _made(factory)
+    template = made(module)
 
     def init(key: Tensor) -> tuple[Params, State]:
         _checks.check_key(key)
-        with torch.random.fork_rng(devices=_cuda_devices()):
-            _seed(int(random.bits(key, 2) @ torch.tensor([1, 2**31], device=key.device)))
-            fresh = variables(_made(factory))
-        return tree.to(fresh, key.device)
+        seed = int(random.bits(key, 2) @ torch.tensor([1, 2**31], device=key.device))
+        return tree.to(variables(made(module, seed)), key.device)
 
     return Model(init, Apply(template, rnn=rnn))
 
@@ -144,7 +145,7 @@ def variables(module: nn.Module) -> tuple[Params, State]:
     >>> sorted(params), sorted(state)
     (['bias', 'weight'], ['num_batches_tracked', 'running_mean', 'running_var'])
     """
-    _check_module(module)
+    check_module(module)
     params = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
     return params, {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
 
@@ -167,11 +168,7 @@ def to_module(module: nn.Module | Callable[[], nn.Module], params: Params, state
     >>> torch.equal(module.weight, params["weight"])
     True
     """
-    if isinstance(module, nn.Module):
-        filled = copy.deepcopy(module)
-    else:
-        with torch.random.fork_rng(devices=_cuda_devices()):
-            filled = _made(_factory(module))
+    filled = copy.deepcopy(module) if isinstance(module, nn.Module) else made(module)
     own_params, own_state = dict(filled.named_parameters()), dict(filled.named_buffers())
     check_names("params", params, own_params.keys())
     check_names("state", state, own_state.keys())
@@ -270,30 +267,3 @@ def _no_factory(key: Tensor) -> tuple[Params, State]:
         "one made from a function",
         "Use fr.variables(module) for the instance's own values, or from_module(lambda: ...) for fresh ones.",
     )
-
-
-def _factory(module: Any) -> Callable[[], Any]:
-    _checks.check_callable("module", module, "an nn.Module or a function () -> nn.Module")
-    return module
-
-
-def _made(factory: Callable[[], Any]) -> nn.Module:
-    module = factory()
-    _check_module(module)
-    return module
-
-
-def _check_module(module: Any) -> None:
-    if not isinstance(module, nn.Module):
-        _checks.fail("module", _checks.describe(module), "an nn.Module, or a function that returns one")
-
-
-def _seed(seed: int) -> None:
-    """Seed the generators that are forked; torch.manual_seed would also seed those of GPUs not in use yet, for good."""
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
-
-
-def _cuda_devices() -> range:
-    return range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)

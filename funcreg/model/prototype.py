@@ -30,7 +30,8 @@ def prototype(module: nn.Module) -> nn.Module:
     _refuse(module)
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+        memo[id(parameter)] = twin = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+        vars(twin).update(vars(parameter))  # such as `_no_weight_decay`
     for buffer in module.buffers():
         memo.setdefault(id(buffer), buffer.detach().to("meta"))
     registered = set(memo)

@@ -5,15 +5,19 @@
     updates, opt_state = optimizer.update(grads, opt_state, params)
     params = apply_updates(params, updates)
 
-Each step equals that of `torch.optim`'s optimizer of the same name. A schedule is a function of
+Each step equals that of `torch.optim`'s optimizer of the same name, where it has one. A schedule is a function of
 the number of updates made, an integer tensor, and gives the rate of the next one.
 
     optimizers.py  sgd, adam, adamw, rmsprop
-    schedules.py   constant, step, exponential, cosine, warmup_cosine
+    variants.py    lion, nadam, radam
+    orthogonal.py  muon
+    schedules.py   constant, step, exponential, linear, cosine, warmup_cosine, one_cycle; one after another
 """
 
 from .optimizers import adam, adamw, apply_updates, rmsprop, sgd
-from .schedules import constant, cosine, exponential, step, warmup_cosine
+from .orthogonal import muon
+from .schedules import constant, cosine, exponential, join_schedules, linear, one_cycle, step, warmup_cosine
+from .variants import lion, nadam, radam
 
 __all__ = [
     "adam",
@@ -22,6 +26,13 @@ __all__ = [
     "constant",
     "cosine",
     "exponential",
+    "join_schedules",
+    "linear",
+    "lion",
+    "muon",
+    "nadam",
+    "one_cycle",
+    "radam",
     "rmsprop",
     "sgd",
     "step",

@@ -1,7 +1,8 @@
 """Learning-rate schedules: functions of the number of updates made, an integer tensor."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,6 +63,29 @@ def exponential(value: Number, *, factor: Number) -> Callable[[Tensor], Tensor]:
     _checks.check_number("value", value, 0.0)
     _checks.check_number("factor", factor, 0.0)
     return lambda step: value * factor ** _float(step)
+
+
+def linear(value: Number, *, steps: Number, final: Number = 0.0) -> Callable[[Tensor], Tensor]:
+    """A line from value to final over some steps; final from then on. As `torch.optim.lr_scheduler.LinearLR`.
+
+    Args:
+        value: the first rate, at least 0; less than final for a warmup.
+        steps: how many updates the way takes, above 0.
+        final: the last rate, at least 0.
+
+    Returns:
+        A schedule: (step, int64 of shape ()) -> float64 of shape ().
+
+    Raises:
+        FuncregError: for a number out of range.
+
+    >>> linear(1.0, steps=10)(torch.tensor(4))
+    tensor(0.6000, dtype=torch.float64)
+    """
+    _checks.check_number("value", value, 0.0)
+    _checks.check_number("steps", steps, 0.0, exclusive="low")
+    _checks.check_number("final", final, 0.0)
+    return lambda step: _linear(value, final, _float(step) / steps)
 
 
 def cosine(value: Number, *, steps: Number, final: Number = 0.0) -> Callable[[Tensor], Tensor]:
@@ -127,8 +151,117 @@ def warmup_cosine(
     return schedule
 
 
+def one_cycle(
+    value: Number,
+    *,
+    steps: Number,
+    pct_start: Number = 0.3,
+    div_factor: Number = 25.0,
+    final_div_factor: Number = 1e4,
+    anneal: str = "cosine",
+) -> Callable[[Tensor], Tensor]:
+    """Up from value / div_factor to value, then down to value / div_factor / final_div_factor, and that from then on.
+
+    As `torch.optim.lr_scheduler.OneCycleLR`, of two phases and without its cycle of momentum.
+
+    Args:
+        value: the highest rate, at least 0.
+        steps: updates in all, above 1.
+        pct_start: the share of them on the way up, in [0, 1]: update `pct_start * steps - 1` has the highest rate.
+        div_factor, final_div_factor: above 0.
+        anneal: "cosine" or "linear".
+
+    Returns:
+        A schedule: (step, int64 of shape ()) -> float64 of shape ().
+
+    Raises:
+        FuncregError: for an argument out of range.
+
+    >>> schedule = one_cycle(1.0, steps=100)
+    >>> [round(float(schedule(torch.tensor(step))), 4) for step in (0, 29, 64, 99)]
+    [0.04, 1.0, 0.5, 0.0]
+
+    Smith and Topin, "Super-convergence: very fast training of neural networks using large learning rates", 2019
+    (arXiv:1708.07120).
+    """
+    _checks.check_number("value", value, 0.0)
+    _checks.check_number("steps", steps, 1.0, exclusive="low")
+    _checks.check_number("pct_start", pct_start, 0.0, 1.0)
+    _checks.check_number("div_factor", div_factor, 0.0, exclusive="low")
+    _checks.check_number("final_div_factor", final_div_factor, 0.0, exclusive="low")
+    _checks.check_choice("anneal", anneal, ("cosine", "linear"))
+    between = _cosine if anneal == "cosine" else _linear
+    first = value / div_factor
+
+    def schedule(step: Tensor) -> Tensor:
+        now = _float(step)
+        top = pct_start * steps - 1 + 0 * now
+        up = between(first, value, (now / _positive(top)).clamp(max=1.0))
+        down = between(value, first / final_div_factor, ((now - top) / _positive(steps - 1 - top)).clamp(min=0.0))
+        return torch.where(now < top, up, down)
+
+    return schedule
+
+
+def join_schedules(
+    schedules: Sequence[Callable[[Tensor], Any]], boundaries: Sequence[Number]
+) -> Callable[[Tensor], Tensor]:
+    """One schedule after the other, each counting from 0 where it begins.
+
+    As `torch.optim.lr_scheduler.SequentialLR`, and optax's function of this name.
+
+    Args:
+        schedules: functions of the number of updates made, at least one.
+        boundaries: the update at which each but the first begins, in ascending order, above 0.
+
+    Returns:
+        A schedule: (step, int64 of shape ()) -> float64 of shape ().
+
+    Raises:
+        FuncregError: for what cannot be called, another number of boundaries than of schedules less one, or an
+            order that is not ascending.
+
+    >>> schedule = join_schedules([linear(0.0, steps=10, final=1.0), step(1.0, every=20)], [10])
+    >>> [round(float(schedule(torch.tensor(step))), 3) for step in (0, 5, 10, 29, 30)]
+    [0.0, 0.5, 1.0, 1.0, 0.1]
+    """
+    schedules, boundaries = list(schedules), list(boundaries)
+    if not schedules:
+        _checks.fail("schedules", "none", "at least one")
+    for index, each in enumerate(schedules):
+        _checks.check_callable(f"schedules[{index}]", each, "a function of the number of updates made")
+    if len(boundaries) != len(schedules) - 1:
+        _checks.fail("boundaries", f"{len(boundaries)} of them", f"{len(schedules) - 1}, one between two schedules")
+    last: Number = 0.0
+    for index, boundary in enumerate(boundaries):
+        _checks.check_number(f"boundaries[{index}]", boundary, 0.0, exclusive="low")
+        if not isinstance(boundary, Tensor) and not isinstance(last, Tensor) and boundary <= last:
+            _checks.fail(f"boundaries[{index}]", boundary, f"a number above {last}, at which the one before begins")
+        last = boundary
+
+    def schedule(step: Tensor) -> Tensor:
+        step = torch.as_tensor(step)
+        rate = _float(schedules[0](step.clamp(max=boundaries[0]) if boundaries else step))
+        for index, (each, begin) in enumerate(zip(schedules[1:], boundaries, strict=True), start=1):
+            # Each is asked only about its own steps: what it gives elsewhere need not be finite.
+            end = step if index == len(boundaries) else step.clamp(max=boundaries[index])
+            rate = torch.where(step < begin, rate, _float(each((end - begin).clamp(min=0))))
+        return rate
+
+    return schedule
+
+
+def _linear(value: Number, final: Number, progress: Tensor) -> Tensor:
+    return value + (final - value) * progress.clamp(max=1.0)
+
+
 def _cosine(value: Number, final: Number, progress: Tensor) -> Tensor:
     return final + (value - final) * (1 + torch.cos(math.pi * progress.clamp(max=1.0))) / 2
+
+
+def _positive(length: Tensor) -> Tensor:
+    """A length to divide by, also where what it is divided into is not used."""
+    return length.clamp(min=1e-9)
 
 
 def _float(step: Tensor) -> Tensor:

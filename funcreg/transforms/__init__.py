@@ -11,24 +11,34 @@ computed in float64: in float32 they alone move Adam by 1e-6 in a thousand steps
     clipping.py       gradients made smaller
     gradients.py      decay, freezing
     moments.py        momentum, Adam's moments, RMSprop's
-    learning_rate.py  the step itself, with a schedule or not
+    variants.py       Lion's, NAdam's, RAdam's
+    orthogonal.py     Muon's
+    learning_rate.py  multiples, by a number or a schedule: the step itself
     noise.py          Gaussian noise on gradients
     wrappers.py       transforms of a transform: accumulation, skipping what is not finite
+    groups.py         transforms of some leaves
 """
 
 from .clipping import adaptive_clip, clip_by_global_norm, clip_by_value, clip_per_example
 from .core import Number, Transform, chain
 from .gradients import add_decayed_weights, freeze
-from .learning_rate import Schedule, ScheduleState, scale_by_learning_rate
+from .groups import Label, masked, partition
+from .learning_rate import Schedule, ScheduleState, scale, scale_by_learning_rate, scale_by_schedule
 from .moments import AdamState, MomentumState, RmsState, momentum, scale_by_adam, scale_by_rms
 from .noise import add_noise
+from .orthogonal import orthogonalize
+from .variants import LionState, NadamState, RadamState, scale_by_lion, scale_by_nadam, scale_by_radam
 from .wrappers import AccumulateState, SkipState, accumulate, skip_nonfinite
 
 __all__ = [
     "AccumulateState",
     "AdamState",
+    "Label",
+    "LionState",
     "MomentumState",
+    "NadamState",
     "Number",
+    "RadamState",
     "RmsState",
     "Schedule",
     "ScheduleState",
@@ -43,9 +53,17 @@ __all__ = [
     "clip_by_value",
     "clip_per_example",
     "freeze",
+    "masked",
     "momentum",
+    "orthogonalize",
+    "partition",
+    "scale",
     "scale_by_adam",
     "scale_by_learning_rate",
+    "scale_by_lion",
+    "scale_by_nadam",
+    "scale_by_radam",
     "scale_by_rms",
+    "scale_by_schedule",
     "skip_nonfinite",
 ]

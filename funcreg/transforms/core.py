@@ -38,8 +38,7 @@ def chain(*transforms: Transform) -> Transform:
     {'w': tensor([-0.0600, -0.0800])}
     """
     for index, transform in enumerate(transforms):
-        if not isinstance(transform, Transform):
-            _checks.fail(f"transforms[{index}]", _checks.describe(transform), "a Transform")
+        check_transform(f"transforms[{index}]", transform)
 
     def init(params: tree.Tree) -> tuple[Any, ...]:
         return tuple(transform.init(params) for transform in transforms)
@@ -89,10 +88,16 @@ def add_scaled(tensor: Tensor, other: Tensor, scale: Scalars) -> Tensor:
     return torch.add(tensor, other, alpha=value)
 
 
-def check_mask(mask: Any) -> None:
+def check_transform(argument: str, transform: Any) -> None:
+    """Refuse what is not a Transform."""
+    if not isinstance(transform, Transform):
+        _checks.fail(argument, _checks.describe(transform), "a Transform, such as fr.optim.adam(1e-3)")
+
+
+def check_mask(mask: Any, argument: str = "mask") -> None:
     """Refuse what is neither a mask nor None."""
     if mask is not None:
-        _checks.check_callable("mask", mask, "a function (name, leaf) -> bool, such as fr.tree.is_weight")
+        _checks.check_callable(argument, mask, "a function (name, leaf) -> bool, such as fr.tree.is_weight")
 
 
 def picks_some(mask: tree.Mask | None) -> Callable[[tree.Tree], tuple[()]]:

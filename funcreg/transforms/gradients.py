@@ -42,11 +42,11 @@ def add_decayed_weights(decay: Number, *, mask: tree.Mask | None = None) -> Tran
     return Transform(core.picks_some(mask), update)
 
 
-def freeze(mask: tree.Mask) -> Transform:
+def freeze(mask: tree.Mask | None = None) -> Transform:
     """Zero the updates of some leaves; last in a chain, it also keeps decay and momentum from them.
 
     Args:
-        mask: (name, leaf) -> bool, which leaves are frozen.
+        mask: (name, leaf) -> bool, which leaves are frozen. Default: all, for a group of `partition`.
 
     Returns:
         A Transform without state.
@@ -59,9 +59,12 @@ def freeze(mask: tree.Mask) -> Transform:
     >>> updates
     {'a': tensor([0.]), 'b': tensor([1.])}
     """
-    _checks.check_callable("mask", mask, "a function (name, leaf) -> bool")
+    core.check_mask(mask)
 
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
-        return tree.map_named(lambda n, w, g: torch.zeros_like(g) if mask(n, w) else g, params, grads), state
+        if mask is None:
+            return tree.zeros_like(grads), state
+        picks = mask
+        return tree.map_named(lambda n, w, g: torch.zeros_like(g) if picks(n, w) else g, params, grads), state
 
     return Transform(core.picks_some(mask), update)

@@ -1,5 +1,6 @@
-"""The last transform of an optimizer: minus the learning rate, a number or a schedule."""
+"""Multiples of the updates, by a number or a schedule; an optimizer ends with minus its learning rate."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,62 @@ class ScheduleState(NamedTuple):
     """`step`: the updates made, int64 ()."""
 
     step: Tensor
+
+
+def scale(factor: Number) -> Transform:
+    """Multiply by a number, such as a group's share of the learning rate.
+
+    Args:
+        factor: any; below 0 it turns round.
+
+    Returns:
+        A Transform without state.
+
+    Raises:
+        FuncregError: for what is not a finite number.
+
+    >>> import torch
+    >>> updates, _ = scale(0.5).update({"w": torch.ones(2)}, (), None)
+    >>> updates
+    {'w': tensor([0.5000, 0.5000])}
+    """
+    _checks.check_setting("factor", factor, -math.inf)
+
+    def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
+        return core.scaled(grads, factor), state
+
+    return Transform(core.no_state, update)
+
+
+def scale_by_schedule(schedule: Schedule) -> Transform:
+    """Multiply by a number that changes from update to update.
+
+    Args:
+        schedule: a function of the number of updates made (an int64 tensor) that gives the factor of the next.
+
+    Returns:
+        A Transform with a ScheduleState.
+
+    Raises:
+        FuncregError: for what cannot be called.
+
+    >>> import torch
+    >>> transform, grads = scale_by_schedule(lambda step: 1 / (1 + step)), {"w": torch.ones(1)}
+    >>> state = transform.init(grads)
+    >>> for _ in range(2):
+    ...     updates, state = transform.update(grads, state, grads)
+    >>> updates
+    {'w': tensor([0.5000])}
+    """
+    _checks.check_callable("schedule", schedule, "a function of the number of updates made")
+
+    def init(params: tree.Tree) -> ScheduleState:
+        return ScheduleState(core.zero_step(params))
+
+    def update(grads: tree.Tree, state: ScheduleState, params: tree.Tree) -> tuple[tree.Tree, ScheduleState]:
+        return core.scaled(grads, schedule(state.step)), ScheduleState(state.step + 1)
+
+    return Transform(init, update)
 
 
 def scale_by_learning_rate(lr: Number | Schedule) -> Transform:
@@ -36,20 +93,6 @@ def scale_by_learning_rate(lr: Number | Schedule) -> Transform:
     {'w': tensor([-0.1000, -0.1000])}
     """
     if callable(lr):
-        return _scale_by_schedule(lr)
+        return scale_by_schedule(lambda step: -lr(step))
     _checks.check_setting("lr", lr)
-
-    def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
-        return core.scaled(grads, -lr), state
-
-    return Transform(core.no_state, update)
-
-
-def _scale_by_schedule(schedule: Schedule) -> Transform:
-    def init(params: tree.Tree) -> ScheduleState:
-        return ScheduleState(core.zero_step(params))
-
-    def update(grads: tree.Tree, state: ScheduleState, params: tree.Tree) -> tuple[tree.Tree, ScheduleState]:
-        return core.scaled(grads, -schedule(state.step)), ScheduleState(state.step + 1)
-
-    return Transform(init, update)
+    return scale(-lr)

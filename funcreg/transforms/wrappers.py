@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, tree
-from .core import Transform, zero_step
+from .core import Transform, check_transform, zero_step
 
 
 class SkipState(NamedTuple):
@@ -44,7 +44,7 @@ def skip_nonfinite(transform: Transform) -> Transform:
     >>> updates, state.skipped
     ({'w': tensor([0., 0.])}, tensor(1))
     """
-    _check_transform(transform)
+    check_transform("transform", transform)
 
     def init(params: tree.Tree) -> SkipState:
         return SkipState(transform.init(params), zero_step(params))
@@ -84,7 +84,7 @@ def accumulate(transform: Transform, steps: int | Tensor) -> Transform:
     {'w': tensor([0.])}
     {'w': tensor([-0.2000])}
     """
-    _check_transform(transform)
+    check_transform("transform", transform)
     if not isinstance(steps, Tensor):
         _checks.check_count("steps", steps)
     elif steps.ndim or steps.is_floating_point() or steps.dtype == torch.bool:
@@ -106,8 +106,3 @@ def accumulate(transform: Transform, steps: int | Tensor) -> Transform:
         return updates, AccumulateState(inner, total, torch.where(due, 0, state.count + 1))
 
     return Transform(init, update)
-
-
-def _check_transform(transform: Any) -> None:
-    if not isinstance(transform, Transform):
-        _checks.fail("transform", _checks.describe(transform), "a Transform, such as fr.optim.adam(1e-3)")

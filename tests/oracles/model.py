@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -240,3 +241,23 @@ def registered() -> Pair:
     model, (params, state) = fr.from_module(module), fr.variables(module)
     ours = model.apply(params, state, x, train=True)
     return ours, (module.train()(x), dict(module.named_buffers()))
+
+
+@oracle(
+    "decay_mask",
+    against="the groups of timm.optim.param_groups_weight_decay, for a ResNet, a ViT, a ConvNeXt and a Swin",
+    tolerance=0,
+    because="booleans",
+)
+def decays() -> Pair:
+    timm, groups_of = pytest.importorskip("timm"), pytest.importorskip("timm.optim").param_groups_weight_decay
+    ours, theirs = [], []
+    for name in ("resnet18", "vit_tiny_patch16_224", "convnext_atto", "swin_tiny_patch4_window7_224"):
+        module = timm.create_model(name)
+        said = module.no_weight_decay() if hasattr(module, "no_weight_decay") else ()
+        groups = groups_of(module, 0.1, no_weight_decay_list=said)
+        decayed = {id(leaf) for group in groups if group["weight_decay"] for leaf in group["params"]}
+        mask = fr.decay_mask(module)
+        ours.append([mask(name, leaf) for name, leaf in module.named_parameters()])
+        theirs.append([id(leaf) in decayed for leaf in module.parameters()])
+    return ours, theirs

@@ -4,8 +4,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 import funcreg as fr
 from funcreg import optim, transforms, tree
@@ -83,6 +85,11 @@ OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
     ("Adam", {"b1": 0.7, "b2": 0.9, "eps": 1e-4, "weight_decay": 0.05}),
     ("AdamW", {}),
     ("AdamW", {"b1": 0.8, "b2": 0.95, "eps": 1e-3, "weight_decay": 0.2}),
+    ("NAdam", {}),
+    ("NAdam", {"b1": 0.7, "b2": 0.9, "eps": 1e-4, "momentum_decay": 0.3, "weight_decay": 0.05}),
+    ("RAdam", {}),
+    ("RAdam", {"b1": 0.7, "b2": 0.9, "eps": 1e-4, "weight_decay": 0.05}),
+    ("RAdam", {"b2": 0.5}),  # whose variance is never to be trusted
     ("RMSprop", {}),
     ("RMSprop", {"momentum": 0.9}),
     ("RMSprop", {"decay": 0.9, "eps": 1e-4, "centered": True, "momentum": 0.5, "weight_decay": 0.05}),
@@ -100,12 +107,14 @@ def _add_optimizer(name: str, numbers: dict[str, Any], *, tensors: bool) -> None
     function = name.lower()
     given = ", ".join(f"{key}={value}" for key, value in numbers.items())
     kind = ", numbers as tensors" if tensors else ""
+    # torch keeps the product of NAdam's momenta in float32.
+    tolerance, also = (1e-8, "; torch's product of momenta is in float32") if name == "NAdam" else (1e-12, "")
 
     @oracle(
         f"optim.{function}",
         against=f"torch.optim.{name}({given}), {STEPS} steps{kind}",
-        tolerance=1e-12,
-        because="float64; another order of rounding, over all steps; relative",
+        tolerance=tolerance,
+        because=f"float64; another order of rounding, over all steps; relative{also}",
     )
     def row() -> Pair:
         ours = _as_tensors({"lr": 0.01, **numbers}) if tensors else {"lr": 0.01, **numbers}
@@ -142,6 +151,95 @@ def float32_parameters() -> Pair:
     return changes(our_run(optim.adam(torch.tensor(0.01)), begin), torch_run(torchs("Adam", 0.01, {}), begin), begin)
 
 
+@oracle(
+    "optim.lion",
+    against=f"timm.optim.Lion, {STEPS} steps, with decay and numbers as tensors too",
+    tolerance=1e-11,
+    because="float64; timm decays before it steps",
+)
+def lion() -> Pair:
+    numbers, timms = {"b1": 0.8, "b2": 0.95, "weight_decay": 0.3}, pytest.importorskip("timm.optim")
+
+    def theirs(leaves: list[Tensor]) -> torch.optim.Optimizer:
+        return timms.Lion(leaves, lr=0.003, betas=(0.8, 0.95), weight_decay=0.3, foreach=False)
+
+    reference = torch_run(theirs, start())
+    pairs = [
+        changes(our_run(untyped.lion(**given), start()), reference, start())
+        for given in ({"lr": 0.003, **numbers}, _as_tensors({"lr": 0.003, **numbers}))
+    ]
+    return [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
+
+
+class InOwnDtype(TorchFunctionMode):
+    """torch.optim.Muon's products are in bfloat16; inside, they are in the dtype of the gradients."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is Tensor.to and kwargs.get("dtype") is torch.bfloat16:
+            kwargs["dtype"] = args[0].dtype
+        return func(*args, **kwargs)
+
+
+def matrix(*shape: int) -> dict[str, Tensor]:
+    return {"weight": fr.random.normal(fr.random.key(4), shape, dtype=torch.float64), "bias": start()["bias"][:3]}
+
+
+def matrix_loss(weights: dict[str, Tensor], step: int) -> Tensor:
+    x = torch.cos(torch.arange(float(weights["weight"].shape[1]), dtype=torch.float64) + 0.3 * step)
+    return (torch.tanh(weights["weight"] @ x) ** 2).sum() + (weights["bias"] ** 2).sum()
+
+
+def _add_muon(shape: tuple[int, int], numbers: dict[str, Any], adjust: str) -> None:
+    @oracle(
+        "optim.muon",
+        against=f"torch.optim.Muon({numbers}, {adjust!r}) with its products in float64, and Adam, 100 steps, {shape}",
+        tolerance=1e-9,
+        because="float64; the iteration, which has slope 3.4 at 0, multiplies roundings; relative",
+    )
+    def row() -> Pair:
+        begin = matrix(*shape)
+        leaves = {name: leaf.clone().requires_grad_() for name, leaf in begin.items()}
+        muon = torch.optim.Muon([leaves["weight"]], lr=0.02, adjust_lr_fn=adjust, **numbers)
+        adam = torch.optim.Adam([leaves["bias"]], lr=0.02)
+        ours = optim.muon(0.02, adjust=adjust.removesuffix("_unclamped"), **numbers)
+        weights, state = begin, ours.init(begin)
+        for step in range(100):
+            for optimizer in (muon, adam):
+                optimizer.zero_grad()
+            matrix_loss(leaves, step).backward()
+            with InOwnDtype():
+                muon.step()
+            adam.step()
+            updates, state = ours.update(torch.func.grad(matrix_loss)(weights, step), state, weights)
+            weights = optim.apply_updates(weights, updates)
+        return changes(weights, {name: leaf.detach() for name, leaf in leaves.items()}, begin)
+
+
+if hasattr(torch.optim, "Muon"):
+    _add_muon((4, 6), {}, "original")
+    _add_muon((6, 4), {"momentum": 0.8, "nesterov": False, "weight_decay": 0.3}, "match_rms_adamw")
+    _add_muon((6, 4), {"momentum": 0.9}, "spectral_unclamped")
+
+
+@oracle(
+    "optim.muon",
+    against="torch.optim.Muon as it is, in bfloat16, one step",
+    tolerance=0.02,
+    because="bfloat16 has 8 bits, and there are five rounds; relative",
+)
+def muon_in_bfloat16() -> Pair:
+    begin = matrix(4, 6)
+    del begin["bias"]
+    leaf = begin["weight"].clone().requires_grad_()
+    optimizer = torch.optim.Muon([leaf], lr=0.5, weight_decay=0.0)
+    leaf.grad = torch.sin(begin["weight"])
+    optimizer.step()
+    ours = optim.muon(0.5, weight_decay=0.0, dtype=torch.bfloat16)
+    updates, _ = ours.update({"weight": torch.sin(begin["weight"])}, ours.init(begin), begin)
+    return changes(optim.apply_updates(begin, updates), {"weight": leaf.detach()}, begin)
+
+
 @oracle("optim.apply_updates", against="torch.add", tolerance=0.0, because="the same operation")
 def apply_updates() -> Pair:
     updates = tree.map(torch.sin, start())
@@ -156,6 +254,24 @@ SCHEDULES: dict[str, tuple[Callable[[Tensor], Any], Callable[..., Any], str]] = 
         optim.cosine(0.05, steps=STEPS, final=0.001),
         lambda o: T.CosineAnnealingLR(o, STEPS, 0.001),
         "CosineAnnealingLR",
+    ),
+    "linear": (optim.linear(0.05, steps=200, final=0.02), lambda o: T.LinearLR(o, 1.0, 0.4, 200), "LinearLR"),
+    "one_cycle": (
+        optim.one_cycle(0.05, steps=STEPS),
+        lambda o: T.OneCycleLR(o, 0.05, STEPS, cycle_momentum=False),
+        "OneCycleLR",
+    ),
+    "join_schedules": (
+        optim.join_schedules(
+            [optim.linear(0.01, steps=20, final=0.05), optim.step(0.05, every=30), optim.exponential(0.05, factor=0.9)],
+            [20, 120],
+        ),
+        lambda o: T.SequentialLR(
+            o,
+            [T.LinearLR(o, 0.2, total_iters=20), T.StepLR(o, 30, 0.1), T.ExponentialLR(o, 0.9)],
+            milestones=[20, 120],
+        ),
+        "SequentialLR of LinearLR, StepLR and ExponentialLR",
     ),
     "warmup_cosine": (
         optim.warmup_cosine(0.05, warmup=20, steps=STEPS, initial=0.005, final=0.001),

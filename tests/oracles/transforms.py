@@ -1,5 +1,6 @@
 """`transforms` against torch's own clipping, optimizers and loss scaling, the papers' formulas, and scipy."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -236,6 +237,127 @@ def scale_by_rms() -> Pair:
         for each in (False, True)
     ]
     return ours, theirs
+
+
+@oracle("transforms.scale_by_nadam", against="torch.optim.NAdam", tolerance=1e-9, because="torch's float32 inside")
+def scale_by_nadam() -> Pair:
+    ours = _stepping(transforms.scale_by_nadam(0.8, 0.95, 1e-4, momentum_decay=0.1))
+    return _our_run(ours, SEQUENCE), _torch_run(
+        lambda leaves: torch.optim.NAdam(leaves, lr=0.01, betas=(0.8, 0.95), eps=1e-4, momentum_decay=0.1), SEQUENCE
+    )
+
+
+@oracle("transforms.scale_by_radam", against="torch.optim.RAdam", tolerance=1e-14, because=EACH_STEP)
+def scale_by_radam() -> Pair:
+    ours = _stepping(transforms.scale_by_radam(0.8, 0.95, 1e-4))
+    return _our_run(ours, SEQUENCE), _torch_run(
+        lambda leaves: torch.optim.RAdam(leaves, lr=0.01, betas=(0.8, 0.95), eps=1e-4), SEQUENCE
+    )
+
+
+@oracle(
+    "transforms.scale_by_lion",
+    against="algorithm 2 of Chen et al. 2023, number by number in Python",
+    tolerance=1e-14,
+    because=EACH_STEP,
+)
+def scale_by_lion() -> Pair:
+    def one(slopes: Sequence[float]) -> float:
+        moved = mean = 0.0
+        for slope in slopes:
+            moved -= 0.01 * math.copysign(1.0, 0.8 * mean + (1 - 0.8) * slope)
+            mean = 0.95 * mean + (1 - 0.95) * slope
+        return moved
+
+    theirs = {}
+    for name, leaf in params().items():
+        each = [one(slopes) for slopes in zip(*(grads[name].flatten().tolist() for grads in SEQUENCE), strict=True)]
+        theirs[name] = torch.tensor(each, dtype=torch.float64).reshape(leaf.shape)
+    return _our_run(_stepping(transforms.scale_by_lion(0.8, 0.95)), SEQUENCE), theirs
+
+
+@oracle(
+    "transforms.orthogonalize",
+    against="the quintic of each singular value, by numpy's singular value decomposition",
+    tolerance=1e-12,
+    because="float64; five rounds, whose slope is up to 3.4",
+)
+def orthogonalize() -> Pair:
+    ours, theirs = [], []
+    for rows, columns in ((3, 4), (5, 3)):
+        draw = fr.random.normal(fr.random.key(rows), (rows, columns), dtype=torch.float64).numpy()
+        u, values, vt = np.linalg.svd(draw, full_matrices=False)
+        values = values / np.linalg.norm(values)
+        for _ in range(5):
+            values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+        g = {"w": torch.from_numpy(draw)}
+        for adjust, factor in (
+            ("original", math.sqrt(max(1, rows / columns))),
+            ("match_rms_adamw", 0.2 * math.sqrt(max(rows, columns))),
+            ("spectral", math.sqrt(rows / columns)),
+        ):
+            ours.append(transforms.orthogonalize(adjust=adjust).update(g, (), g)[0]["w"])
+            theirs.append(factor * (u * values) @ vt)
+    return ours, theirs
+
+
+@oracle(
+    "transforms.partition",
+    against="torch.optim.AdamW with a learning rate and a decay for each of its groups",
+    tolerance=1e-13,
+    because=EACH_STEP,
+)
+def partition() -> Pair:
+    ours = transforms.partition(
+        {"0.weight": optim.adamw(0.01, weight_decay=0.5), "0.bias": optim.adamw(0.1, weight_decay=0.0)},
+        lambda name, leaf: name,
+    )
+
+    def groups(leaves: list[Tensor]) -> torch.optim.Optimizer:
+        weight, bias = leaves
+        slow = {"params": [weight], "lr": 0.01, "weight_decay": 0.5}
+        return torch.optim.AdamW([slow, {"params": [bias], "lr": 0.1, "weight_decay": 0.0}])
+
+    return _our_run(ours, SEQUENCE), _torch_run(groups, SEQUENCE)
+
+
+@oracle(
+    "transforms.masked",
+    against="torch.nn.utils.clip_grad_norm_ of the weights only",
+    tolerance=1e-15,
+    because=FEW_ROUNDINGS,
+)
+def masked() -> Pair:
+    leaves = _leaves(gradients())
+    torch.nn.utils.clip_grad_norm_([leaves["0.weight"]], 0.5)
+    ours = _update(transforms.masked(transforms.clip_by_global_norm(0.5), tree.is_weight), gradients())
+    return ours, {name: leaf.grad for name, leaf in leaves.items()}
+
+
+@oracle("transforms.scale", against="torch.optim.SGD", tolerance=1e-14, because=EACH_STEP)
+def scale() -> Pair:
+    ours = _our_run(transforms.scale(-0.1), SEQUENCE)
+    return ours, _torch_run(lambda leaves: torch.optim.SGD(leaves, lr=0.1), SEQUENCE)
+
+
+@oracle(
+    "transforms.scale_by_schedule",
+    against="torch.optim.SGD with StepLR, by minus torch's rates",
+    tolerance=1e-14,
+    because=EACH_STEP,
+)
+def scale_by_schedule() -> Pair:
+    leaves = _leaves()
+    optimizer = torch.optim.SGD(list(leaves.values()), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 7, 0.5)
+    for each in SEQUENCE:
+        for name, leaf in leaves.items():
+            leaf.grad = each[name].clone()
+        optimizer.step()
+        scheduler.step()
+    rate = optim.step(0.1, every=7, factor=0.5)
+    ours = _our_run(transforms.scale_by_schedule(lambda step: -rate(step)), SEQUENCE)
+    return ours, {name: leaf.detach() - params()[name] for name, leaf in leaves.items()}
 
 
 @oracle(

@@ -38,6 +38,33 @@ CASES = [
         STEPPED,
         {**LR, "decay": (0.0, 0.9, 0.99), "eps": (1e-8, 1e-4, 1.0), "momentum": (0.0, 0.5, 0.9), **_DECAY},
     ),
+    *(
+        Case(
+            f"optim.{make.__name__}",
+            lambda grads, params, lr, b1, b2, eps, weight_decay, make=make: update_twice(
+                make(lr, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay), grads, params
+            )[0],
+            STEPPED,
+            {**LR, "b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0), **_DECAY},
+        )
+        for make in (optim.nadam, optim.radam)
+    ),
+    Case(
+        "optim.lion",
+        lambda grads, params, lr, b1, b2, weight_decay: update_twice(
+            optim.lion(lr, b1=b1, b2=b2, weight_decay=weight_decay), grads, params
+        )[0],
+        STEPPED,
+        {**LR, "b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), **_DECAY},
+    ),
+    Case(
+        "optim.muon",
+        lambda grads, params, lr, momentum, weight_decay: update_twice(
+            optim.muon(lr, momentum=momentum, weight_decay=weight_decay), grads, params
+        )[0],
+        STEPPED,
+        {**LR, "momentum": (0.0, 0.5, 0.9), **_DECAY},
+    ),
     Case("optim.constant", lambda step, value: optim.constant(value)(step), _STEP, {"value": (0.0, 0.1, 1.0)}),
     Case(
         "optim.step",
@@ -56,6 +83,30 @@ CASES = [
         lambda step, value, steps, final: optim.cosine(value, steps=steps, final=final)(step),
         _STEP,
         {"value": (0.0, 0.1, 1.0), "steps": (5.0, 7.0, 10.0), "final": (0.0, 0.01, 0.5)},
+    ),
+    Case(
+        "optim.linear",
+        lambda step, value, steps, final: optim.linear(value, steps=steps, final=final)(step),
+        _STEP,
+        {"value": (0.0, 0.1, 1.0), "steps": (5.0, 7.0, 10.0), "final": (0.0, 0.01, 0.5)},
+    ),
+    Case(
+        "optim.one_cycle",
+        lambda step, value, steps, pct_start, div_factor, final_div_factor: optim.one_cycle(
+            value, steps=steps, pct_start=pct_start, div_factor=div_factor, final_div_factor=final_div_factor
+        )(step),
+        _STEP,
+        {"value": (0.0, 0.1, 1.0), "steps": (5.0, 12.0, 100.0), "pct_start": (0.0, 0.3, 1.0),
+         "div_factor": (1.0, 25.0, 2.0), "final_div_factor": (1.0, 10.0, 1e4)},
+    ),
+    Case(
+        "optim.join_schedules",
+        lambda step, value, first, second: optim.join_schedules(
+            [optim.linear(0.0, steps=first, final=value), optim.exponential(value, factor=0.9), optim.constant(value)],
+            [first, second],
+        )(step),
+        _STEP,
+        {"value": (0.0, 0.1, 1.0), "first": (3.0, 5.0, 8.0), "second": (5.0, 9.0, 10.0)},
     ),
     Case(
         "optim.warmup_cosine",

@@ -7,6 +7,9 @@ from tests.contract.case import LR, STEPPED, Case, drawn, update_twice
 
 EXAMPLES = {"grads": {"weight": drawn(61, 5, 4, 3), "bias": drawn(62, 5, 3)}, "params": STEPPED["params"]}
 
+MATRICES = {name: {"weight": STEPPED[name]["weight"], "wide": drawn(63 + place, 3, 5)} for place, name in
+            enumerate(STEPPED)}  # fmt: skip
+
 CASES = [
     Case(
         "transforms.chain",
@@ -81,6 +84,66 @@ CASES = [
         lambda grads, params, lr: update_twice(transforms.scale_by_learning_rate(lr), grads, params)[0],
         STEPPED,
         LR,
+    ),
+    Case(
+        "transforms.partition",
+        lambda grads, params, lr, decay: update_twice(
+            transforms.partition(
+                {"weight": optim.sgd(lr, momentum=0.9), "bias": optim.adamw(lr, weight_decay=decay)},
+                lambda name, leaf: name,
+            ),
+            grads,
+            params,
+        )[0],
+        STEPPED,
+        {**LR, "decay": (0.0, 0.1, 1.0)},
+    ),
+    Case(
+        "transforms.masked",
+        lambda grads, params, lr: update_twice(
+            transforms.masked(optim.sgd(lr, momentum=0.9), tree.is_weight), grads, params
+        ),
+        STEPPED,
+        LR,
+    ),
+    Case(
+        "transforms.scale",
+        lambda grads, params, factor: update_twice(transforms.scale(factor), grads, params)[0],
+        STEPPED,
+        {"factor": (-1.0, 0.0, 2.5)},
+    ),
+    Case(
+        "transforms.scale_by_schedule",
+        lambda grads, params, factor: update_twice(
+            transforms.scale_by_schedule(lambda step: factor**step.double()), grads, params
+        )[0],
+        STEPPED,
+        {"factor": (0.1, 0.5, 2.5)},
+    ),
+    Case(
+        "transforms.scale_by_lion",
+        lambda grads, params, b1, b2: update_twice(transforms.scale_by_lion(b1, b2), grads, params)[0],
+        STEPPED,
+        {"b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999)},
+    ),
+    Case(
+        "transforms.scale_by_nadam",
+        lambda grads, params, b1, b2, eps, momentum_decay: update_twice(
+            transforms.scale_by_nadam(b1, b2, eps, momentum_decay=momentum_decay), grads, params
+        )[0],
+        STEPPED,
+        {"b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0), "momentum_decay": (0.0, 4e-3, 1.0)},
+    ),
+    Case(
+        "transforms.scale_by_radam",
+        lambda grads, params, b1, b2, eps: update_twice(transforms.scale_by_radam(b1, b2, eps), grads, params)[0],
+        STEPPED,
+        {"b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0)},
+    ),
+    Case(
+        "transforms.orthogonalize",
+        lambda grads, params: update_twice(transforms.orthogonalize(), grads, params)[0],
+        MATRICES,
     ),
     *(
         Case(
