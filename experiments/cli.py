@@ -83,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
         "report", help="one HTML page of earlier runs, or their table", formatter_class=raw, description=_REPORT
     )
     report.add_argument(
-        "--table", action="store_true", help="print a Markdown table of the records instead (README's), write nothing"
+        "--table",
+        action="store_true",
+        help="print a Markdown table of the records instead (results/README's), write nothing",
     )
     _add_out(report)
     commands.add_parser("bench", help="measure funcreg's speed against plain PyTorch", add_help=False)

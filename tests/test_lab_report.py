@@ -27,7 +27,6 @@ from .lab import Fake, Point, fake, fill, good, reads, still, train, trains, use
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 # Figures
@@ -195,7 +194,7 @@ def test_numbers_are_shown_with_n_and_sd() -> None:
     ]
 
 
-# The table of the README
+# The table of verdicts
 
 
 def test_table_has_a_row_for_each_experiment(lab: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,18 +213,18 @@ def test_table_has_a_row_for_each_experiment(lab: Any, tmp_path: Path, capsys: p
         "| experiment | question | its first claim, and what was measured | confirmed | preset |",
         "|---|---|---|---|---|",
         "| **A. The regularization lab** | | | | |",
-        "| [`first`](experiments/questions/first.py) | Is it first? | ✓ It is.<br>1 ± 0 | 1/1 | quick |",
-        r"| [`second`](experiments/questions/second.py) | Is it second? | ✗ \|x\|<br>a b | 0/1 | quick |",
+        "| [`first`](../questions/first.py) | Is it first? | ✓ It is.<br>1 ± 0 | 1/1 | quick |",
+        r"| [`second`](../questions/second.py) | Is it second? | ✗ \|x\|<br>a b | 0/1 | quick |",
         "| **B. Toy classification** | | | | |",
-        "| [`third`](experiments/questions/third.py) | Is it third? | ✓ It is.<br>1 ± 0 | 1/1 | quick |",
+        "| [`third`](../questions/third.py) | Is it third? | ✓ It is.<br>1 ± 0 | 1/1 | quick |",
     ]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_the_readme_has_the_table_of_the_committed_records() -> None:
-    found = re.search(r"<!-- results -->\n(.*?)\n<!-- /results -->", README, flags=re.DOTALL)
-    if found is None:
-        pytest.skip("README has no <!-- results --> ... <!-- /results -->")
+def test_the_readme_of_the_results_has_the_table_of_the_committed_records() -> None:
+    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- results -->\n(.*?)\n<!-- /results -->", readme, flags=re.DOTALL)
+    assert found is not None
     assert found[1].strip() == publish.table(RESULTS), "python -m experiments report --table --out experiments/results"
 
 

@@ -12,7 +12,9 @@ import funcreg as fr
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+FILES = sorted(path for path in ROOT.rglob("README.md") if not any(part.startswith(".") for part in path.parts))
+LONGER = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+EXAMPLES = [each for text in (README, LONGER) for each in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)]
 
 
 def run(number: int) -> dict[str, Any]:
@@ -84,10 +86,11 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert commands[0].endswith("python -m pytest")
 
 
-def test_every_command_of_the_readme_parses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_of_the_readmes_parses(capsys: pytest.CaptureFixture[str]) -> None:
     from experiments.harness import registry
 
-    commands = re.findall(r"python -m experiments (\w+)((?: [\w.\-/$\"]+)*)", README)
+    everything = "\n".join(path.read_text(encoding="utf-8") for path in FILES)
+    commands = re.findall(r"python -m experiments (\w+)((?: [\w.\-/$\"]+)*)", everything)
     assert {command for command, _ in commands} >= {"run", "bench"}
     known = set(registry.experiments()) | {"all"}
     for command, rest in commands:
@@ -102,3 +105,14 @@ def test_every_module_of_the_map_exists() -> None:
     assert len(modules) > 8
     for module in modules:
         assert hasattr(fr, module), module
+
+
+def test_the_front_page_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8"))
+    missing = [link for link in links if not (path.parent / link).exists()]
+    assert not missing

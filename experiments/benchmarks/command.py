@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         action="store_true",
         help="add to bench.json where the time of funcreg's fastest goes in each workload, and measure nothing else",
     )
-    parser.add_argument("--table", action="store_true", help="print bench.json as README's tables, and measure nothing")
+    parser.add_argument("--table", action="store_true", help="print bench.json as this folder's README has it")
     arguments = parser.parse_args(argv)
     known = WORKLOADS if arguments.profile else NAMES
     unknown = [name for name in arguments.names if name not in known]

@@ -1,4 +1,4 @@
-"""The record of the benchmarks as text for a terminal, and as Markdown for the README."""
+"""The record of the benchmarks as text for a terminal, and as Markdown for this folder's README."""
 
 import json
 from collections.abc import Iterator

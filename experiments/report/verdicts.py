@@ -51,7 +51,7 @@ def table(parts: Iterable[Part]) -> str:
         everything += part.records
         for record in part.records:
             first = record["claims"][0]
-            file = f"experiments/questions/{record['name'].replace('-', '_')}.py"
+            file = f"../questions/{record['name'].replace('-', '_')}.py"
             measured = f"{'✓' if first['confirmed'] else '✗'} {first['text']}<br>{first['measured']}"
             cells = (record["question"], measured, confirmed(record, "/"), record["preset"])
             escaped = (" ".join(str(cell).split()).replace("|", "\\|") for cell in cells)

@@ -18,7 +18,7 @@ def catalogue() -> dict[str, Specimen]:
 
 
 def table() -> list[str]:
-    """The rows of the README's table: what is examined, and what of it is listed as refused."""
+    """The rows of this folder's README: what is examined, and what of it is listed as refused."""
     rows = []
     for name, source in _SOURCES.items():
         specimens = source.specimens()
