@@ -141,6 +141,33 @@ def plain(tensor: Tensor) -> Tensor:
             return tensor
 
 
+def varies_with(result: Tensor, member: Tensor) -> bool:
+    """Whether a result has the innermost vmap's axis, as a member of that vmap has.
+
+    >>> from torch.func import vmap
+    >>> _ = vmap(lambda x: print(varies_with(2 * x, x), varies_with(torch.ones(1), x)) or x)(torch.zeros(2))
+    True False
+    """
+    level = _functorch.maybe_get_level(member)
+    return bool(_functorch.is_batchedtensor(result)) and _functorch.maybe_get_level(result) == level
+
+
+def readable(tensor: Tensor) -> Tensor | None:
+    """A tensor's values, of all members of a vmap, where a look at them waits for nothing and no trace records it.
+
+    >>> from torch.func import vmap
+    >>> _ = vmap(lambda x: print(readable(x)) or x)(torch.tensor([1, 2]))
+    tensor([1, 2])
+    """
+    while is_wrapped(tensor):
+        if _functorch.is_functionaltensor(tensor):
+            return None
+        tensor = _functorch.get_unwrapped(tensor)
+    traced = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+    known = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.device.type == "cpu"
+    return None if traced or not known else tensor.detach()
+
+
 def outside_transforms(call: Callable[[], T]) -> T:
     """Run a call outside of every transform that is active around it.
 

@@ -1,9 +1,12 @@
 """Targets: class indices as vectors, softer ones, and weights for classes that are rare."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from . import _checks
+from .losses.classes import as_classes, check_integers
 from .losses.reductions import precise
 
 
@@ -11,7 +14,7 @@ def one_hot(targets: Tensor, num_classes: int, *, dtype: torch.dtype = torch.flo
     """Class indices as vectors: 1 at the class, 0 elsewhere.
 
     Args:
-        targets: integers (...) in [0, num_classes); any other gives a row of zeros.
+        targets: integers (...) in [0, num_classes).
         num_classes: C, at least 1.
         dtype: of the result.
 
@@ -19,7 +22,8 @@ def one_hot(targets: Tensor, num_classes: int, *, dtype: torch.dtype = torch.flo
         dtype, (..., C).
 
     Raises:
-        FuncregError: when targets are not integers, or num_classes is below 1.
+        FuncregError: when targets are not such integers, or num_classes is below 1. In a compiled program,
+            and on a GPU, what is no class gives a row of NaN instead, of -1 in an integer dtype.
 
     >>> one_hot(torch.tensor([2, 0]), 3)
     tensor([[0., 0., 1.],
@@ -28,7 +32,12 @@ def one_hot(targets: Tensor, num_classes: int, *, dtype: torch.dtype = torch.flo
     _check_classes(targets, num_classes)
     if not isinstance(dtype, torch.dtype):
         _checks.fail("dtype", _checks.describe(dtype), "a torch.dtype")
-    return (targets.unsqueeze(-1) == torch.arange(num_classes, device=targets.device)).to(dtype)
+    index, share = as_classes(targets, num_classes)
+    rows = (index.unsqueeze(-1) == torch.arange(num_classes, device=targets.device)).to(dtype)
+    if share is None:
+        return rows
+    no_class = torch.full((), math.nan if dtype.is_floating_point else -1, device=targets.device).to(dtype)
+    return torch.where(share.unsqueeze(-1).isnan(), no_class, rows)
 
 
 def smooth_labels(targets: Tensor, smoothing: float | Tensor) -> Tensor:
@@ -84,7 +93,7 @@ def optimal_logit_gap(smoothing: float | Tensor, num_classes: int) -> Tensor:
     return torch.log1p(num_classes * (1 - s) / s)
 
 
-def class_weights(targets: Tensor, num_classes: int) -> Tensor:
+def class_weights(targets: Tensor, num_classes: int, *, ignore_index: int | None = -100) -> Tensor:
     """Weights that give every class the same say: `N / (C * n_c)`, n_c the targets of class c; 0 where there are none.
 
     They average 1 over the targets when every class is there. For `fr.losses.cross_entropy(..., weight=)`.
@@ -92,12 +101,14 @@ def class_weights(targets: Tensor, num_classes: int) -> Tensor:
     Args:
         targets: integers in [0, num_classes), of any shape, N in all.
         num_classes: C, at least 1.
+        ignore_index: a target that is not counted, neither in N; None for no such one.
 
     Returns:
         float32 (C,).
 
     Raises:
-        FuncregError: when targets are not integers, or num_classes is below 1.
+        FuncregError: when targets are not such integers, or num_classes is below 1. In a compiled program,
+            and on a GPU, a target that is no class makes all weights NaN instead.
 
     >>> class_weights(torch.tensor([0, 0, 0, 1]), 3)
     tensor([0.4444, 1.3333, 0.0000])
@@ -105,15 +116,15 @@ def class_weights(targets: Tensor, num_classes: int) -> Tensor:
     King and Zeng, "Logistic regression in rare events data", Political Analysis 2001.
     """
     _check_classes(targets, num_classes)
-    flat = targets.flatten().to(torch.int64)
+    index, share = as_classes(targets.flatten(), num_classes, ignore_index)
+    counted = torch.ones_like(index) if share is None else (share != 0).to(torch.int64)
     # Not bincount, which has no rule for vmap.
-    counts = torch.zeros(num_classes, dtype=torch.int64, device=flat.device).scatter_add(0, flat, torch.ones_like(flat))
-    weights = flat.shape[0] / (num_classes * counts.clamp(min=1).to(torch.float64))
-    return torch.where(counts > 0, weights, 0.0).to(torch.float32)
+    counts = torch.zeros(num_classes, dtype=torch.int64, device=index.device).scatter_add(0, index, counted)
+    weights = counted.sum() / (num_classes * counts.clamp(min=1).to(torch.float64))
+    weights = torch.where(counts > 0, weights, 0.0).to(torch.float32)
+    return weights if share is None else torch.where(share.isnan().any(), torch.nan, weights)
 
 
 def _check_classes(targets: Tensor, num_classes: int) -> None:
-    _checks.check_tensor("targets", targets)
-    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-        _checks.fail("targets", _checks.describe(targets), "integers", "Convert them: targets.long().")
+    check_integers(targets)
     _checks.check_count("num_classes", num_classes)

@@ -14,10 +14,10 @@ CLASSES = random.randint(random.key(0), (200,), 0, 4)
 LOGITS = random.normal(random.key(1), (200, 4), dtype=torch.float64)
 
 
-def test_a_class_that_is_not_there_gives_zeros() -> None:
-    assert labels.one_hot(torch.tensor([-1, 3, 1]), 3).tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 0]]
+def test_one_hot_of_other_shapes_and_dtypes() -> None:
     assert labels.one_hot(torch.tensor(2), 3).tolist() == [0, 0, 1]
     assert labels.one_hot(torch.zeros(0, 2, dtype=torch.uint8), 3, dtype=torch.bool).shape == (0, 2, 3)
+    assert labels.one_hot(torch.tensor([1]), 2, dtype=torch.bool).tolist() == [[False, True]]
 
 
 @given(smoothing=st.floats(0, 1), classes=st.integers(1, 30))

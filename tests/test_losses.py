@@ -143,3 +143,89 @@ def test_large_logits_stay_finite() -> None:
     assert float(losses.cross_entropy(logits, torch.tensor([1]))) == 2e4
     assert float(losses.binary_cross_entropy(logits, torch.tensor([[0, 1]]))) == 1e4
     assert bool(torch.isfinite(grad(losses.cross_entropy)(logits, torch.tensor([1]), smoothing=0.1)).all())
+
+
+P = torch.softmax(LOGITS, dim=-1)
+OF_CLASSES: dict[str, Callable[[Tensor], Tensor]] = {
+    "cross_entropy": lambda y: losses.cross_entropy(LOGITS, y),
+    "cross_entropy, smoothed": lambda y: losses.cross_entropy(LOGITS, y, smoothing=0.1, weight=WEIGHT),
+    "cross_entropy, none": lambda y: losses.cross_entropy(LOGITS, y, reduction="none"),
+    "its gradient": lambda y: grad(losses.cross_entropy)(LOGITS, y),
+    "accuracy": lambda y: losses.accuracy(LOGITS, y),
+    "negative_log_likelihood": lambda y: fr.uncertainty.negative_log_likelihood(P, y),
+    "brier": lambda y: fr.uncertainty.brier(P, y),
+    "expected_calibration_error": lambda y: fr.uncertainty.expected_calibration_error(P, y),
+    "fit_temperature": lambda y: fr.uncertainty.fit_temperature(LOGITS, y),
+    "class_weights": lambda y: fr.labels.class_weights(y, 4),
+    "one_hot": lambda y: fr.labels.one_hot(y, 4),
+    "one_hot, integers": lambda y: fr.labels.one_hot(y, 4, dtype=torch.int64),
+}
+IGNORING = [name for name in OF_CLASSES if "one_hot" not in name]
+
+
+@pytest.mark.parametrize("name", OF_CLASSES)
+@pytest.mark.parametrize("wrong", [-1, 4, 2**40])
+def test_what_is_no_class_is_refused_by_name_also_under_vmap(name: str, wrong: int) -> None:
+    targets = torch.where(torch.arange(6) == 3, wrong, TARGETS)
+    with pytest.raises(fr.FuncregError, match=f"targets: got {wrong} among 6; expected classes in .0, 4"):
+        OF_CLASSES[name](targets)
+    with pytest.raises(fr.FuncregError, match=f"targets: got {wrong} among 12"):
+        vmap(OF_CLASSES[name])(torch.stack((TARGETS, targets)))
+
+
+def test_a_compiled_program_makes_nan_of_what_is_no_class_and_ignores_what_eager_code_does() -> None:
+    torch.compiler.reset()
+    program = fr.jit(lambda y: {name: function(y) for name, function in OF_CLASSES.items()})
+    for wrong in (-1, 4, 2**40):
+        found = program(torch.where(torch.arange(6) == 3, wrong, TARGETS))
+        for name in ("cross_entropy, none", "its gradient", "one_hot"):
+            assert bool(found[name][3].isnan().all()), name
+            torch.testing.assert_close(found.pop(name)[0].isnan().any(), torch.tensor(name == "its gradient"))
+        assert found.pop("one_hot, integers")[3].tolist() == [-1] * 4
+        assert {name for name, value in found.items() if bool(value.isnan().all())} == set(found)
+    ignored = torch.where(torch.arange(6) == 3, -100, TARGETS)
+    found = program(ignored)
+    for name in IGNORING:
+        torch.testing.assert_close(found[name], OF_CLASSES[name](ignored), rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in IGNORING if name not in ("its gradient", "cross_entropy, none")])
+def test_an_ignored_target_counts_as_if_its_example_were_not_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_it = OF_CLASSES[name](torch.where(torch.arange(6) > 3, -100, TARGETS))
+    monkeypatch.setitem(globals(), "LOGITS", LOGITS[:4])
+    monkeypatch.setitem(globals(), "P", P[:4])
+    torch.testing.assert_close(with_it, OF_CLASSES[name](TARGETS[:4]), rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_ignored_may_be_anything() -> None:
+    targets = torch.tensor([0, 1, -100, 2, 3, -100])
+    nothing = LOGITS.index_fill(0, torch.tensor([2]), torch.nan).index_fill(0, torch.tensor([5]), -torch.inf)
+    for smoothing in (0.0, 0.2):
+        ours, theirs = (
+            grad(lambda x, s=smoothing: losses.cross_entropy(x, targets, smoothing=s, weight=WEIGHT))(x)
+            for x in (nothing, LOGITS)
+        )
+        torch.testing.assert_close(ours, theirs, rtol=1e-13, atol=0)
+    assert losses.cross_entropy(LOGITS, targets.clamp(max=0).where(targets < 0, -100)).isnan(), "as F.cross_entropy"
+    assert losses.accuracy(nothing, targets) == losses.accuracy(LOGITS, targets)
+
+
+def test_nothing_plausible_comes_of_nan_or_of_nothing() -> None:
+    unknown = LOGITS.index_fill(0, torch.tensor([2]), torch.nan)
+    assert losses.accuracy(unknown, TARGETS).isnan()
+    assert losses.accuracy(LOGITS, unknown).isnan()
+    with pytest.raises(fr.FuncregError, match="reduction: got 'mean' of no examples"):
+        losses.cross_entropy(LOGITS[:0], TARGETS[:0])
+    assert losses.mse(LOGITS[:0], LOGITS[:0], reduction="sum") == 0
+
+
+def test_smoothing_of_an_excluded_class_is_infinite_and_its_gradient_is_not() -> None:
+    """The limit: the gradient is that of a logit of -1e9, at any smoothing, a number or a tensor."""
+    logits, low = (torch.tensor([[3.0, 0.0, each]]) for each in (-torch.inf, -1e9))
+    for rate in (0.1, 1.0, torch.tensor(0.1), torch.tensor(1.0)):
+        for target in (torch.tensor([0]), torch.tensor([2]), torch.tensor([[0.5, 0.5, 0.0]])):
+            assert losses.cross_entropy(logits, target, smoothing=rate) == torch.inf
+            ours, theirs = (
+                grad(lambda x, s=rate, t=target: losses.cross_entropy(x, t, smoothing=s))(x) for x in (logits, low)
+            )
+            torch.testing.assert_close(ours, theirs)

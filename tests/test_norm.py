@@ -47,6 +47,21 @@ def test_there_are_forward_and_second_derivatives() -> None:
     )
 
 
+@pytest.mark.parametrize("momentum", [1.0, None, torch.tensor(1.0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_momentum_of_one_gives_the_batchs_own_statistics_whatever_was_before(
+    momentum: float | Tensor | None, dtype: torch.dtype
+) -> None:
+    """In eager code and in transforms; None is 1 at the first batch. The variances are far below eps, too."""
+    x = 1e-6 * batches((50, 3), 1, dtype=torch.float64)[0]
+    expected = {"mean": x.mean(dim=0), "var": x.var(dim=0)}
+    before = norm.BatchStats(torch.full((3,), 1e6), torch.full((3,), 1e6), torch.tensor(0))
+    for run in (lambda f: f(x.to(dtype)), lambda f: fr.tree.index(vmap(f)(x.to(dtype)[None]), 0)):
+        stats = run(lambda x: norm.batch_norm(x, before, train=True, momentum=momentum)[1])
+        for name, value in expected.items():
+            torch.testing.assert_close(getattr(stats, name).double(), value, rtol=1e-5, atol=0)
+
+
 def test_everything_may_be_batched() -> None:
     x = batches((5, 3, 4), 4)
     scale, shift = torch.rand(2, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import vmap
 
 import funcreg as fr
+from funcreg.random import execution
 
 HAS_NATIVE = fr.random.backend() == "native"
 needs_native = pytest.mark.skipif(not HAS_NATIVE, reason="this torch has no native Philox kernels")
@@ -239,3 +240,45 @@ def test_a_compiled_chain_of_splits_has_the_same_bits() -> None:
 
     key = fr.random.key(7)
     assert torch.equal(fr.jit(chain)(key), chain(key))
+
+
+def test_a_class_that_is_excluded_is_never_drawn() -> None:
+    """Not even by the words that round up to a uniform of 1, found among the first draws of many keys."""
+    logits = torch.tensor([-torch.inf, 0.0])
+    assert int(fr.random.categorical(torch.tensor([11, 858091]), logits)) == 1
+    extreme = torch.full((2,), 2**32 - 1)
+    for words in (extreme, torch.zeros(2, dtype=torch.int64), extreme * torch.tensor([1, 0])):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(execution, "words", lambda key, shape, words=words: words)
+            for row in (logits, logits.flip(0), logits.double()):
+                assert int(fr.random.categorical(fr.random.key(0), row)) == int(row.argmax())
+    compiled = fr.jit(fr.random.categorical)(
+        fr.random.key(0), torch.tensor([[-torch.inf] * 2, [0.0, torch.nan], [1.0, 2.0]])
+    )
+    assert compiled[:2].tolist() == [-1, -1]
+    assert int(compiled[2]) in (0, 1)
+
+
+@pytest.mark.parametrize("word", [0, 1, 2**24 - 1, 2**32 - 129, 2**32 - 1])
+def test_draws_from_the_first_and_the_last_words_are_finite_and_in_range(word: int) -> None:
+    def extreme(key: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return torch.full(shape, word)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execution, "words", extreme)
+        patch.setattr(execution, "uniform", lambda key, shape: (extreme(key, shape) & 0xFFFFFF) * 2.0**-24)
+        key = fr.random.key(0)
+        for dtype in (torch.float32, torch.float64):
+            assert bool(fr.random.normal(key, (4,), dtype=dtype).isfinite().all())
+            for low, high in ((-2.0, 2.0), (3.0, 30.0), (-30.0, -3.0), (-37.0, 37.0)):
+                drawn = fr.random.truncated_normal(key, (4,), low=low, high=high, dtype=dtype)
+                assert bool(((low <= drawn) & (drawn <= high)).all())
+            for alpha in (0.05, 1.0, 50.0):
+                concentration = torch.tensor(alpha, dtype=dtype)
+                assert bool(fr.random.gamma(key, concentration, (4,)).isfinite().all())
+                drawn = fr.random.beta(key, concentration, concentration, (4,))
+                assert bool(((drawn >= 0) & (drawn <= 1)).all())
+        assert not bool(fr.random.bernoulli(key, 0.0, (4,)).any())
+        assert bool(fr.random.bernoulli(key, 1.0, (4,)).all())
+        assert int(fr.random.randint(key, (), 3, 7)) in range(3, 7)
+        assert 0 <= float(fr.random.uniform(key)) < 1

@@ -471,7 +471,8 @@ def test_a_temperature_without_a_minimum_stays_within_bounds() -> None:
         z = logits.to(dtype)
         right, wrong = z.argmax(dim=-1), z.argmin(dim=-1)
         for targets, bound in ((right, -10), (wrong, 10)):
-            spread = (z.double() - z.double().gather(-1, targets.unsqueeze(-1))).square().mean().sqrt()
+            apart = (z.double() - z.double().gather(-1, targets.unsqueeze(-1))).abs()
+            spread = apart[apart > 0].min() if bound < 0 else apart.max()
             temperature = uncertainty.fit_temperature(z, targets)
             assert temperature.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
             assert math.log(float(temperature) / float(spread)) == pytest.approx(bound, abs=0.05)
@@ -479,6 +480,24 @@ def test_a_temperature_without_a_minimum_stays_within_bounds() -> None:
         assert float(uncertainty.fit_temperature(torch.full_like(z, 3.0), right)) == 1
     one_class = uncertainty.fit_temperature(torch.ones(5, 1), torch.zeros(5, dtype=torch.int64))
     assert float(one_class) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_excluded_class_has_no_part_in_the_temperature(dtype: torch.dtype) -> None:
+    """Three times of four right, by two logits 3 apart: softmax(3 / T) = 3/4, so T = 3 / log(3)."""
+    targets, best = torch.tensor([0, 0, 0, 1]), 3 / math.log(3)
+    for low in (-50.0, -1e9, torch.finfo(dtype).min, -torch.inf):
+        logits = torch.tensor([[3.0, 0.0, low]] * 4, dtype=dtype)
+        temperature = uncertainty.fit_temperature(logits, targets)
+        assert float(temperature) == pytest.approx(best, rel=1e-6)
+        slopes = torch.func.grad(uncertainty.fit_temperature)(logits, targets)
+        assert float(slopes[:3, 0].sum() + slopes[3, 0]) == pytest.approx(1 / math.log(3), rel=1e-3)
+        assert float(slopes[:, 2].abs().max()) < 1e-6
+    ignored = torch.cat((targets, torch.tensor([-100])))
+    padded = torch.cat((logits, torch.full((1, 3), torch.nan, dtype=dtype)))
+    assert float(uncertainty.fit_temperature(padded, ignored)) == pytest.approx(best, rel=1e-6)
+    assert math.isnan(uncertainty.fit_temperature(logits, torch.tensor([0, 0, 0, 2])))
+    assert math.isnan(uncertainty.fit_temperature(logits, torch.full((4,), -100)))
 
 
 def test_temperatures_of_members_are_theirs_alone() -> None:

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _checks
-from .reductions import REDUCTIONS, check_same_shape, precise, reduce, reduce_examples
+from .classes import as_classes, check_integers
+from .reductions import REDUCTIONS, check_same_shape, precise, reduce, reduce_examples, times
 
 
 def cross_entropy(
@@ -14,26 +15,29 @@ def cross_entropy(
     *,
     smoothing: float | Tensor = 0.0,
     weight: Tensor | None = None,
+    ignore_index: int | None = -100,
     reduction: str = "mean",
 ) -> Tensor:
     """Softmax cross-entropy: `-sum_c w_c q_c log softmax(logits)_c`, q the smoothed targets.
 
     `q = (1 - smoothing) * y + smoothing / C`. As in `F.cross_entropy`, whose classes are axis 1,
     the mean over integer targets divides by the sum of their weights, that over soft targets by
-    their number.
+    their number. A logit of -inf excludes a class: the limit, 0 where its q or w is 0 and else infinite.
 
     Args:
         logits: floating-point (..., C); classes are the last axis.
         targets: integers (...) in [0, C), or probabilities (..., C).
         smoothing: in [0, 1], a number or a tensor of shape ().
         weight: (C,), one for each class. Default: 1.
+        ignore_index: an integer target that has no part in values, gradients and the mean; None for no such one.
         reduction: "mean", "sum" or "none".
 
     Returns:
-        A tensor of shape (), or (...) for "none".
+        A tensor of shape (), or (...) for "none", with 0 for an ignored target. The mean is NaN where all are ignored.
 
     Raises:
-        FuncregError: when the shapes do not fit or an argument is out of range.
+        FuncregError: when the shapes do not fit or an argument is out of range. In a compiled program, and on a
+            GPU, an integer that is no class makes the loss NaN instead.
 
     >>> cross_entropy(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]), smoothing=0.1)
     tensor(0.2269)
@@ -44,24 +48,25 @@ def cross_entropy(
     _check_classes(logits, targets)
     _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
     classes = logits.shape[-1]
-    log_p = F.log_softmax(precise(logits), dim=-1)
     if weight is not None:
         _checks.check_floating("weight", weight)
         if weight.shape != (classes,):
             _checks.fail("weight", _checks.describe(weight), f"shape ({classes},), one for each class")
-        weight = weight.to(log_p.dtype)
-    weighted = log_p if weight is None else log_p * weight
+        weight = weight.to(precise(logits).dtype)
     if targets.is_floating_point():
+        log_p = F.log_softmax(precise(logits), dim=-1)
         soft = targets.to(log_p.dtype)
         soft = soft + smoothing * (1 / classes - soft)
-        return reduce(-(weighted * soft).sum(dim=-1).to(log_p.dtype), reduction)
-    index = targets.to(torch.int64)
-    losses = -_of_class(weighted, index)
+        soft = soft if weight is None else soft * weight
+        return reduce(-times(soft, log_p).sum(dim=-1).to(log_p.dtype), reduction)
+    found = as_classes(targets, classes, ignore_index)
+    log_p = F.log_softmax(found.masked(precise(logits)), dim=-1)
+    weighted = log_p if weight is None else times(weight, log_p)
+    losses = -_of_class(weighted, found.indices)
     if isinstance(smoothing, Tensor) or smoothing != 0:
-        losses = (losses + smoothing * (-weighted.mean(dim=-1) - losses)).to(log_p.dtype)
-    if weight is None or reduction != "mean":
-        return reduce(losses, reduction)
-    return losses.sum() / weight[index].sum()
+        losses = (times(1 - smoothing, losses) + times(smoothing, -weighted.mean(dim=-1))).to(log_p.dtype)
+    weights = found.share if weight is None else found.counted(weight[found.indices])
+    return reduce(found.counted(losses), reduction, weights)
 
 
 def binary_cross_entropy(
@@ -98,37 +103,44 @@ def binary_cross_entropy(
     z = precise(logits)
     soft = targets.to(z.dtype)
     soft = soft + smoothing * (0.5 - soft)
-    losses = (1 - soft) * z - F.logsigmoid(z)
+    losses = times(soft, -F.logsigmoid(z)) + times(1 - soft, -F.logsigmoid(-z))
     if weight is not None:
         _checks.check_floating("weight", weight)
         pairs = zip(weight.shape[::-1], z.shape[::-1], strict=False)
         if weight.ndim > z.ndim or any(own not in (1, full) for own, full in pairs):
             _checks.fail("weight", _checks.describe(weight), f"a shape that broadcasts with logits {tuple(z.shape)}")
-        losses = losses * weight
+        losses = times(weight, losses)
     return reduce_examples(losses.to(z.dtype), reduction)
 
 
-def accuracy(logits: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
-    """Share of examples whose largest logit is the target's class.
+def accuracy(logits: Tensor, targets: Tensor, *, ignore_index: int | None = -100, reduction: str = "mean") -> Tensor:
+    """Share of examples whose largest logit is the target's class; NaN for logits that are.
 
     Args:
         logits: floating-point (..., C); classes are the last axis.
-        targets: integers (...), or probabilities (..., C), of which the largest counts.
+        targets: integers (...) in [0, C), or probabilities (..., C), of which the largest counts.
+        ignore_index: an integer target that is left out; None for no such one.
         reduction: "mean", "sum" or "none".
 
     Returns:
-        float32 of shape (), or (...) of ones and zeros for "none".
+        float32 of shape (), or (...) of ones and zeros for "none", 0 for an ignored target.
 
     Raises:
-        FuncregError: when the shapes do not fit.
+        FuncregError: as `cross_entropy`.
 
     >>> accuracy(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0]))
     tensor(0.5000)
     """
     _checks.check_choice("reduction", reduction, REDUCTIONS)
     _check_classes(logits, targets)
-    classes = targets.argmax(dim=-1) if targets.is_floating_point() else targets
-    return reduce((logits.argmax(dim=-1) == classes).to(torch.float32), reduction)
+    unknown = logits.amax(dim=-1).isnan()
+    if targets.is_floating_point():
+        unknown = unknown | targets.amax(dim=-1).isnan()
+        hits = logits.argmax(dim=-1) == targets.argmax(dim=-1)
+        return reduce(torch.where(unknown, torch.nan, hits.to(torch.float32)), reduction)
+    found = as_classes(targets, logits.shape[-1], ignore_index)
+    hits = (logits.argmax(dim=-1) == found.indices).to(torch.float32)
+    return reduce(found.counted(torch.where(unknown, torch.nan, hits)), reduction, found.share)
 
 
 def _of_class(values: Tensor, index: Tensor) -> Tensor:
@@ -148,10 +160,8 @@ def _check_classes(logits: Tensor, targets: Tensor) -> None:
     if logits.ndim == 0 or logits.shape[-1] == 0:
         _checks.fail("logits", _checks.describe(logits), "a tensor (..., C) with C at least 1")
     _checks.check_tensor("targets", targets)
-    if targets.is_floating_point():
-        if targets.shape != logits.shape:
-            remedy = "Class indices must be integers: targets.long()." if targets.shape == logits.shape[:-1] else ""
-            _checks.fail("targets", _checks.describe(targets), f"probabilities {tuple(logits.shape)}", remedy)
-    elif targets.dtype == torch.bool or targets.is_complex() or targets.shape != logits.shape[:-1]:
-        allowed = f"integers {tuple(logits.shape[:-1])} or probabilities {tuple(logits.shape)}"
-        _checks.fail("targets", _checks.describe(targets), allowed)
+    if not targets.is_floating_point():
+        check_integers(targets, logits.shape[:-1])
+    elif targets.shape != logits.shape:
+        remedy = "Class indices must be integers: targets.long()." if targets.shape == logits.shape[:-1] else ""
+        _checks.fail("targets", _checks.describe(targets), f"probabilities {tuple(logits.shape)}", remedy)

@@ -8,15 +8,19 @@ from .. import _checks
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def reduce(losses: Tensor, reduction: str) -> Tensor:
-    """The mean or sum of one value each, or the values.
+def reduce(losses: Tensor, reduction: str, weights: Tensor | None = None) -> Tensor:
+    """The mean or sum of one value each, or the values. The mean of weighted losses is over their weights' sum.
 
-    >>> reduce(torch.tensor([1.0, 3.0]), "mean")
-    tensor(2.)
+    >>> reduce(torch.tensor([1.0, 3.0]), "mean"), reduce(torch.tensor([1.0, 0.0]), "mean", torch.tensor([1.0, 0.0]))
+    (tensor(2.), tensor(1.))
     """
     if reduction == "none":
         return losses
-    return losses.mean() if reduction == "mean" else losses.sum()
+    if reduction == "sum":
+        return losses.sum()
+    if not losses.numel():
+        _checks.fail("reduction", "'mean' of no examples", "at least one example", 'Or reduction="sum" or "none".')
+    return losses.mean() if weights is None else losses.sum() / weights.sum().to(losses.dtype)
 
 
 def reduce_examples(losses: Tensor, reduction: str) -> Tensor:
@@ -27,8 +31,17 @@ def reduce_examples(losses: Tensor, reduction: str) -> Tensor:
     """
     _checks.check_choice("reduction", reduction, REDUCTIONS)
     if reduction == "mean":
-        return losses.mean()
+        return reduce(losses, reduction)
     return reduce(losses.flatten(1).mean(dim=1) if losses.ndim > 1 else losses, reduction)
+
+
+def times(factor: float | Tensor, values: Tensor) -> Tensor:
+    """`factor * values`, a limit where values are infinite: 0 for a factor of 0.
+
+    >>> times(torch.tensor([0.0, 1.0, 0.0]), torch.tensor([-torch.inf, -torch.inf, 2.0]))
+    tensor([0., -inf, 0.])
+    """
+    return factor * torch.where(values.isinf() & (factor == 0), 0.0, values)
 
 
 def precise(x: Tensor) -> Tensor:

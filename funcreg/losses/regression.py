@@ -77,7 +77,8 @@ def correlation(predictions: Tensor, targets: Tensor, *, reduction: str = "mean"
 def spectral_l2(predictions: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
     """Mean squared difference of two signals' spectral magnitudes: blind to shifts in time.
 
-    `mean_k (|rfft(predictions)_k| - |rfft(targets)_k|)**2`, unnormalised transforms, k = 0 ... L // 2.
+    `mean_k (|rfft(predictions)_k| - |rfft(targets)_k|)**2`, k = 0 ... L // 2, by orthonormal transforms, whose
+    magnitudes do not grow with the signal's length.
     The gradient at a magnitude of zero is zero.
 
     Args:
@@ -121,6 +122,6 @@ def _centre(signal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _magnitudes(signal: Tensor) -> Tensor:
-    power = (torch.view_as_real(torch.fft.rfft(signal)) ** 2).sum(dim=-1)
+    power = (torch.view_as_real(torch.fft.rfft(signal, norm="ortho")) ** 2).sum(dim=-1)
     zero = power == 0
     return torch.where(zero, 0.0, torch.sqrt(torch.where(zero, 1.0, power)))

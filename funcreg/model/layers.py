@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import noise, norm
+from ..norm.shared import moved
 from .registry import Draw, momentum_of, register_layer
 
 
@@ -92,8 +93,9 @@ def _instance_norm(layer: Any, x: Tensor) -> Tensor:
         old_mean, old_var = running
         var, mean = torch.var_mean(images.to(old_mean.dtype), dim=axes)
         momentum = momentum_of(layer)
-        layer.running_mean = old_mean + momentum * (mean.mean(0) - old_mean)
-        layer.running_var = old_var + momentum * (var.mean(0) - old_var)
+        momentum = 0.0 if momentum is None else momentum  # as torch's
+        layer.running_mean = moved(old_mean, mean.mean(0), momentum)
+        layer.running_var = moved(old_var, var.mean(0), momentum)
     return y if batched else y.squeeze(0)
 
 

@@ -1,4 +1,4 @@
-"""What all of `norm` shares: checks of vectors."""
+"""What all of `norm` shares: checks of vectors, and how running statistics move."""
 
 from collections.abc import Mapping
 
@@ -15,3 +15,13 @@ def check_vectors(vectors: Mapping[str, Tensor | None], shape: tuple[int, ...], 
         _checks.check_floating(name, vector)
         if vector.shape != shape:
             _checks.fail(name, _checks.describe(vector), f"shape {tuple(shape)}, {what}")
+
+
+def moved(old: Tensor, new: Tensor, momentum: float | Tensor) -> Tensor:
+    """`(1 - momentum) * old + momentum * new`, in old's dtype: exact for 0 and 1, however far apart the two are.
+
+    >>> import torch
+    >>> moved(torch.tensor([1e8]), torch.tensor([0.25]), 1.0)
+    tensor([0.2500])
+    """
+    return ((1 - momentum) * old + momentum * new).to(old.dtype)

@@ -9,7 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import _checks, _jit
+from .._functorch import readable
 from . import execution
 from .arguments import Shape, as_shape, check_dtype, check_parameter
 
@@ -233,20 +234,34 @@ def categorical(key: Tensor, logits: Tensor) -> Tensor:
 
     Args:
         key: int64 (2,).
-        logits: (..., classes), unnormalised log-probabilities; -inf excludes a class.
+        logits: (..., classes), unnormalised log-probabilities; -inf excludes a class, which is never drawn.
 
     Returns:
         int64 (...): one index for each row of logits.
+
+    Raises:
+        FuncregError: when logits are not floating-point or have no classes, or a row excludes all or has NaN. In
+            a compiled program, and on a GPU, such a row gives -1 instead.
 
     >>> from funcreg import random
     >>> categorical(random.key(0), torch.tensor([[0.0, -torch.inf], [-torch.inf, 0.0]]))
     tensor([0, 1])
     """
     _checks.check_floating("logits", logits)
-    if logits.ndim == 0:
-        _checks.fail("logits", _checks.describe(logits), "a tensor (..., classes)")
-    exponential = -torch.log(open_unit(execution.words(key, tuple(logits.shape)), torch.float32))
-    return torch.argmax(logits - torch.log(exponential), dim=-1)
+    if logits.ndim == 0 or logits.shape[-1] == 0:
+        _checks.fail("logits", _checks.describe(logits), "a tensor (..., classes) of at least one class")
+    units = open_unit(execution.words(key, tuple(logits.shape)), torch.float32)
+    # The last words round up to 1, whose Gumbel number is infinite: it would beat, or be NaN with, -inf.
+    gumbel = -torch.log(-torch.log(units.clamp(max=1 - 2.0**-24)))
+    drawn = torch.argmax(logits + gumbel, dim=-1)
+    possible = logits.amax(dim=-1) > -torch.inf  # no NaN is
+    values = None if _jit.compiling() else readable(possible)
+    if values is None:
+        return torch.where(possible, drawn, -1)
+    if not bool(values.all()):
+        got = f"{int((~values).sum())} of {values.numel()} rows without a class, or with NaN"
+        _checks.fail("logits", got, "at least one class above -inf in each row, and no NaN")
+    return drawn
 
 
 def box_muller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import _checks, _jit
+from .._functorch import readable
 from ..losses.reductions import precise
+
+_SLACK = 1e-2  # of a row's sum, and of [0, 1]: more than 16-bit numbers lose
 
 
 class Predictive(NamedTuple):
@@ -45,16 +48,17 @@ def from_samples(probabilities: Tensor) -> Predictive:
         Predictive: (..., C) and (...).
 
     Raises:
-        FuncregError: when probabilities is not such a tensor, or T is 0.
+        FuncregError: when probabilities is not such a tensor, or T is 0. In a compiled program, and on a GPU, a
+            row that is no distribution gives NaN instead.
 
     >>> sure, torn = [1.0, 0.0], [0.5, 0.5]
     >>> from_samples(torch.tensor([[sure, torn], [[0.0, 1.0], torn]])).mutual_information
     tensor([0.6931, 0.0000])
     """
-    check_probabilities(probabilities)
-    if probabilities.ndim < 2 or probabilities.shape[0] == 0:
+    samples = as_probabilities(probabilities)
+    if samples.ndim < 2 or samples.shape[0] == 0:
         _checks.fail("probabilities", _checks.describe(probabilities), "a tensor (T, ..., C) with T at least 1")
-    return predictive(moments(precise(probabilities)))
+    return predictive(moments(samples))
 
 
 def entropy(probabilities: Tensor) -> Tensor:
@@ -67,13 +71,12 @@ def entropy(probabilities: Tensor) -> Tensor:
         (...), from 0 for certainty to log C.
 
     Raises:
-        FuncregError: when probabilities is not such a tensor.
+        FuncregError: when probabilities is not such a tensor, as `from_samples`.
 
     >>> entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
     tensor([0.0000, 0.6931])
     """
-    check_probabilities(probabilities)
-    return _entropy(precise(probabilities))
+    return _entropy(as_probabilities(probabilities))
 
 
 def moments(samples: Tensor) -> Moments:
@@ -112,12 +115,27 @@ def predictive(moments: Moments) -> Predictive:
 
 
 def _entropy(probabilities: Tensor) -> Tensor:
-    zero = probabilities <= 0
+    zero = probabilities == 0
     return torch.where(zero, 0.0, -probabilities * torch.log(torch.where(zero, 1.0, probabilities))).sum(dim=-1)
 
 
-def check_probabilities(probabilities: Tensor) -> None:
-    """Refuse what is not a floating-point tensor (..., C)."""
+def as_probabilities(probabilities: Tensor) -> Tensor:
+    """Probabilities (..., C) in at least float32; rows that are none are refused, or NaN where they cannot be read.
+
+    >>> as_probabilities(torch.tensor([0.5, 0.5]))
+    tensor([0.5000, 0.5000])
+    """
     _checks.check_floating("probabilities", probabilities)
     if probabilities.ndim == 0 or probabilities.shape[-1] == 0:
         _checks.fail("probabilities", _checks.describe(probabilities), "a tensor (..., C)")
+    p = precise(probabilities)
+    outside = ((p < -_SLACK) | (p > 1 + _SLACK)).any(dim=-1)
+    wrong = outside | ((p.sum(dim=-1) - 1).abs() > _SLACK)
+    values = None if _jit.compiling() else readable(wrong)
+    if values is None:
+        return p * torch.where(wrong, torch.nan, 1.0).to(p.dtype).unsqueeze(-1)
+    if bool(values.any()):
+        got = f"{int(values.sum())} of {values.numel()} rows that are not, in {_checks.describe(probabilities)}"
+        remedy = "Of logits: torch.softmax(logits, dim=-1). Of one probability p: torch.stack((1 - p, p), dim=-1)."
+        _checks.fail("probabilities", got, "numbers in [0, 1] that sum to 1 over the last axis", remedy)
+    return p

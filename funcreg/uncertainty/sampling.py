@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _jit, random, tree
-from .._functorch import in_transform
+from .._functorch import in_transform, varies_with
 from ..losses.reductions import precise
 from . import predictive
 from .chunking import Chunking, ChunkSize
@@ -65,8 +65,9 @@ def mc_dropout(
         Predictive, in float32 (float64 for a float64 model).
 
     Raises:
-        FuncregError: for a wrong samples, chunk_size or memory_budget, a model without `apply`, one
-            that draws global random numbers or writes to a buffer, and with jit, inside of `vmap` or
+        FuncregError: for a wrong samples, chunk_size or memory_budget, a model without `apply`, one without
+            noise (in eager code, where rates do not say so) or with one output alone, one that draws global
+            random numbers or writes to a buffer, and with jit, inside of `vmap` or
             another transform, and for a model that does other things for other values.
 
     >>> from collections import namedtuple
@@ -82,8 +83,12 @@ def mc_dropout(
     _checks.check_count("samples", samples)
 
     def draw(key: Tensor, shared: tuple[Any, ...]) -> Tensor:
-        *variables, rates = shared
-        return _logits(model.apply(*variables, key=key, rates=rates))
+        *variables, given = shared
+        logits = _logits(model.apply(*variables, key=key, rates=given))
+        if rates is None and not (torch.compiler.is_compiling() or varies_with(logits, key)):
+            remedy = "Give its dropout a rate above 0, or predict without noise: model.apply(params, state, x)."
+            _checks.fail("model", "one whose output is the same for every key", "a model with noise", remedy)
+        return logits
 
     how = Chunking(chunk_size, memory_budget, jit)
     return _predict(draw, model.apply, random.split(key, samples), (params, state, x, rates), samples, how)
@@ -205,4 +210,7 @@ def _logits(output: tuple[Any, Any]) -> Tensor:
     logits, _ = output
     if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.ndim < 1:
         _checks.fail("model", f"an output of {_checks.describe(logits)}", "logits (N, C)")
+    if logits.shape[-1] < 2:
+        remedy = "Of two classes with one logit z: torch.cat((torch.zeros_like(z), z), dim=-1)."
+        _checks.fail("model", f"an output of {_checks.describe(logits)}", "logits (N, C) of at least 2 classes", remedy)
     return precise(logits)

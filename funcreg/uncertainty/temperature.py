@@ -1,17 +1,19 @@
 """Temperature scaling: one number that makes a classifier as sure as it is right."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from .. import _checks
+from ..losses.classes import as_classes, check_integers
 from ..losses.reductions import precise
-from .calibration import check_targets
 
-_BOUND = 10.0  # of |log(T / spread)|: beyond it the probabilities are one-hot, or all alike
+_BEYOND = 10.0  # of log T: so far out the probabilities are one-hot, or all alike
 _NARROW = 0.05  # of log T: Newton's method is safe within
 
 
-def fit_temperature(logits: Tensor, targets: Tensor, *, steps: int = 16) -> Tensor:
+def fit_temperature(logits: Tensor, targets: Tensor, *, steps: int = 20, ignore_index: int | None = -100) -> Tensor:
     """The temperature T of `softmax(logits / T)` with the lowest negative log-likelihood.
 
     Take logits of examples that were not trained on. No prediction changes, only its confidence.
@@ -19,17 +21,21 @@ def fit_temperature(logits: Tensor, targets: Tensor, *, steps: int = 16) -> Tens
     the rest.
 
     Args:
-        logits: floating-point (..., C).
+        logits: floating-point (..., C); -inf, or any very low number, excludes a class.
         targets: integers (...) in [0, C).
-        steps: evaluations of the slope: 9 bisections, then Newton's, of which 3 have sufficed for float64.
+        steps: evaluations of the slope: 10 bisections (13 where logits are 1e38 apart), then Newton's, of which 3
+            have sufficed for float64.
+        ignore_index: a target that has no part; None for no such one.
 
     Returns:
-        T, a tensor of shape (), in float32 (float64 for float64 logits). In units of the root mean
-        square of `logits - logits[target]` it lies between e**-10, where it goes when every prediction
-        is right, and e**10, when they are worse than chance. Constant logits give 1.
+        T, a tensor of shape (), in float32 (float64 for float64 logits). It lies between e**-10 times the least
+        difference, not 0, of a logit from its target's, where it goes when every prediction is right, and e**10
+        times the largest, when they are worse than chance. Constant logits give 1; NaN, an excluded class that
+        came true, and targets that are all ignored give NaN.
 
     Raises:
-        FuncregError: when the shapes do not fit, or there is no example.
+        FuncregError: when the shapes do not fit, there is no example, or a target is no class (in a compiled
+            program, and on a GPU, T is NaN instead).
 
     >>> logits = torch.tensor([[3.0, 0.0], [3.0, 0.0], [3.0, 0.0], [3.0, 0.0]])  # right 3 times of 4
     >>> temperature = fit_temperature(logits, torch.tensor([0, 0, 0, 1]))
@@ -41,21 +47,35 @@ def fit_temperature(logits: Tensor, targets: Tensor, *, steps: int = 16) -> Tens
     _checks.check_floating("logits", logits)
     if logits.ndim == 0 or logits.numel() == 0:
         _checks.fail("logits", _checks.describe(logits), "a tensor (..., C) of at least one example")
-    chosen = check_targets(targets, logits.shape[:-1])
+    check_integers(targets, logits.shape[:-1])
     _checks.check_count("steps", steps)
-    gaps = precise(logits) - precise(logits).gather(-1, chosen)
-    spread = torch.sqrt((gaps**2).mean())
-    gaps = gaps / torch.where(spread == 0, 1.0, spread)
+    found = as_classes(targets, logits.shape[-1], ignore_index)
+    rows = found.masked(precise(logits))
+    gaps = rows - rows.gather(-1, found.indices.unsqueeze(-1))
+    unknown = (gaps.isnan() | (gaps == torch.inf)).any()
+    if found.share is not None:
+        unknown = unknown | ~(found.share.sum() > 0)
+    # Where a class is excluded, the least number has a derivative of 0 where -inf would have none.
+    excluded = gaps == -torch.inf
+    gaps = torch.where(excluded, torch.finfo(gaps.dtype).min, gaps)
 
-    at = torch.zeros_like(spread)  # log(spread / T)
-    low, high = at - _BOUND, at + _BOUND
+    counts = ~excluded & (gaps != 0)
+    constant = ~counts.any()
+    least = torch.where(counts, gaps.abs(), torch.inf).amin()
+    largest = torch.where(counts, gaps.abs(), 0.0).amax()
+    most = math.log(torch.finfo(gaps.dtype).max) - 1
+    low = (-_BEYOND - torch.where(constant, 1.0, largest).log()).clamp(-most, most)  # of log(1 / T)
+    high = (_BEYOND - torch.where(constant, 1.0, least).log()).clamp(-most, most)
+    at = (low + high) / 2
     for _ in range(steps):
-        inverse = torch.exp(at)
-        p = torch.softmax(inverse * gaps, dim=-1)
-        each = (p * gaps).sum(dim=-1)
-        slope = each.mean()  # of the loss in 1 / T: no term of a right prediction is above 0
-        curvature = (p * (gaps - each.unsqueeze(-1)) ** 2).sum(dim=-1).mean()
+        scaled = torch.exp(at) * gaps
+        p = torch.softmax(scaled, dim=-1)
+        each = (p * torch.where(p == 0, 0.0, scaled)).sum(dim=-1, keepdim=True)
+        slope = each.sum()  # of the loss in log(1 / T): no term of a right prediction is above 0
+        curvature = (p * torch.where(p == 0, 0.0, scaled - each) ** 2).sum()  # in 1 / T, times its square
         low, high = torch.where(slope <= 0, at, low), torch.where(slope <= 0, high, at)
-        newton = at - slope / (inverse * curvature).clamp_min(torch.finfo(slope.dtype).tiny)
-        at = torch.where(high - low > _NARROW, (low + high) / 2, newton.clamp(low, high))
-    return torch.where(spread == 0, 1.0, spread * torch.exp(-at))
+        # Chosen before it is divided: the step not taken has no derivative that overflows.
+        narrow = (high - low <= _NARROW) & (curvature > 0)
+        newton = at - torch.where(narrow, slope, 0.0) / torch.where(narrow, curvature, 1.0)
+        at = torch.where(narrow, newton.clamp(low, high), (low + high) / 2)
+    return torch.where(unknown, torch.nan, torch.where(constant, 1.0, torch.exp(-at)))

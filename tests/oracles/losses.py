@@ -86,6 +86,74 @@ def cross_entropy_of_sequences() -> Pair:
     ]
 
 
+@oracle("losses.cross_entropy", against="F.cross_entropy: ignored targets, smoothed, weighted", **IN_DEPTH)
+def cross_entropy_of_ignored_targets() -> Pair:
+    pairs = []
+    for index, targets in ((-100, torch.tensor([0, -100, 2, -100, 3, -100])), (2, TARGETS["integer"])):
+        for smoothing in (0.0, 0.1, 1.0):
+            for weight in (None, WEIGHT):
+                for reduction in REDUCTIONS:
+                    shared: Any = {"weight": weight, "ignore_index": index, "reduction": reduction}
+                    pairs.append(
+                        compared(
+                            lambda x, t=targets, s=smoothing, shared=shared: losses.cross_entropy(
+                                x, t, smoothing=s, **shared
+                            ),
+                            lambda x, t=targets, s=smoothing, shared=shared: F.cross_entropy(
+                                x, t, label_smoothing=s, **shared
+                            ),
+                            LOGITS,
+                        )
+                    )
+    ours, theirs = zip(*pairs, strict=True)
+    return ours, theirs
+
+
+@oracle("losses.cross_entropy", against="F.cross_entropy without the excluded class", **IN_DEPTH)
+def cross_entropy_of_excluded_classes() -> Pair:
+    """What is masked by -inf has no part, in values, gradients or Hessians; also beside batched settings of 0."""
+    targets, soft = torch.tensor([0, 1, 3, 0, 1, 3]), SOFT[:, [0, 1, 3]] / SOFT[:, [0, 1, 3]].sum(dim=1, keepdim=True)
+    rest = torch.tensor([0, 1, 3])
+    kept = torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+
+    def excluded(x: Tensor, targets: Tensor, **settings: Any) -> Tensor:
+        masked = torch.full((6, 4), -torch.inf, dtype=torch.float64).index_copy(1, rest, x)
+        return vmap(lambda s: losses.cross_entropy(masked, targets, smoothing=s, **settings))(torch.zeros(2).double())
+
+    def whole(x: Tensor, targets: Tensor, weight: Tensor | None = None) -> Tensor:
+        return F.cross_entropy(x, targets, weight).expand(2)
+
+    padded = torch.zeros(6, 4, dtype=torch.float64).index_copy(1, rest, soft)
+    dense = targets.where(targets < 3, 2)
+    pairs = [
+        compared(lambda x: excluded(x, targets), lambda x: whole(x, dense), LOGITS[:, :3]),
+        compared(lambda x: excluded(x, padded), lambda x: whole(x, soft), LOGITS[:, :3]),
+        compared(
+            lambda x: excluded(x, targets, weight=kept * WEIGHT), lambda x: whole(x, dense, WEIGHT[rest]), LOGITS[:, :3]
+        ),
+    ]
+    return [one for one, _ in pairs], [other for _, other in pairs]
+
+
+@oracle(
+    "losses.cross_entropy",
+    against="F.cross_entropy of logits of -1e9, with a weight of 0 where smoothing would be infinite",
+    **IN_DEPTH,
+)
+def cross_entropy_of_a_class_without_weight() -> Pair:
+    weight = WEIGHT * torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+    targets = torch.tensor([0, 1, 3, 0, 1, 3])
+
+    def masked(x: Tensor, low: float) -> Tensor:
+        return torch.where(torch.arange(4) == 2, low, x)
+
+    return compared(
+        lambda x: losses.cross_entropy(masked(x, -torch.inf), targets, smoothing=0.3, weight=weight),
+        lambda x: F.cross_entropy(masked(x, -1e9), targets, weight, label_smoothing=0.3),
+        LOGITS,
+    )
+
+
 @oracle("losses.cross_entropy", against="scipy.special.log_softmax", **ROUNDING)
 def cross_entropy_by_scipy() -> Pair:
     expected = -(SOFT.numpy() * scipy.special.log_softmax(LOGITS.numpy(), axis=-1)).sum(axis=-1)
@@ -156,6 +224,22 @@ for _scale in (1.0, 50.0):
         )(partial(binary_cross_entropy, _scale, _reduction))
 
 
+@oracle(
+    "losses.binary_cross_entropy",
+    against="the limits at infinite logits: values, gradients and curvatures",
+    tolerance=0,
+    because="exact",
+)
+def binary_cross_entropy_of_infinite_logits() -> Pair:
+    logits = torch.tensor([-torch.inf, torch.inf, 0.0], dtype=torch.float64)
+    hits = torch.tensor([0, 1, 1])
+    ours = in_depth(lambda x: losses.binary_cross_entropy(x, hits, reduction="none")[:2], logits)
+    wrong = losses.binary_cross_entropy(logits[:2], hits[:2].flip(0), weight=torch.zeros(2))
+    slope = grad(lambda x: losses.binary_cross_entropy(x, 1 - hits, reduction="sum"))(logits)
+    zeros = (torch.zeros(2), torch.zeros(3), torch.zeros(3, 3))
+    return (ours, wrong, slope), (zeros, 0.0, torch.tensor([-1.0, 1.0, 0.5]))
+
+
 @oracle("losses.binary_cross_entropy", against="F.binary_cross_entropy_with_logits of smoothed targets", **ROUNDING)
 def binary_smoothing() -> Pair:
     rates = torch.tensor([0.0, 0.2, 1.0], dtype=torch.float64)
@@ -214,19 +298,19 @@ def correlation_of_batches() -> Pair:
     )
 
 
-@oracle("losses.spectral_l2", against="numpy.fft.rfft", **ROUNDING)
+@oracle("losses.spectral_l2", against="numpy.fft.rfft(norm='ortho')", **ROUNDING)
 def spectral_l2_of_numpy() -> Pair:
     x, y = drawn(11, 3, 17), drawn(12, 3, 17)
-    apart = np.abs(np.fft.rfft(x.numpy())) - np.abs(np.fft.rfft(y.numpy()))
-    return losses.spectral_l2(x, y, reduction="none"), (apart**2).mean(axis=-1)
+    ours, theirs = (np.abs(np.fft.rfft(each.numpy(), norm="ortho")) for each in (x, y))
+    return losses.spectral_l2(x, y, reduction="none"), ((ours - theirs) ** 2).mean(axis=-1)
 
 
-@oracle("losses.spectral_l2", against="torch.fft.rfft, and its abs", **IN_DEPTH)
+@oracle("losses.spectral_l2", against="torch.fft.rfft(norm='ortho'), and its abs", **IN_DEPTH)
 def spectral_l2_of_torch() -> Pair:
     x, y = drawn(11, 3, 17), drawn(12, 3, 17)
     return compared(
         lambda x: losses.spectral_l2(x, y),
-        lambda x: ((torch.fft.rfft(x).abs() - torch.fft.rfft(y).abs()) ** 2).mean(),
+        lambda x: ((torch.fft.rfft(x, norm="ortho").abs() - torch.fft.rfft(y, norm="ortho").abs()) ** 2).mean(),
         x,
     )
 
@@ -236,4 +320,7 @@ def accuracy_of_sklearn() -> Pair:
     logits, targets = drawn(13, 60, 4), fr.random.randint(fr.random.key(14), (60,), 0, 4)
     predicted, score = logits.argmax(dim=-1), sklearn.metrics.accuracy_score
     ours = [losses.accuracy(logits, targets, reduction=each) for each in ("mean", "sum")]
-    return ours, [score(targets, predicted), float(score(targets, predicted, normalize=False))]
+    padded = torch.where(torch.arange(60) < 20, -100, targets)
+    ours.append(losses.accuracy(logits, padded))
+    whole = [score(targets, predicted), float(score(targets, predicted, normalize=False))]
+    return ours, [*whole, score(targets[20:], predicted[20:])]

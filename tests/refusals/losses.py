@@ -17,6 +17,9 @@ REFUSALS: list[Refusal] = [
     ("losses.cross_entropy", "smoothing", lambda: losses.cross_entropy(X, CLASSES, smoothing=torch.ones(2))),
     ("losses.cross_entropy", "weight", lambda: losses.cross_entropy(X, CLASSES, weight=torch.ones(2))),
     ("losses.cross_entropy", "weight", lambda: losses.cross_entropy(X, CLASSES, weight=bad([1.0, 2.0, 3.0]))),
+    ("losses.cross_entropy", "targets", lambda: losses.cross_entropy(X, CLASSES + 1)),
+    ("losses.cross_entropy", "targets", lambda: losses.cross_entropy(X, CLASSES - 100, ignore_index=-1)),
+    ("losses.cross_entropy", "ignore_index", lambda: losses.cross_entropy(X, CLASSES, ignore_index=bad(0.5))),
     ("losses.cross_entropy", "reduction", lambda: losses.cross_entropy(X, CLASSES, reduction="average")),
     ("losses.binary_cross_entropy", "logits", lambda: losses.binary_cross_entropy(INTEGERS, X)),
     ("losses.binary_cross_entropy", "targets", lambda: losses.binary_cross_entropy(X, X[:2])),
@@ -33,6 +36,11 @@ REFUSALS: list[Refusal] = [
     ("losses.spectral_l2", "predictions", lambda: losses.spectral_l2(torch.tensor(1.0), torch.tensor(1.0))),
     ("losses.spectral_l2", "targets", lambda: losses.spectral_l2(X, X[:1])),
     ("losses.accuracy", "targets", lambda: losses.accuracy(X, CLASSES[:1])),
+    ("losses.accuracy", "targets", lambda: losses.accuracy(X, CLASSES + 1)),
+    *(
+        ("losses." + loss.__name__, "reduction", lambda f=loss: f(X[:0], X[:0]))
+        for loss in (losses.binary_cross_entropy, losses.mse, losses.mae, losses.correlation, losses.spectral_l2)
+    ),
     ("losses.mae", "predictions", lambda: losses.mae(INTEGERS, X)),
     ("losses.mae", "reduction", lambda: losses.mae(X, X, reduction="max")),
     ("losses.correlation", "predictions", lambda: losses.correlation(INTEGERS, X)),

@@ -10,6 +10,8 @@ from tests.refusals import CLASSES, INTEGERS, KEY, Refusal, X, bad
 P = torch.full((4, 3), 1 / 3)
 MODEL = fr.from_module(lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)))
 MODEL_PARAMS, MODEL_STATE = MODEL.init(KEY)
+STILL = fr.from_module(lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.0)))
+ONE_OUTPUT = fr.from_module(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1)))
 MEMBERS_PARAMS, _ = fr.model_members(MODEL, KEY, 2)
 
 REFUSALS: list[Refusal] = [
@@ -39,6 +41,17 @@ REFUSALS: list[Refusal] = [
         "memory_budget",
         lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=KEY, chunk_size=2, memory_budget=9),
     ),
+    ("uncertainty.mc_dropout", "model", lambda: uncertainty.mc_dropout(STILL, MODEL_PARAMS, MODEL_STATE, X, key=KEY)),
+    (
+        "uncertainty.mc_dropout",
+        "model",
+        lambda: uncertainty.mc_dropout(ONE_OUTPUT, *ONE_OUTPUT.init(KEY), X, key=KEY),
+    ),
+    (
+        "uncertainty.ensemble",
+        "model",
+        lambda: uncertainty.ensemble(ONE_OUTPUT, *fr.model_members(ONE_OUTPUT, KEY, 2), X),
+    ),
     ("uncertainty.mc_dropout", "key", lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=bad(3))),
     ("uncertainty.ensemble", "model", lambda: uncertainty.ensemble(bad(nn.Linear(3, 3)), {}, {}, X)),
     (
@@ -65,7 +78,22 @@ REFUSALS: list[Refusal] = [
     ("uncertainty.fit_temperature", "steps", lambda: uncertainty.fit_temperature(X, CLASSES, steps=0)),
     ("uncertainty.from_samples", "probabilities", lambda: uncertainty.from_samples(torch.ones(3))),
     ("uncertainty.from_samples", "probabilities", lambda: uncertainty.from_samples(torch.ones(0, 2, 3))),
+    ("uncertainty.from_samples", "probabilities", lambda: uncertainty.from_samples(torch.ones(2, 3))),
     ("uncertainty.entropy", "probabilities", lambda: uncertainty.entropy(INTEGERS)),
+    ("uncertainty.entropy", "probabilities", lambda: uncertainty.entropy(X)),
+    ("uncertainty.entropy", "probabilities", lambda: uncertainty.entropy(torch.tensor([1.5, -0.5]))),
+    ("uncertainty.fit_temperature", "targets", lambda: uncertainty.fit_temperature(X, CLASSES + 1)),
+    *(
+        (f"uncertainty.{score.__name__}", argument, lambda f=score, p=p, y=y: f(p, y))
+        for score in (uncertainty.negative_log_likelihood, uncertainty.brier, uncertainty.expected_calibration_error)
+        for argument, p, y in (
+            ("targets", P, CLASSES + 1),
+            ("targets", P, CLASSES.unsqueeze(-1)),
+            ("probabilities", X, CLASSES),
+            ("probabilities", 0.8 * X[:, :1], CLASSES),
+            ("probabilities", P[0, 0], CLASSES),
+        )
+    ),
     ("uncertainty.negative_log_likelihood", "targets", lambda: uncertainty.negative_log_likelihood(P, P)),
     (
         "uncertainty.negative_log_likelihood",

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import norm
+from ...norm.shared import moved
 from .mode import Keyed, replaces
 from .noise import needs_formulas
 
@@ -70,7 +71,7 @@ def _instance_norm(
     var, mean = torch.var_mean(input.to(buffers[mean_name].dtype), dim=tuple(range(2, input.ndim)))
     given = _as_momentum(momentum if keyed.momentum is None else keyed.momentum)
     for name, batch in ((mean_name, mean.mean(0)), (var_name, var.mean(0))):
-        buffers[name] = (1 - given) * buffers[name] + given * batch
+        buffers[name] = moved(buffers[name], batch, given)
     return y
 
 

@@ -1,0 +1,80 @@
+"""Targets that are classes: which index each has, and which of them count.
+
+A target outside of [0, C) is refused where its value can be read at once, on the CPU in eager code, also under
+`vmap`. In a compiled program and on a GPU, where a look would wait for it, its example becomes NaN, in value and
+gradient. A target of `ignore_index` is left out, whatever its logits are.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _checks, _jit
+from .._functorch import readable
+
+
+class Classes(NamedTuple):
+    """Indices in [0, C), int64 (...); what each counts: 1, 0 where ignored, NaN where it is no class (None: all 1)."""
+
+    indices: Tensor
+    share: Tensor | None
+
+    def masked(self, rows: Tensor) -> Tensor:
+        """Rows (..., C), those of ignored targets replaced by zeros."""
+        return rows if self.share is None else torch.where(self.share.unsqueeze(-1) == 0, 0.0, rows)
+
+    def counted(self, values: Tensor) -> Tensor:
+        """One value for each target; 0 where it is ignored, NaN where it is no class."""
+        if self.share is None:
+            return values
+        share = self.share.to(values.dtype)
+        return torch.where(share == 0, 0.0, share * values)
+
+
+def check_integers(targets: Tensor, shape: torch.Size | None = None) -> None:
+    """Refuse what is not integers, or not of a shape.
+
+    >>> check_integers(torch.tensor([0, 2]))
+    """
+    _checks.check_tensor("targets", targets)
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+        allowed = "integers" if shape is None else f"integers {tuple(shape)}"
+        _checks.fail("targets", _checks.describe(targets), allowed, "Convert them: targets.long().")
+    if shape is not None and targets.shape != shape:
+        _checks.fail("targets", _checks.describe(targets), f"integers {tuple(shape)}")
+
+
+def as_classes(targets: Tensor, classes: int, ignore_index: int | None = None) -> Classes:
+    """Integer targets as indices that are safe to use, and what each counts.
+
+    >>> as_classes(torch.tensor([1, -100]), 2, -100)
+    Classes(indices=tensor([1, 0]), share=tensor([1., 0.]))
+    """
+    if ignore_index is not None:
+        _checks.check_count("ignore_index", ignore_index, -(2**63), 2**63 - 1)
+    index = targets.to(torch.int64)
+    values = None if _jit.compiling() else readable(index)
+    if values is not None:
+        if not values.numel():
+            return Classes(index, None)
+        least, largest = (int(end) for end in torch.aminmax(values))
+        if least >= 0 and largest < classes and not least <= (-1 if ignore_index is None else ignore_index) <= largest:
+            return Classes(index, None)
+        _refuse(values, classes, ignore_index)
+    is_class = (index >= 0) & (index < classes)
+    share = torch.where(is_class, 1.0, torch.nan)
+    if ignore_index is not None:
+        share = torch.where(index == ignore_index, 0.0, share)
+    return Classes(torch.where(is_class, index, 0), share)
+
+
+def _refuse(values: Tensor, classes: int, ignore_index: int | None) -> None:
+    wrong = (values < 0) | (values >= classes)
+    if ignore_index is not None:
+        wrong = wrong & (values != ignore_index)
+    found = values[wrong]
+    if found.numel():
+        allowed = f"classes in [0, {classes})" + ("" if ignore_index is None else f", or {ignore_index} (ignore_index)")
+        remedy = f"Classes are counted from 0: {classes} is one too many." if int(found.max()) == classes else ""
+        _checks.fail("targets", f"{int(found[0])} among {values.numel()}", allowed, remedy)
