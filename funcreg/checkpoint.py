@@ -123,6 +123,28 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     return _read(_as_path(path))[0]["metadata"]
 
 
+def read_leaves(path: str | Path) -> dict[str, Any]:
+    """The leaves of a checkpoint by their paths, for who does not know its tree.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Path such as `params/0.weight` -> tensor on the CPU, number, string or None.
+
+    Raises:
+        FuncregError: when the file is missing, damaged or not a checkpoint.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "run.safetensors"
+    >>> save(path, {"params": {"w": torch.ones(2)}, "epoch": 3})
+    >>> read_leaves(path)
+    {'params/w': tensor([1., 1.]), 'epoch': 3}
+    """
+    document, tensors = _read(_as_path(path))
+    return tensors | document["values"]
+
+
 def _as_path(path: Any) -> Path:
     if not isinstance(path, str | os.PathLike):
         _checks.fail("path", _checks.describe(path), "the path of a file: a string or a pathlib.Path")

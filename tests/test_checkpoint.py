@@ -64,6 +64,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run.safetensors"
 
 
+def test_leaves_are_read_without_their_tree(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "run", {"a/b": (torch.ones(2), 3), "c": None, "d": "text"})
+    leaves = checkpoint.read_leaves(tmp_path / "run")
+    assert leaves.pop("a~1b/0").tolist() == [1.0, 1.0]
+    assert leaves == {"a~1b/1": 3, "c": None, "d": "text"}
+
+
 def test_what_is_saved_is_loaded(path: Path) -> None:
     metadata = {"dataset": "digits", "seeds": [1, 2]}
     checkpoint.save(path, example(), metadata=metadata)

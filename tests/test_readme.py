@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -59,10 +60,24 @@ def test_your_own_data_may_be_tensors_a_data_set_or_a_folder(tmp_path: Path, mon
         for shade in (0, 100):
             Image.new("RGB", (40, 30), (shade, 0, 0)).save(tmp_path / "pictures" / name / f"{shade}.png")
     monkeypatch.chdir(tmp_path)
-    data = run(2)["data"]
+    for name in ("x", "y"):
+        np.save(f"{name}.npy", np.arange(8.0))
+    names = run(2)
+    data = names["data"]
     assert data.x.shape == (4, 3, 32, 32)
     assert data.x.dtype == torch.uint8
     assert data.y.tolist() == [0, 0, 1, 1]
+    images, labels = next(iter(names["batches"]))
+    assert torch.equal(images[labels.argsort(stable=True)].sum(), data.x.sum())
+    assert labels.sort().values.tolist() == [0, 0, 1, 1]
+
+    def loss_fn(params: Any, state: Any, batch: Any, *, key: Any, hparams: Any) -> Any:
+        return ((params["w"] * batch.x - batch.y) ** 2).mean(), (state, {})
+
+    start = fr.train.init({"w": torch.zeros((), dtype=torch.float64)}, {}, fr.optim.sgd(0.01), key=fr.random.key(0))
+    step = fr.train.make_step(loss_fn, fr.optim.sgd(0.01))
+    result = fr.train.fit(step, start, names["on_disk"], key=fr.random.key(1), epochs=30, batch_size=4, jit=False)
+    assert float(result.train_state.params["w"]) == pytest.approx(1.0, abs=1e-3)
 
 
 def test_the_program_for_several_processes_runs_as_one(

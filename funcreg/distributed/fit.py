@@ -8,7 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from .. import _checks, random, train, tree
-from ..train import EarlyStopping, FitResult, TrainState, console, resume
+from ..train import EarlyStopping, FitResult, TrainState, console
+from ..train.arguments import facts_of
+from ..train.fingerprint import fingerprint
 from ..train.step import Metrics, Step, as_hparams, check_members
 from .parallel import each_for_itself
 from .processes import Group, check_alike, rank, ranks, room
@@ -21,7 +23,7 @@ _PATIENCE = timedelta(days=365)  # a rank whose members stop early waits for the
 def fit(
     step: Step,
     train_state: TrainState,
-    data: tree.Tree,
+    data: Any,
     *,
     key: Tensor,
     epochs: int,
@@ -52,7 +54,8 @@ def fit(
 
     Args:
         step, train_state, data, key, epochs, hparams, members, batches, checkpoint: as for `train.fit`.
-            data is all of the data, on every rank.
+            data is all of the data, on every rank: of a source every rank takes the same whole
+            batches, which is looked at at the first of each epoch.
         evaluate: as for `train.fit`, called by every rank; with members, for those of its share:
             `make_evaluate(metric_fn, members=len(share(K)))`.
         early_stopping: as for `train.fit`, of all members.
@@ -97,7 +100,7 @@ def fit(
 def _sharded(
     step: Step,
     train_state: TrainState,
-    data: tree.Tree,
+    data: Any,
     *,
     key: Tensor,
     epochs: int,
@@ -113,8 +116,9 @@ def _sharded(
         check_members(name, stacked, members)
     _checks.check_key(key)
     plain = {name: value for name, value in given.items() if isinstance(value, int | str)}
-    prints = {name: resume.fingerprint(value) for name, value in {**trees, "data": data, "key": key}.items()}
-    check_alike({**plain, **prints, "epochs": epochs, "checkpoint": checkpoint and "a path"}, room)
+    prints = {name: text for argument, value in trees.items() for name, text in fingerprint(argument, value).items()}
+    facts = {**plain, **prints, **facts_of(data), "key": key.tolist()}
+    check_alike({**facts, "epochs": epochs, "checkpoint": checkpoint and "a path"}, room)
 
     mine = tree.map(lambda leaf: leaf[own.start : own.stop], trees)
     given |= {"members": len(own), "hparams": mine["hparams"]}

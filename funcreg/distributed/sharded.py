@@ -55,7 +55,7 @@ def stopping_of(stopping: EarlyStopping, members: int, own: range) -> EarlyStopp
         whole = stopping.update(tree.map(spread, state), spread(value))
         return tree.map(lambda leaf: leaf[own.start : own.stop], whole)
 
-    return EarlyStopping(stopping.init, update)
+    return stopping._replace(update=update)
 
 
 def joined(result: FitResult, members: int, room: Group) -> FitResult:

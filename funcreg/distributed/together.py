@@ -10,6 +10,7 @@ import torch.distributed as dist
 from .. import _checks, tree
 from ..train import resume
 from ..train.alone import Alone
+from ..train.fingerprint import fingerprint
 from ..train.run import Run
 from ..train.step import Metrics
 from .processes import Group, answered, check_alike, rank
@@ -24,14 +25,14 @@ class Together(Alone):
         self.room, self.leads = room, rank(room) == 0
         self.stop, self.left, self.period, self.since = False, 1, 1, time.monotonic()
 
-    def begin(self, checkpoint: str | Path | None, run: Run, arguments: dict[str, Any], epochs: int) -> Run:
-        check_alike({**arguments, "epochs": epochs, "checkpoint": checkpoint and "a path"}, self.room)
+    def begin(self, checkpoint: str | Path | None, run: Run, facts: dict[str, Any], epochs: int) -> Run:
+        check_alike({**facts, "epochs": epochs, "checkpoint": checkpoint and "a path"}, self.room)
         sent: list[Any] = [None]
         if self.leads and checkpoint is not None:
             try:
-                found = resume.load(checkpoint, run, arguments, epochs)
-                leaves = [leaf.cpu() for leaf in tree.leaves(found._replace(epoch=None, history=()))]
-                sent = [(found.epoch, found.history, leaves)]
+                found = resume.load(checkpoint, run, facts, epochs)
+                leaves = [leaf.cpu() for leaf in tree.leaves(_tensors(found))]
+                sent = [(found.epoch, found.history, found.place, leaves)]
             except _checks.FuncregError as error:
                 sent = [str(error)]
         with answered(self.room):
@@ -40,10 +41,14 @@ class Together(Alone):
             raise _checks.FuncregError(sent[0])
         if sent[0] is None or sent[0][0] == 0:
             return run
-        epoch, history, leaves = sent[0]
+        epoch, history, place, leaves = sent[0]
         own = iter(leaves)
-        found = tree.map(lambda like: next(own).to(like.device), run._replace(epoch=None, history=()))
-        return found._replace(epoch=epoch, history=history)
+        found = tree.map(lambda like: next(own).to(like.device), _tensors(run))
+        return found._replace(epoch=epoch, history=history, place=place)
+
+    def begun(self, batch: Any) -> None:
+        """A source that gives each rank batches of its own would train on a part of them."""
+        check_alike(fingerprint("data", batch), self.room)
 
     def row(self, row: Metrics) -> Metrics:
         """Rank 0's, as another machine may round an evaluation differently."""
@@ -66,3 +71,8 @@ class Together(Alone):
         self.stop, self.period, self.since = bool(told[0]), int(told[1]), now
         self.left = self.period
         return self.stop
+
+
+def _tensors(run: Run) -> Run:
+    """What of a run is not the same on every device."""
+    return run._replace(epoch=None, history=(), place=None)

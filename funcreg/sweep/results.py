@@ -121,8 +121,9 @@ def best(result: FitResult, hparams: Any, metric: str = "loss", mode: str = "min
         FuncregError: when result is of one model, metric is not in its history, or no member's is finite.
 
     >>> history = {"loss": torch.tensor([[3.0, 4.0], [1.0, 2.0], [1.5, 0.5]])}
-    >>> variables = ({"w": torch.tensor([10.0, 20.0])}, {})  # at each member's best epoch
-    >>> result = FitResult(None, history, variables, torch.tensor([2, 3]), None, None, False)
+    >>> from funcreg import train
+    >>> at_best_epoch = train.TrainState({"w": torch.tensor([10.0, 20.0])}, {}, (), None, None)
+    >>> result = FitResult(None, history, at_best_epoch, torch.tensor([2, 3]), None, None, False)
     >>> best(result, {"lr": torch.tensor([0.1, 0.2])})
     Member(index=1, params={'w': tensor(20.)}, state={}, hparams={'lr': tensor(0.2000)},
         metrics={'loss': tensor(0.5000)})
@@ -138,7 +139,7 @@ def best(result: FitResult, hparams: Any, metric: str = "loss", mode: str = "min
     if not finite.any():
         _checks.fail("result", f"no member whose {metric!r} is finite", "at least one")
     index = int(torch.where(finite, values, torch.inf).argmin())
-    chosen = tree.clone(tree.index((*result.best, hparams, metrics), index))
+    chosen = tree.clone(tree.index((result.best.params, result.best.state, hparams, metrics), index))
     return Member(index, *chosen)
 
 

@@ -6,22 +6,33 @@ result = fit(step, train_state, Batch(x, y), key=other_key, epochs=30, batch_siz
 
 step.py      TrainState, init, make_step: one step, pure
 unroll.py    unroll: a run of steps, differentiable
-stopping.py  early_stopping
+stopping.py  early_stopping, and which epoch is best
+arrays.py    numpy's arrays as tensors
+generators.py  what a source draws from, seeded and put back
+loader.py    loader: a DataLoader whose draws come from a key
+feed.py      epochs out of passes over the data
+fingerprint.py  what a fit is called with, to compare
+shuffling.py passes over tensors
+sources.py   passes over what gives batches
 evaluate.py  make_evaluate: metrics over a whole data set
 run.py       what a fit knows at the end of an epoch
+structure.py trees as JSON
 resume.py    the checkpoints of a fit
+result.py    Epoch, FitResult; load: one from a checkpoint
 console.py   progress bar and Ctrl-C
 alone.py     what a fit asks of other processes that train the same model
 chunks.py    K members in chunks of one size
 chunk_size.py  and of which, where it is measured
-shuffling.py the batches of an epoch
 program.py   the step, vmapped and compiled
+arguments.py what a fit is called with, checked
 fit.py       the loop, for one model or K members
 """
 
 from .evaluate import make_evaluate
-from .fit import Epoch, FitResult, fit
-from .run import DivergenceWarning, Variables
+from .fit import fit
+from .loader import loader
+from .result import Epoch, FitResult, load
+from .run import DivergenceWarning
 from .step import Batch, TrainState, init, make_step
 from .stopping import EarlyStopping, StoppingState, early_stopping
 from .unroll import unroll
@@ -34,10 +45,11 @@ __all__ = [
     "FitResult",
     "StoppingState",
     "TrainState",
-    "Variables",
     "early_stopping",
     "fit",
     "init",
+    "load",
+    "loader",
     "make_evaluate",
     "make_step",
     "unroll",

@@ -16,9 +16,12 @@ class Alone:
 
     leads = True
 
-    def begin(self, checkpoint: str | Path | None, run: Run, arguments: dict[str, Any], epochs: int) -> Run:
+    def begin(self, checkpoint: str | Path | None, run: Run, facts: dict[str, Any], epochs: int) -> Run:
         """The run where it starts, from the checkpoint where there is one."""
-        return run if checkpoint is None else resume.load(checkpoint, run, arguments, epochs)
+        return run if checkpoint is None else resume.load(checkpoint, run, facts, epochs)
+
+    def begun(self, batch: Any) -> None:
+        """The first batch of an epoch that a source gave."""
 
     def row(self, row: Metrics) -> Metrics:
         """An epoch's metrics, on which it depends who stops."""

@@ -1,5 +1,6 @@
 """K members in chunks of one size, one after the other: memory for a chunk's work, not for everyone's."""
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -44,6 +45,14 @@ class Chunks:
     def each(self, function: Callable[[Any], Any], parts: Any) -> Any:
         """A function of each chunk."""
         return [function(part) for part in parts] if self.rows else function(parts)
+
+    def lazily(self, function: Callable[[Any], Any], stacked: tree.Tree) -> Any:
+        """A function of each chunk of a stacked tree, taken when its turn comes."""
+        return map(function, self.split(stacked)) if self.rows else function(stacked)
+
+    def repeated(self, value: Any) -> Any:
+        """One value for every chunk."""
+        return itertools.repeat(value) if self.rows else value
 
     def join(self, parts: Any) -> tree.Tree:
         """The stacked tree of some chunks."""

@@ -18,7 +18,7 @@ from .run import Run
 class Progress:
     """A bar of training steps that shows the last epoch's loss; silent when not wanted."""
 
-    def __init__(self, wanted: bool | None, run: Run, epochs: int, steps: int) -> None:
+    def __init__(self, wanted: bool | None, run: Run, epochs: int, steps: int | None) -> None:
         self.bar: Any = None
         installed = importlib.util.find_spec("tqdm") is not None
         if wanted and not installed:
@@ -26,7 +26,8 @@ class Progress:
         if wanted or (wanted is None and installed and sys.stderr.isatty()):
             from tqdm import tqdm
 
-            self.bar = tqdm(total=epochs * steps, initial=run.epoch * steps, unit="step", file=sys.stderr)
+            total, before = (None, 0) if steps is None else (epochs * steps, run.epoch * steps)
+            self.bar = tqdm(total=total, initial=before, unit="step", file=sys.stderr)
 
     def step(self) -> None:
         if self.bar is not None:
@@ -53,6 +54,14 @@ class Interrupt:
     """Whether Ctrl-C was pressed."""
 
     requested = False
+
+    def spared(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Batches until Ctrl-C, which a terminal sends to a source's workers too: that they end is no error."""
+        try:
+            yield from batches
+        except RuntimeError:
+            if not self.requested:
+                raise
 
 
 @contextmanager

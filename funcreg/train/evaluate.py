@@ -1,14 +1,17 @@
 """Metrics over a whole data set, exactly: every sample once, whatever the batch size."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .. import _checks, _jit, tree
+from .arrays import as_tensors
 from .chunks import Chunks
+from .generators import Draws
+from .sources import as_batch, is_source, to_device
 from .step import check_members
 
 MetricFn = Callable[[Any, Any, Any], dict[str, Tensor]]
@@ -18,7 +21,7 @@ class Evaluate(Protocol):
     """(params, state, data, *, batch_size=None) -> name -> mean over the samples."""
 
     def __call__(
-        self, params: tree.Tree, state: tree.Tree, data: tree.Tree, *, batch_size: int | None = None
+        self, params: tree.Tree, state: tree.Tree, data: Any, *, batch_size: int | None = None
     ) -> dict[str, Tensor]: ...
 
 
@@ -37,11 +40,13 @@ def make_evaluate(
 
     Returns:
         evaluate(params, state, data, *, batch_size=None) -> name -> float64 tensor (), or (members,).
-        data is a tree of tensors with a leading axis; batch_size None takes it whole.
+        data is a tree of tensors, or numpy's arrays, with a leading axis, of which batch_size None takes
+        all at once; or a source that gives batches when it is iterated, as for `fit`, which is iterated
+        once and leaves the global generators as they were. Batches are moved to the parameters' device.
 
     Raises:
-        FuncregError: when metric_fn returns something else than one value a sample, or params and state
-            are not of `members`.
+        FuncregError: when metric_fn returns something else than one value a sample, params and state
+            are not of `members`, or there is no sample.
 
     >>> evaluate = make_evaluate(lambda params, state, batch: {"val_loss": (batch - params) ** 2})
     >>> evaluate(torch.tensor(1.0), {}, torch.tensor([0.0, 1.0, 3.0]), batch_size=2)
@@ -60,29 +65,44 @@ def make_evaluate(
         return metrics
 
     @torch.no_grad()
-    def evaluate(
-        params: tree.Tree, state: tree.Tree, data: tree.Tree, *, batch_size: int | None = None
-    ) -> dict[str, Tensor]:
+    def evaluate(params: tree.Tree, state: tree.Tree, data: Any, *, batch_size: int | None = None) -> dict[str, Tensor]:
         if members is not None:
             check_members("params", params, members)
             check_members("state", state, members)
-        samples = tree.members(data)
-        size = samples if batch_size is None else batch_size
-        _checks.check_count("batch_size", size)
-        size = min(size, samples)
         sums: dict[str, Tensor] = {}
         models = chunks.split((params, state))
-        for start in range(0, samples, size):
-            batch = tree.map(lambda leaf, start=start: leaf[start : start + size], data)
-            count = min(size, samples - start)
+        device = next((leaf.device for leaf in tree.leaves((params, state))), None)
+        samples = size = 0
+        for batch in _batches(data, batch_size):
+            batch = batch if device is None else to_device(batch, device)
+            count = tree.members(batch)
+            samples, size = samples + count, size or count
             if jit and count < size:
                 batch = tree.map(lambda leaf, missing=size - count: _fill(leaf, missing), batch)
             for name, value in chunks.join(chunks.each(functools.partial(metrics_of, batch), models)).items():
                 total = value[..., :count].sum(-1, dtype=torch.float64)
                 sums[name] = sums[name] + total if name in sums else total
+        if not samples:
+            _checks.fail("data", "no samples", "at least one")
         return {name: total / samples for name, total in sums.items()}
 
     return evaluate
+
+
+def _batches(data: Any, size: int | None) -> Iterator[tree.Tree]:
+    """All samples, in order: those of a source as it gives them."""
+    if is_source(data):
+        if size is not None:
+            _checks.fail("batch_size", f"{size} with a source", "none: it gives whole batches", "Leave it out.")
+        with Draws():
+            yield from (batch for raw in data if tree.members(batch := as_batch(raw)))
+        return
+    data = as_tensors("data", data)
+    samples = tree.members(data)
+    size = samples if size is None else size
+    _checks.check_count("batch_size", size)
+    for start in range(0, samples, size):
+        yield tree.map(lambda leaf, start=start: leaf[start : start + size], data)
 
 
 def _fill(leaf: Tensor, missing: int) -> Tensor:

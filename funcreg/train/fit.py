@@ -1,67 +1,38 @@
 """The training loop: Python around one compiled step, for one model or K members side by side."""
 
+import contextlib
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from .. import _checks, tree
-from . import console, resume
+from . import arguments, console, resume
 from .alone import Alone
+from .arguments import Monitor
 from .chunk_size import FEW, quickest
 from .chunks import Chunks
+from .feed import Feed
 from .program import dense, program_of
-from .run import Run, Variables, advance, choose, start
-from .shuffling import shuffled
-from .step import Metrics, Step, TrainState, as_hparams, check_members
-from .stopping import EarlyStopping
-
-
-class Epoch(NamedTuple):
-    """What `on_epoch` is called with.
-
-    `number`: counts from 1; `train_state`: after it, members that ended being frozen; `metrics`: its
-    row of the history, name -> float64 () or (K,); `steps`: every step's own metrics, whoever ended,
-    name -> float64 (steps,) or (steps, K). Numbers lie on the CPU.
-    """
-
-    number: int
-    train_state: TrainState
-    metrics: Metrics
-    steps: Metrics
-
-
-class FitResult(NamedTuple):
-    """What `fit` returns; epochs count from 1, and 0 means never.
-
-    `train_state`: the last one; `history`: name -> float64 (epochs,), or (epochs, K) for members, on
-    the CPU; `best`: (params, state) at `best_epoch`, by the monitored metric, which without early
-    stopping is the last epoch; `stopped_epoch`, `diverged_epoch`: when training ended early;
-    `interrupted`: whether Ctrl-C ended it; `chunk_size`: members that a step took at a time, 1 for one
-    model. The epochs are integers, or int64 (K,) for members.
-    """
-
-    train_state: TrainState
-    history: dict[str, Tensor]
-    best: Variables
-    best_epoch: Any
-    stopped_epoch: Any
-    diverged_epoch: Any
-    interrupted: bool
-    chunk_size: int = 1
+from .result import Epoch, FitResult, result_of
+from .run import Run, advance, choose, end, start
+from .step import Metrics, Step, TrainState, as_hparams
+from .stopping import EarlyStopping, selection
 
 
 @torch.no_grad()
 def fit(
     step: Step,
     train_state: TrainState,
-    data: tree.Tree,
+    data: Any,
     *,
     key: Tensor,
     epochs: int,
     batch_size: int | None = None,
+    epoch_steps: int | None = None,
     hparams: Any = None,
     members: int | None = None,
     batches: str = "shared",
@@ -69,18 +40,24 @@ def fit(
     jit: bool = True,
     evaluate: Callable[[Any, Any], Metrics] | None = None,
     early_stopping: EarlyStopping | None = None,
-    monitor: str = "loss",
+    monitor: Monitor = "loss",
+    mode: Literal["min", "max"] | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 1,
+    version: str | int | None = None,
     on_epoch: Callable[[Epoch], object] | None = None,
     progress: bool | None = None,
     processes: Alone | None = None,
 ) -> FitResult:
     """Train for some epochs.
 
-    Each epoch takes the samples in a new order, `random.permutation(fold_in(key, epoch), n)`, epoch
-    counting from 0, in batches of one size; a last smaller batch is left out. A batch of all samples
-    keeps their order. History has the mean of every metric over the steps of each epoch.
+    Data are tensors, or a source, which gives batches when it is iterated. Of tensors each pass takes
+    the samples in a new order, `random.permutation(fold_in(key, number), n)`, the number counting from
+    0, in batches of one size; a last smaller batch is left out. A batch of all samples keeps their
+    order. A source is iterated once for each pass, under torch's, numpy's and Python's global
+    generators, and its own, seeded by `fold_in(key, number)`, which are put back; so a DataLoader that
+    shuffles, and workers that transform, draw from the key too. An epoch is a pass, or epoch_steps.
+    History has the mean of every metric over the steps of each epoch.
 
     With members=K every leaf of train_state and hparams has a leading axis of K, and the K models
     train as K calls would, each with its own. A member that stops, or diverges (with a
@@ -91,11 +68,19 @@ def fit(
     Args:
         step: (train_state, batch, hparams) -> (train_state, metrics), from `make_step`.
         train_state: from `init`.
-        data: a tree of tensors with a shared first axis, the sample: usually `Batch(x, y)`. Batches
-            are moved to the parameters' device.
+        data: a tree of tensors with a shared first axis, the sample, usually `Batch(x, y)`; numpy's
+            arrays, and memory-mapped ones of either (`numpy.memmap`, `torch.from_file`), of which only
+            the batches are read, are taken as they are. Or a source: what gives batches, trees of
+            tensors, when it is iterated: `fr.train.loader`, a DataLoader, a generator function's
+            object; a pair of tensors is a `Batch`. Where the step is compiled all batches have one
+            shape, and a last smaller one is left out, with a warning. Batches are moved to the
+            parameters' device.
         key: int64 (2,), which shuffles; other than train_state's.
         epochs: at least 1.
-        batch_size: samples a step. Default, and where it exceeds the data: all.
+        batch_size: samples a step. Default, and where it exceeds the data: all. Not for a source.
+        epoch_steps: steps of an epoch, over as many passes as it takes or within a long one; for sources
+            that do not end, and for history, evaluation, checkpoints and on_epoch every so many steps.
+            Default: those of a pass.
         hparams: a tree of numbers or tensors, handed to step as tensors.
         members: K models. Default: one.
         batches: "shared": all members see the same batches, those of a single run with this key;
@@ -111,13 +96,22 @@ def fit(
         jit: compile the step, once, whatever the hyperparameters.
         evaluate: (params, state) -> name -> tensor () or (K,), after each epoch; see `make_evaluate`.
         early_stopping: from `early_stopping`.
-        monitor: the metric that it watches, a step's or evaluate's.
-        checkpoint: a file that keeps the run; where it exists, the run goes on from it and ends with
-            the same bits as one that was never interrupted. Needs the same arguments; epochs and
-            chunk_size may be others, and chunk_size "auto" is the one that the run began with.
+        monitor: the metric by which an epoch is the best, and which early stopping watches: a step's or
+            evaluate's name, or a function of all (name -> float64 () or (K,)), whose value is the metric
+            "monitor".
+        mode: "min" when a lower one is better, "max" when a higher is. Default: early stopping's, or "min".
+        checkpoint: a file that keeps the run; where it exists, the run goes on from it, which is printed,
+            and ends with the same bits as one that was never interrupted. Needs the same arguments;
+            epochs and chunk_size may be others, and chunk_size "auto" is the one that the run began
+            with. `fr.train.load` reads it. What is compared of data are all bits up to 32 MiB a tensor,
+            and of a larger one a sample of its rows. A source that is not `fr.train.loader` reads again,
+            and throws away, the batches of a pass in whose middle it goes on.
         checkpoint_every: epochs between two writes, the last always being written.
-        on_epoch: called with an `Epoch` after each epoch, and after its checkpoint: to log, to draw,
-            to look at the weights. What it returns is not used.
+        version: of what cannot be compared with the checkpoint: loss_fn, the optimizer, what they close
+            over, a source's samples. Change it with them, and the checkpoint of another is refused.
+        on_epoch: called with an `Epoch` after each epoch, and after its checkpoint: to log, to draw, to
+            look at the weights; see `csv_log`. True, or a tensor of it, ends training, of the members
+            (K,) that it says; another return is not used.
         progress: show a bar (needs tqdm). Default: when tqdm is there and stderr is a terminal.
         processes: others that train the same model, which `fr.distributed.fit` sees to. Default: none.
 
@@ -140,116 +134,106 @@ def fit(
     >>> result.train_state.params["w"]
     tensor([0.7379, 0.9999])
     """
-    samples, device = _check(step, train_state, data, key, epochs, early_stopping), train_state.step.device
-    size = samples if batch_size is None else batch_size
-    _checks.check_count("batch_size", size)
-    _checks.check_count("checkpoint_every", checkpoint_every)
-    size = min(size, samples)
+    counts = {"epochs": epochs, "epoch_steps": epoch_steps, "checkpoint_every": checkpoint_every}
+    arguments.check(step, train_state, counts | {"batch_size": batch_size}, key=key)
+    arguments.check_callbacks(early_stopping, monitor, version, evaluate, on_epoch)
+    device = train_state.step.device
     hparams = as_hparams(hparams, device)
-    _check_members(members, batches, chunk_size, train_state, hparams)
-    if on_epoch is not None:
-        _checks.check_callable("on_epoch", on_epoch, "a function of an Epoch")
-    own = members if batches == "own" and size < samples else None
+    arguments.check_many(members, batches, chunk_size, train_state, hparams)
+    stopping = selection(early_stopping, mode)
+    passes = arguments.passes_of(
+        data,
+        key=key,
+        batch_size=batch_size,
+        members=members,
+        batches=batches,
+        one_shape=jit,
+        resumable=checkpoint is not None,
+        device=device,
+    )
 
     # Every step gets tensors alike in kind to those that a step returns: one compilation.
     train_state = tree.map(lambda leaf: dense(leaf.detach()), train_state)
-    run = start(train_state, members, early_stopping)
-    arguments: dict[str, Any] = {}
+    run = start(train_state, members, stopping)
+    facts: dict[str, Any] = {}
     if checkpoint is not None or processes is not None:
-        arguments = {
-            "batch_size": size,
-            "members": members,
-            "batches": batches,
-            "monitor": monitor,
-            "early_stopping": early_stopping is not None,
-            "key": resume.fingerprint(key),
-            "hparams": resume.fingerprint(hparams),
-            "data": resume.fingerprint(data),
-            "train_state": resume.fingerprint(train_state),
-        }
+        named = monitor if isinstance(monitor, str) else "a function"
+        facts = arguments.facts(
+            passes,
+            train_state,
+            hparams,
+            stopping,
+            key=key,
+            version=version,
+            members=members,
+            batches=batches,
+            epoch_steps=epoch_steps,
+            monitor=named,
+        )
     processes = Alone() if processes is None else processes
-    run = processes.begin(checkpoint, run, arguments, epochs)
-    saved = run.epoch
+    run = processes.begin(checkpoint, run, facts, epochs)
+    if run.epoch and processes.leads and checkpoint is not None:
+        print(resume.told(checkpoint, run, epochs), flush=True)
+    saved, feed = run.epoch, Feed(passes, epoch_steps, run.place)
 
     at_once = None if isinstance(chunk_size, str) else chunk_size
     if at_once is None and members is not None:
         at_once = resume.chunk_size(checkpoint)
-        if at_once is None and members > 1 and (epochs - run.epoch) * (samples // size) >= FEW:
-            every = Chunks(members, None)
-            batch = next(shuffled(data, key=key, epoch=run.epoch, size=size, own=own, chunks=every, device=device))
-            at_once = quickest(step, run.train_state, batch, hparams, own=own is not None)
+        few = feed.length is not None and (epochs - run.epoch) * feed.length < FEW
+        if at_once is None and members > 1 and run.epoch < epochs and not few:
+            batch = passes.taken(feed.first()) if passes.own else feed.first()
+            at_once = quickest(step, run.train_state, batch, hparams, own=passes.own is not None)
     chunks = Chunks(members, at_once)
-    program = program_of(step, batched=members is not None, own=own is not None, bare=hparams is None, jit=jit)
+    program = program_of(step, batched=members is not None, own=passes.own is not None, bare=hparams is None, jit=jit)
     program, settings = chunks.over(program), chunks.split(hparams)
+    given = functools.partial(chunks.lazily, passes.taken) if passes.own else chunks.repeated
+
+    def keep(run: Run, interrupted: bool) -> int:
+        if checkpoint is not None and processes.leads:
+            resume.save(checkpoint, run, facts, chunks.size, interrupted=interrupted)
+        return run.epoch
+
     last, interrupted = run.train_state, False
     done = run.epoch == epochs or not run.active.any()
-    progress = progress if processes.leads else False
-    with console.Progress(progress, run, epochs, samples // size) as bar, console.interruptible() as interrupt:
+    bar = console.Progress(progress if processes.leads else False, run, epochs, feed.length)
+    with contextlib.closing(feed), bar, console.interruptible() as interrupt:
         while not (done or interrupted):
             last, records = chunks.split(run.train_state), []
-            epoch = shuffled(data, key=key, epoch=run.epoch, size=size, own=own, chunks=chunks, device=device)
-            for batch in epoch:
-                last, metrics = program(last, batch, settings)
-                records.append(metrics)
-                bar.step()
-                if processes.interrupted(interrupt.requested):
-                    break
-            last = chunks.join(last)
-            if len(records) == samples // size:
+            with contextlib.closing(feed.epoch()) as source:
+                for batch in interrupt.spared(source):
+                    if not (records or passes.steps):
+                        processes.begun(batch)
+                    last, metrics = program(last, given(batch), settings)
+                    records.append(metrics)
+                    bar.step()
+                    if processes.interrupted(interrupt.requested):
+                        break
+            last, steps = chunks.join(last), None
+            if feed.whole:
                 steps = {name: torch.stack([r[name] for r in records]).cpu().to(torch.float64) for name in records[0]}
-                row = processes.row(_row(steps, evaluate, last, monitor))
-                run = advance(run, last, row, stopping=early_stopping, monitor=monitor)
+                row, watched = arguments.monitored(_row(steps, evaluate, last), monitor, last.step.shape)
+                arguments.check_columns(row, run.history)
+                run = advance(run, last, processes.row(row), feed.place, stopping=stopping, monitor=watched)
                 bar.epoch(run)
                 last = run.train_state
             else:
-                steps, last = None, choose(run.active, last, run.train_state)
+                last = choose(run.active, last, run.train_state)
             done = run.epoch == epochs or not run.active.any()
             interrupted = processes.interrupted(interrupt.requested) and not done
             due = done or interrupted or run.epoch - saved >= checkpoint_every
-            if checkpoint is not None and run.epoch > saved and due:
-                if processes.leads:
-                    resume.save(checkpoint, run, arguments, chunks.size)
-                saved = run.epoch
+            if run.epoch > saved and due:
+                saved = keep(run, interrupted)
             if on_epoch is not None and steps is not None:
-                on_epoch(Epoch(run.epoch, run.train_state, run.history[-1], steps))
-    return _result(run, last, interrupted, chunks.size)
+                wish = arguments.wish(on_epoch(Epoch(run.epoch, last, run.history[-1], steps, run.history)), run.active)
+                ended = end(run, processes.row({"ended": wish})["ended"] > 0)
+                if not torch.equal(ended.active, run.active):
+                    run, done = ended, not ended.active.any()
+                    interrupted = interrupted and not done
+                    saved = keep(run, interrupted)
+    return result_of(run, last, interrupted, chunks.size)
 
 
-def _check(
-    step: Step, train_state: TrainState, data: tree.Tree, key: Tensor, epochs: int, stopping: EarlyStopping | None
-) -> int:
-    """How many samples there are, after checking what does not depend on members."""
-    _checks.check_callable("step", step, "a function (train_state, batch, hparams), from make_step")
-    if not isinstance(train_state, TrainState):
-        _checks.fail("train_state", _checks.describe(train_state), "a TrainState", "Make one: fr.train.init.")
-    _checks.check_key(key)
-    _checks.check_count("epochs", epochs)
-    if stopping is not None and not isinstance(stopping, EarlyStopping):
-        remedy = "Make one: fr.train.early_stopping(patience)."
-        _checks.fail("early_stopping", _checks.describe(stopping), "an EarlyStopping", remedy)
-    if not tree.leaves(data):
-        _checks.fail("data", "no tensors", "a tree of tensors with a shared first axis, such as Batch(x, y)")
-    return tree.members(data)
-
-
-def _check_members(members: int | None, batches: str, chunk_size: Any, train_state: TrainState, hparams: Any) -> None:
-    _checks.check_choice("batches", batches, ("shared", "own"))
-    _checks.check_chunk_size(chunk_size)
-    if members is not None:
-        _checks.check_count("members", members)
-        check_members("train_state", train_state, members)
-        check_members("hparams", hparams, members)
-        return
-    if train_state.step.ndim:
-        remedy = f"Pass members={len(train_state.step)}."
-        _checks.fail("members", None, "the length of the train state's leading axis", remedy)
-    if batches == "own":
-        _checks.fail("batches", "'own' for one model", "'shared'", "Pass members=K for K models.")
-
-
-def _row(
-    steps: Metrics, evaluate: Callable[[Any, Any], Metrics] | None, train_state: TrainState, monitor: str
-) -> Metrics:
+def _row(steps: Metrics, evaluate: Callable[[Any, Any], Metrics] | None, train_state: TrainState) -> Metrics:
     """The metrics of an epoch, on the CPU in float64."""
     row = {name: values.mean(0) for name, values in steps.items()}
     evaluated = {} if evaluate is None else evaluate(train_state.params, train_state.state)
@@ -263,12 +247,4 @@ def _row(
         if not isinstance(value, Tensor) or value.shape != shape:
             _checks.fail(f"evaluate's {name!r}", _checks.describe(value), f"a tensor of shape {tuple(shape)}")
         row[name] = value.cpu().to(torch.float64)
-    if monitor not in row:
-        _checks.fail("monitor", repr(monitor), "one of " + ", ".join(map(repr, row)))
     return row
-
-
-def _result(run: Run, last: TrainState, interrupted: bool, size: int) -> FitResult:
-    epochs = (run.best_epoch, run.stopped_epoch, run.diverged_epoch)
-    best, stopped, diverged = epochs if run.active.ndim else (int(epoch) for epoch in epochs)
-    return FitResult(last, resume.history(run), run.best, best, stopped, diverged, interrupted, size)

@@ -1,51 +1,73 @@
-"""The checkpoints of `fit`: a whole run in one file, and a fingerprint of what it was called with."""
+"""The checkpoints of `fit`: a whole run in one file, with the facts of what it was called with."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import _checks, checkpoint, tree
+from .. import _checks, checkpoint
+from .feed import Place
+from .fingerprint import compared
 from .run import Run
-
-_BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def save(path: str | Path, run: Run, arguments: dict[str, Any], chunk_size: int) -> None:
-    """Write a run, at the end of an epoch, with the fingerprint of its arguments."""
-    metadata = {"arguments": arguments, "epoch": run.epoch, "history": list(history(run)), "chunk_size": chunk_size}
-    checkpoint.save(path, _contents(run, history(run)), metadata=metadata)
+from .structure import structure_of
 
 
-def load(path: str | Path, run: Run, arguments: dict[str, Any], epochs: int) -> Run:
+def save(path: str | Path, run: Run, facts: dict[str, Any], chunk_size: int, *, interrupted: bool) -> None:
+    """Write a run, at the end of an epoch, with the facts of its fit."""
+    columns = history(run)
+    metadata = {
+        "arguments": facts,
+        "epoch": run.epoch,
+        "place": run.place,
+        "history": list(columns),
+        "chunk_size": chunk_size,
+        "interrupted": interrupted,
+        "structure": structure_of(run.train_state),
+    }
+    checkpoint.save(path, _contents(run, columns), metadata=metadata)
+
+
+def load(path: str | Path, run: Run, facts: dict[str, Any], epochs: int) -> Run:
     """The run in a checkpoint, or `run`, which has not begun, where there is none.
 
     Raises:
-        FuncregError: when the file is damaged, is not of a fit, or is of one with other arguments.
+        FuncregError: when the file is damaged, is not of a fit, or is of one with other facts.
     """
     if not Path(path).exists():
         return run
-    metadata = checkpoint.read_metadata(path)
-    saved = metadata.get("arguments")
-    if not isinstance(saved, dict) or "epoch" not in metadata:
-        _checks.fail("checkpoint", f"{path}, which another program saved", "a checkpoint of fit", "Use another path.")
-    for name, value in arguments.items():
-        if saved.get(name) != value:
-            remedy = "Call fit with the same arguments to resume, or use another path to start again."
-            got = f"{path}, of a fit with {name} = {saved.get(name)}"
-            _checks.fail("checkpoint", got, f"one with {name} = {value}", remedy)
+    metadata = read_metadata(path)
+    differs = compared(metadata["arguments"], facts)
+    if differs is not None:
+        was, now = differs
+        remedy = "Call fit with the same arguments to resume, or use another path to start again."
+        _checks.fail("checkpoint", f"{path}, of a fit {was}", f"one {now}", remedy)
     epoch = metadata["epoch"]
     if epoch > epochs:
         _checks.fail("epochs", epochs, f"at least {epoch}, which the checkpoint {path} has done")
-    shape = (epoch, *run.stopped_epoch.shape)
-    like = {name: torch.empty(shape, dtype=torch.float64) for name in metadata["history"]}
-    contents = checkpoint.load(path, _contents(run, like))
+    return restored(path, run, metadata)
+
+
+def restored(path: str | Path, like: Run, metadata: dict[str, Any]) -> Run:
+    """The run in a file, where `like` has its structure."""
+    epoch, names = metadata["epoch"], metadata["history"]
+    columns = {name: torch.empty((epoch, *like.stopped_epoch.shape), dtype=torch.float64) for name in names}
+    contents = checkpoint.load(path, _contents(like, columns))
     columns = contents.pop("history")
-    rows = tuple({name: columns[name][row] for name in columns} for row in range(epoch))
-    return Run(**contents, epoch=epoch, history=rows)
+    rows = tuple({name: columns[name][row] for name in names} for row in range(epoch))
+    return Run(**contents, epoch=epoch, history=rows, place=Place(*metadata["place"]))
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """What `save` wrote beside a run.
+
+    Raises:
+        FuncregError: when the file is damaged or is not of a fit.
+    """
+    metadata = checkpoint.read_metadata(path)
+    if not {"arguments", "epoch", "place", "structure"} <= set(metadata):
+        _checks.fail("checkpoint", f"{path}, which another program saved", "a checkpoint of fit", "Use another path.")
+    return metadata
 
 
 def chunk_size(path: str | Path | None) -> int | None:
@@ -59,22 +81,15 @@ def history(run: Run) -> dict[str, Tensor]:
     return {name: torch.stack([row[name] for row in run.history]) for name in names}
 
 
-def fingerprint(value: tree.Tree) -> str:
-    """A digest of a tree: names, dtypes, shapes and, weighted by their rows, the bits of every leaf."""
-    leaves = zip(tree.names(value), tree.leaves(value), strict=True)
-    described = [[name, str(leaf.dtype), list(leaf.shape), _sum_of_bits(leaf)] for name, leaf in leaves]
-    return "sha256:" + hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
+def told(path: str | Path, run: Run, epochs: int) -> str:
+    """What is said when a fit goes on from a checkpoint."""
+    if run.epoch == epochs:
+        return f"{path}: all {epochs} epochs were done before; nothing was trained"
+    if not run.active.any():
+        return f"{path}: training had ended after epoch {run.epoch} of {epochs}; nothing was trained"
+    return f"{path}: going on after epoch {run.epoch} of {epochs}"
 
 
-def _sum_of_bits(leaf: Tensor) -> int:
-    """One integer of all bits, at the speed of memory, which swapped rows change too."""
-    leaf = torch.view_as_real(leaf) if leaf.is_complex() else leaf
-    rows = leaf.flatten(1) if leaf.ndim > 1 else leaf.reshape(-1, 1)
-    sums = rows.detach().contiguous().view(_BITS[leaf.element_size()]).sum(1, dtype=torch.int64)
-    return int((sums * torch.arange(1, len(sums) + 1, device=leaf.device)).sum())
-
-
-def _contents(run: Run, history: dict[str, Tensor]) -> dict[str, Any]:
-    contents = run._asdict() | {"history": history}
-    del contents["epoch"]
-    return contents
+def _contents(run: Run, columns: dict[str, Tensor]) -> dict[str, Any]:
+    contents = run._asdict() | {"history": columns}
+    return {name: value for name, value in contents.items() if name not in ("epoch", "place")}

@@ -12,19 +12,13 @@ from torch import Tensor
 
 from .. import tree
 from .._checks import FuncregError
+from .feed import Place
 from .step import Metrics, TrainState
 from .stopping import EarlyStopping
 
 # Another metric that is not finite, the monitored one too, is worth a warning; one of these is the end.
 _VITAL = ("loss", "param_norm")
 _REMEDY = "Lower the learning rate, or clip gradients: fr.transforms.clip_by_global_norm."
-
-
-class Variables(NamedTuple):
-    """A model's parameters and state."""
-
-    params: tree.Tree
-    state: tree.Tree
 
 
 class DivergenceWarning(RuntimeWarning):
@@ -35,13 +29,14 @@ class Run(NamedTuple):
     """The state of a fit at the end of an epoch; epochs count from 1, and 0 means never."""
 
     train_state: TrainState
-    best: Variables
+    best: TrainState
     best_epoch: Tensor
     stopped_epoch: Tensor
     diverged_epoch: Tensor
     stopping: Any
     epoch: int
     history: tuple[Metrics, ...]
+    place: Place
 
     @property
     def active(self) -> Tensor:
@@ -49,20 +44,19 @@ class Run(NamedTuple):
         return (self.stopped_epoch == 0) & (self.diverged_epoch == 0)
 
 
-def start(train_state: TrainState, members: int | None, stopping: EarlyStopping | None) -> Run:
+def start(train_state: TrainState, members: int | None, stopping: EarlyStopping) -> Run:
     """Before the first epoch."""
     never = torch.zeros(() if members is None else (members,), dtype=torch.int64)
-    best = Variables(train_state.params, train_state.state)
-    state = () if stopping is None else stopping.init(members)
-    return Run(train_state, best, never, never, never, state, 0, ())
+    return Run(train_state, train_state, never, never, never, stopping.init(members), 0, (), Place())
 
 
 def advance(
     run: Run,
     train_state: TrainState,
     row: Metrics,
+    place: Place,
     *,
-    stopping: EarlyStopping | None,
+    stopping: EarlyStopping,
     monitor: str,
 ) -> Run:
     """One epoch later.
@@ -74,7 +68,8 @@ def advance(
         run: at the end of the epoch before.
         train_state: what this epoch's steps made of it.
         row: name -> float64 () or (K,), on the CPU.
-        stopping: or None.
+        place: where the next epoch begins.
+        stopping: which also says what is best.
         monitor: the row's name that it watches.
 
     Raises:
@@ -90,20 +85,24 @@ def advance(
         _report_divergence(row, train_state, epoch, diverged)
         _report_metrics(row, run.history, epoch, moved, monitor)
     train_state = choose(moved, train_state, run.train_state)
-    improved, stopped, state = moved & torch.isfinite(row[monitor]), torch.zeros_like(moved), run.stopping
-    if stopping is not None:
-        state = stopping.update(run.stopping, row[monitor])
-        improved, stopped = improved & state.improved, moved & state.stopped
+    state = stopping.update(run.stopping, row[monitor])
+    improved, stopped = moved & torch.isfinite(row[monitor]) & state.improved, moved & state.stopped
     return Run(
         train_state,
-        choose(improved, Variables(train_state.params, train_state.state), run.best),
+        choose(improved, train_state, run.best),
         torch.where(improved, epoch, run.best_epoch),
         torch.where(stopped, epoch, run.stopped_epoch),
         torch.where(diverged, epoch, run.diverged_epoch),
         state,
         epoch,
         (*run.history, row),
+        place,
     )
+
+
+def end(run: Run, ended: Tensor) -> Run:
+    """Models that someone else ended after this epoch: bool () or (K,)."""
+    return run._replace(stopped_epoch=torch.where(ended & run.active, run.epoch, run.stopped_epoch))
 
 
 def choose(condition: Tensor, true: tree.Tree, false: tree.Tree) -> tree.Tree:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from .. import _checks
 
+_NEVER = 2**62  # values
+
 
 class StoppingState(NamedTuple):
     """Tensors of shape (), or (K,) for K members.
@@ -23,10 +25,13 @@ class StoppingState(NamedTuple):
 
 
 class EarlyStopping(NamedTuple):
-    """`init(members=None) -> StoppingState`; `update(state, value) -> StoppingState`."""
+    """`init(members=None) -> StoppingState`; `update(state, value) -> StoppingState`; and what it was made with."""
 
     init: Callable[..., StoppingState]
     update: Callable[[StoppingState, Tensor], StoppingState]
+    patience: int | Tensor | None = None
+    min_delta: float | Tensor = 0.0
+    mode: str = "min"
 
 
 def early_stopping(patience: int | Tensor, min_delta: float | Tensor = 0.0, mode: str = "min") -> EarlyStopping:
@@ -72,4 +77,22 @@ def early_stopping(patience: int | Tensor, min_delta: float | Tensor = 0.0, mode
         best = torch.where(improved, value, state.best)
         return StoppingState(best, counter, improved, state.stopped | (counter >= patience))
 
-    return EarlyStopping(init, update)
+    return EarlyStopping(init, update, patience, min_delta, mode)
+
+
+def selection(stopping: EarlyStopping | None, mode: str | None) -> EarlyStopping:
+    """What says which epoch is best: early stopping, or where there is none what never stops.
+
+    Raises:
+        FuncregError: for a mode that is not early stopping's.
+
+    >>> selection(None, "max").mode
+    'max'
+    """
+    if mode is not None:
+        _checks.check_choice("mode", mode, ("min", "max"))
+    if stopping is None:
+        return early_stopping(_NEVER, mode=mode or "min")
+    if mode not in (None, stopping.mode):
+        _checks.fail("mode", repr(mode), f"{stopping.mode!r}, which early_stopping has", "Leave it out.")
+    return stopping

@@ -55,6 +55,14 @@ def loaded_by_torch() -> Pair:
     return ours, torch.load(file, weights_only=True)
 
 
+@oracle("checkpoint.read_leaves", against="what safetensors.torch.load_file reads", tolerance=0, because=BYTES)
+def leaves_by_safetensors() -> Pair:
+    with tempfile.TemporaryDirectory() as folder:
+        path = saved(Path(folder, "run.safetensors"))
+        ours, theirs = checkpoint.read_leaves(path), safetensors.torch.load_file(path)
+    return {name: leaf for name, leaf in ours.items() if isinstance(leaf, torch.Tensor)}, theirs
+
+
 @oracle("checkpoint.read_metadata", against="the header by safetensors and json", tolerance=0, because=BYTES)
 def metadata_by_json() -> Pair:
     with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ import torch
 from sklearn.model_selection import ParameterGrid
 
 from funcreg import random, sweep
-from funcreg.train import FitResult, Variables
+from funcreg.train import FitResult, TrainState
 from tests.oracles import Pair, oracle
 
 KEY = random.key(0)
@@ -84,7 +84,7 @@ def table() -> Pair:
 def result() -> FitResult:
     unused: Any = None
     history = {"loss": LOSSES, "other": LOSSES**2}
-    return FitResult(unused, history, Variables({"w": WEIGHTS}, {}), EPOCHS, unused, unused, False)
+    return FitResult(unused, history, TrainState({"w": WEIGHTS}, {}, (), unused, unused), EPOCHS, unused, unused, False)
 
 
 @oracle("sweep.at_best", against="numpy's indexing", tolerance=0, because="the same bits")

@@ -1,11 +1,15 @@
 """`train` against backward() and torch.optim in a loop, scikit-learn's scores, and torch's learning rate plateaus."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 import funcreg as fr
 from funcreg import optim, random, train, tree
@@ -89,6 +93,24 @@ def fit() -> Pair:
     runs = [torch_run(tree.index(params, member), tree.index(MEMBERS, member), 40) for member in range(5)]
     theirs = tree.stack([(moved, torch.stack([step[0] for step in metrics])) for moved, metrics in runs])
     return (tree.map(torch.sub, result.train_state.params, params), result.history["loss"].T), theirs
+
+
+@oracle("train.loader", against="torch's DataLoader with the key's order as its sampler", tolerance=0, because="order")
+def loader() -> Pair:
+    dataset, key = TensorDataset(*data(50)), random.key(3)
+    order = random.permutation(random.fold_in(key, 1), 50).tolist()
+    return list(train.loader(dataset, 8, key=key).epoch(1)), list(DataLoader(dataset, 8, sampler=order))
+
+
+@oracle("train.load", against="what safetensors.torch.load_file reads", tolerance=0, because="the same bytes")
+def load() -> Pair:
+    params, state = MODEL.init(random.key(0))
+    begin = train.init(params, state, optimizer, key=random.key(1), hparams=HPARAMS)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run"
+        train.fit(STEP, begin, data(), key=random.key(2), epochs=2, hparams=HPARAMS, jit=False, checkpoint=path)
+        ours, theirs = train.load(path), safetensors.torch.load_file(path)
+    return ours.best.params, {name: theirs[f"best/params/{name}"] for name in ours.best.params}
 
 
 @oracle(

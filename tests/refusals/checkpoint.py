@@ -29,6 +29,8 @@ REFUSALS: list[Refusal] = [
     ("checkpoint.load", "path", lambda: checkpoint.load(bad(None), PARAMS)),
     ("checkpoint.load", "like", lambda: loaded_like({"0.weight": torch.ones(2, 3)})),
     ("checkpoint.load", "like's 0.bias", lambda: loaded_like(PARAMS | {"0.bias": torch.ones(3)})),
+    ("checkpoint.read_leaves", "path", lambda: checkpoint.read_leaves("no-such-file.safetensors")),
+    ("checkpoint.read_leaves", "path", lambda: checkpoint.read_leaves(bad(3))),
     ("checkpoint.read_metadata", "path", lambda: checkpoint.read_metadata("no-such-file.safetensors")),
     ("checkpoint.read_metadata", "path", lambda: checkpoint.read_metadata(bad(3))),
 ]

@@ -22,6 +22,22 @@ TRAIN_STATE = train.init(PARAMS, {}, OPTIMIZER, key=KEY)
 STEP = train.make_step(loss_fn, OPTIMIZER)
 
 REFUSALS: list[Refusal] = [
+    ("train.loader", "dataset", lambda: train.loader(bad(3), 2, key=KEY)),
+    ("train.loader", "batch_size", lambda: train.loader([1, 2], 0, key=KEY)),
+    ("train.loader", "key", lambda: train.loader([1, 2], 1, key=bad(0))),
+    ("train.loader", "workers", lambda: train.loader([1, 2], 1, key=KEY, workers=-1)),
+    ("train.loader", "shuffle", lambda: train.loader([1, 2], 1, key=KEY, shuffle=bad("yes"))),
+    ("train.loader", "drop_last", lambda: train.loader([1, 2], 1, key=KEY, drop_last=bad(None))),
+    ("train.loader", "collate", lambda: train.loader([1, 2], 1, key=KEY, collate=bad(3))),
+    ("train.loader", "num_workers", lambda: train.loader([1, 2], 1, key=KEY, num_workers=2)),
+    ("train.load", "path", lambda: train.load("no-such-run")),
+    ("train.load", "path", lambda: train.load(bad(3))),
+    ("train.fit", "data", lambda: train.fit(STEP, TRAIN_STATE, iter([]), key=KEY, epochs=1)),
+    ("train.fit", "epoch_steps", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, epoch_steps=0)),
+    ("train.fit", "mode", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, mode=bad("best"))),
+    ("train.fit", "monitor", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, monitor=bad(3))),
+    ("train.fit", "version", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, version=bad(0.5))),
+    ("train.make_evaluate", "data", lambda: train.make_evaluate(metric_fn)(PARAMS, {}, iter([]))),
     ("train.make_step", "loss_fn", lambda: train.make_step(bad(3), OPTIMIZER)),
     ("train.make_step", "optimizer", lambda: train.make_step(loss_fn, bad(0.1))),
     (

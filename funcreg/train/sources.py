@@ -1,0 +1,186 @@
+"""Passes over a source: anything that gives batches when it is iterated, such as a DataLoader."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset
+
+from .. import _checks, tree
+from .arrays import as_tensors
+from .feed import Passes
+from .generators import Draws
+from .loader import Loader
+from .step import Batch
+
+Kind = list[list[Any]]  # of a batch: the name, dtype and shape of each leaf
+
+
+def is_source(data: Any) -> bool:
+    """Whether data is iterated for batches, and is no tree of tensors.
+
+    Raises:
+        FuncregError: for a data set, which gives samples.
+
+    >>> is_source(iter([torch.ones(2)])), is_source([torch.ones(2)])
+    (True, False)
+    """
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        remedy = "Make batches of it: fr.train.loader(dataset, batch_size, key=key)."
+        _checks.fail("data", f"a data set, which gives samples ({type(data).__name__})", "a source of batches", remedy)
+    if isinstance(data, Tensor | str | bytes) or hasattr(data, "__array_interface__"):
+        return False
+    return isinstance(data, Iterable) and any(leaf is data for leaf in tree.leaves(data))
+
+
+def as_batch(raw: Any) -> Any:
+    """A source's batch as a tree of tensors; a pair as a `Batch`.
+
+    Raises:
+        FuncregError: for leaves that are neither tensors nor numpy's arrays, by name.
+
+    >>> as_batch([torch.ones(1), torch.zeros(1)])
+    Batch(x=tensor([1.]), y=tensor([0.]))
+    """
+    if type(raw) in (list, tuple) and len(raw) == 2:
+        raw = Batch(*raw)
+    batch = as_tensors("data", raw)
+    if not tree.leaves(batch):
+        _checks.fail("data", f"a batch without tensors ({_checks.describe(raw)})", "batches of tensors")
+    if not all(isinstance(leaf, Tensor) for leaf in tree.leaves(batch)):
+        for name, leaf in zip(tree.names(batch), tree.leaves(batch), strict=True):
+            where = f"data's {name}" if name else "data"
+            if not isinstance(leaf, Tensor):
+                _checks.fail(where, f"a batch with {_checks.describe(leaf)}", "tensors", "Leave it out of the batch.")
+    return batch
+
+
+def to_device(batch: tree.Tree, device: torch.device) -> tree.Tree:
+    """A batch where it is needed; out of pinned memory without waiting.
+
+    >>> to_device(torch.ones(1), torch.device("cpu"))
+    tensor([1.])
+    """
+    return tree.map(lambda leaf: leaf.to(device, non_blocking=leaf.device.type == "cpu"), batch)
+
+
+def described(source: Any) -> dict[str, Any]:
+    """What is known of a source before it is iterated.
+
+    >>> described(iter([]))
+    {'data': 'a list_iterator'}
+    """
+    if isinstance(source, Loader):
+        return {f"data's {name}": value for name, value in source.described().items()}
+    size = _length(source)
+    return {"data": f"a {type(source).__name__}" + ("" if size is None else f" of {size} batches")}
+
+
+def check_resumable(source: Any) -> None:
+    """Refuse a source that a checkpoint cannot go on with, bit by bit."""
+    remedy = "Use fr.train.loader, or a DataLoader without that option."
+    if getattr(source, "num_workers", 0) and getattr(source, "persistent_workers", False):
+        got = "a DataLoader whose workers persist, and so draw on from where the pass before ended"
+        _checks.fail("data", got, "with checkpoint, one whose passes do not depend on each other", remedy)
+    if not getattr(source, "in_order", True):
+        got = "a DataLoader with in_order=False, whose order depends on the pace of its workers"
+        _checks.fail("data", got, "with checkpoint, one of a fixed order", remedy)
+
+
+class Sourced(Passes):
+    """Passes over a source, whose draws are those of the key and of the pass's number.
+
+    Args:
+        source: is iterated once for each pass; an iterator, only once.
+        key: int64 (2,).
+        one_shape: batches have the shape of the first, for a compiled step; a last smaller one is left out.
+        device: where batches go.
+    """
+
+    def __init__(self, source: Any, *, key: Tensor, one_shape: bool, device: torch.device) -> None:
+        self.source, self.key, self.one_shape, self.device = source, key, one_shape, device
+        self.kind: Kind | None = None  # of the first batch, here or before a checkpoint
+        self.like: Any = None  # what of each batch is compared with the first's, quickly
+        self.warned = False
+        self.length = _length(source)
+        parts = list(_parts(source))
+        own = [getattr(part, "generator", None) for part in parts]
+        self.draws = Draws(tuple({id(each): each for each in own if isinstance(each, torch.Generator)}.values()))
+        self.epochs = [part.set_epoch for part in parts if callable(getattr(part, "set_epoch", None))]
+
+    def drawing(self) -> Draws:
+        return self.draws
+
+    def open(self, number: int, start: int) -> Iterator[Any]:
+        self.draws.seed(self.key, number)
+        for set_epoch in self.epochs:
+            set_epoch(number)
+        behind, smaller = start, None
+        if isinstance(self.source, Loader):  # which need not read what is behind
+            batches, behind = self.source.epoch(number, start), 0
+        elif number and isinstance(self.source, Iterator):
+            remedy = "Give what can be iterated again, such as a DataLoader, or ask for fewer steps."
+            got = f"an iterator that ended ({type(self.source).__name__})"
+            _checks.fail("data", got, "a batch for each step of each epoch", remedy)
+        else:
+            batches = iter(self.source)
+        for raw in batches:
+            batch = as_batch(raw)
+            if smaller is not None:
+                got = f"a batch with {smaller} of another number of samples, and one after it"
+                _checks.fail("data", got, "a smaller batch only as the last, for a compiled step", "Pass jit=False.")
+            if self.one_shape and (smaller := self._smaller(batch)) is not None:
+                continue
+            if behind:
+                behind -= 1
+            else:
+                yield to_device(batch, self.device)
+
+    def described(self) -> dict[str, Any]:
+        return described(self.source)
+
+    def _smaller(self, batch: Any) -> str | None:
+        """None for a batch like the first; in words what makes it a smaller one; or an error."""
+        leaves, structure = optree.tree_flatten(batch)
+        like = (structure, [(leaf.dtype, leaf.shape) for leaf in leaves])
+        if like == self.like:
+            return None
+        kind = [
+            [name, str(leaf.dtype).removeprefix("torch."), list(leaf.shape)]
+            for name, leaf in zip(tree.names(batch), leaves, strict=True)
+        ]
+        if self.kind is None or kind == self.kind:
+            self.kind, self.like = kind, like
+            return None
+        found = ""
+        for (name, dtype, shape), (known, known_dtype, known_shape) in zip(kind, self.kind, strict=False):
+            got, first = f"{dtype} {tuple(shape)}", f"{known_dtype} {tuple(known_shape)}"
+            fewer = bool(shape and known_shape) and shape[1:] == known_shape[1:] and shape[0] < known_shape[0]
+            if (name, dtype) != (known, known_dtype) or not (fewer or shape == known_shape):
+                remedy = "A compiled step is of one shape: pad, or pass jit=False."
+                _checks.fail(f"data's {name}", f"a batch of {got}", f"{known}: {first}, as the first", remedy)
+            found = found or (f"{got} where the others have {first}" if fewer else "")
+        if len(kind) != len(self.kind):
+            _checks.fail("data", f"a batch of {len(kind)} tensors", f"{len(self.kind)}, as the first has")
+        if not self.warned:
+            self.warned = True
+            message = f"data: the last batch of a pass is smaller ({found}) and is left out, as the step is compiled."
+            warnings.warn(f"{message} Make it so with drop_last=True, or pass jit=False.", UserWarning, stacklevel=2)
+        return found
+
+
+def _length(source: Any) -> int | None:
+    try:
+        return len(source)
+    except TypeError:
+        return None
+
+
+def _parts(source: Any) -> Iterator[Any]:
+    """A source, and what of a DataLoader's may have a generator, or an epoch, of its own."""
+    sampler = getattr(source, "batch_sampler", None)
+    parts = (source, getattr(source, "sampler", None), sampler, getattr(sampler, "sampler", None))
+    yield from (part for part in (*parts, getattr(source, "dataset", None)) if part is not None)
