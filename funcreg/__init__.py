@@ -20,7 +20,7 @@ module imports only from those above it:
     adversarial    (loss_fn, x, epsilon) -> x: FGSM, PGD
     checkpoint     save and load any tree: one file, atomic, checksummed, no pickle
     train          TrainState, make_step, fit (one model or K members), early stopping
-    sweep          hyperparameter grids
+    sweep          hyperparameter grids, random search, paired members, tables
     uncertainty    MC dropout, proper scores, calibration
     distributed    data-parallel steps and sharded members on torch.distributed
 """

@@ -1,7 +1,9 @@
 """Points of a sweep, and what came of them: tables, the best member, and its way back to a module."""
 
+import csv
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,6 +134,114 @@ def test_a_table_is_its_members_side_by_side() -> None:
     assert [row["member"] for row in table.sort("loss", mode="max").rows] == [0, 2, 1]
     assert [row["member"] for row in table.rows] == [0, 1, 2], "sorting gives another table"
     assert len(sweep.table(None, {"loss": torch.zeros(3)}).rows) == 3
+
+
+def test_a_table_keeps_the_order_of_the_grid_and_of_the_metrics() -> None:
+    hparams = sweep.grid(rate=[0.0, 0.5], l2=[1.0], b=[1])
+    metrics = {"val_loss": torch.zeros(2), "accuracy": torch.zeros(2)}
+    rows = sweep.table({"optimizer": hparams, "a": torch.zeros(2)}, metrics).rows
+    assert list(rows[0]) == ["member", "optimizer.rate", "optimizer.l2", "optimizer.b", "a", "val_loss", "accuracy"]
+
+
+def test_means_over_seeds_in_the_order_of_the_grid(tmp_path: Path) -> None:
+    hparams = sweep.grid(rate=[0.5, 0.0], seed=range(2), decay=[0.1, 0.01])
+    losses = torch.tensor([1.0, 10.0, 3.0, 30.0, 5.0, math.nan, 5.0, 1.0], dtype=torch.float64)
+    over = sweep.table(hparams, {"loss": losses}).over()
+    assert list(over.rows[0]) == ["rate", "decay", "n", "loss", "loss sd"]
+    assert [(row["rate"], row["decay"], row["n"]) for row in over.rows] == [
+        (0.5, 0.1, 2), (0.5, 0.01, 2), (0.0, 0.1, 2), (0.0, 0.01, 2)
+    ]  # fmt: skip
+    assert [row["loss"] for row in over.rows[:3]] == [2.0, 20.0, 5.0]
+    assert [row["loss sd"] for row in over.rows[:3]] == pytest.approx([math.sqrt(2), math.sqrt(200), 0.0])
+    assert math.isnan(over.rows[3]["loss"]), "a member that diverged"
+    assert over.sort("loss").rows[0]["loss"] == 2.0
+    assert over.settings == ("rate", "decay")
+    one = sweep.table({"seed": torch.tensor([0])}, {"loss": torch.tensor([0.5])}).over().rows[0]
+    assert (one["n"], one["loss"]) == (1, 0.5)
+    assert math.isnan(one["loss sd"])
+
+    over.write_csv(tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert [float(row["loss sd"]) for row in read[:3]] == [row["loss sd"] for row in over.rows[:3]], "all digits"
+    assert list(read[0]) == list(over.rows[0])
+
+
+def test_sorting_by_a_choice_and_by_ties() -> None:
+    rows = [{"kind": "b", "x": 1.0}, {"kind": "a", "x": 1.0}, {"kind": "c", "x": math.nan}]
+    table = sweep.Table(tuple(rows))
+    assert [row["kind"] for row in table.sort("kind").rows] == ["a", "b", "c"]
+    assert [row["kind"] for row in table.sort("x", "max").rows] == ["b", "a", "c"], "ties as they were, NaN last"
+    assert [row["x"] for row in sweep.Table(({"x": 2}, {"x": "a"}, {"x": 1})).sort("x").rows] == [1, 2, "a"]
+
+
+def test_choices_that_are_not_numbers_make_one_table() -> None:
+    """A program for each activation and architecture, each with members over rates and seeds."""
+    x = random.normal(random.key(1), (32, 4))
+    data = Batch(x, (x.sum(-1) > 0).long())
+    programs: list[tuple[Any, str]] = []
+
+    def run(activation: Any, network: Any) -> sweep.Table:
+        programs.append((activation, network))
+        layers = {"shallow": [4, 2], "deep": [4, 5, 2]}[network]
+        model = fr.from_module(
+            lambda: nn.Sequential(
+                *(layer for a, b in itertools.pairwise(layers) for layer in (nn.Linear(a, b), activation()))
+            )
+        )
+
+        def loss_fn(params, state, batch, *, key, hparams):
+            return fr.losses.cross_entropy(model.apply(params, state, batch.x)[0], batch.y), (state, {})
+
+        def optimizer(hparams):
+            return optim.sgd(hparams["lr"])
+
+        hparams = sweep.grid(lr=[0.1, 0.01], seed=range(2))
+        params, state = fr.model_members(model, sweep.paired_keys(hparams["seed"], key=random.key(2)), 4)
+        first = train.init(params, state, optimizer, key=random.key(3), hparams=hparams, members=4)
+        step = train.make_step(loss_fn, optimizer)
+        result = train.fit(step, first, data, key=random.key(4), epochs=2, hparams=hparams, members=4, jit=False)
+        return sweep.table(hparams, {"loss": result.history["loss"][-1]})
+
+    table = sweep.each(run, activation=[nn.ReLU, nn.Tanh], network={"one layer": "shallow", "two": "deep"})
+    assert programs == [(a, n) for a in (nn.ReLU, nn.Tanh) for n in ("shallow", "deep")]
+    assert list(table.rows[0]) == ["activation", "network", "member", "lr", "seed", "loss"]
+    assert len(table.rows) == 16
+    over = table.over("seed").rows
+    assert [(row["activation"], row["network"], row["lr"], row["n"]) for row in over][:3] == [
+        ("ReLU", "one layer", 0.1, 2), ("ReLU", "one layer", 0.01, 2), ("ReLU", "two", 0.1, 2)
+    ]  # fmt: skip
+    assert len({row["loss"] for row in over}) == 8
+
+
+def test_members_of_one_seed_are_paired() -> None:
+    """The same weights, noise and order of data in every arm: with a rate of no effect, arms agree bit for bit."""
+    model = fr.from_module(lambda: nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2)))
+    x = random.normal(random.key(1), (24, 4))
+    data = Batch(x, (x.sum(-1) > 0).long())
+
+    def loss_fn(params, state, batch, *, key, hparams):
+        logits, state = model.apply(params, state, batch.x, key=key, train=True)
+        return fr.losses.cross_entropy(logits, batch.y), (state, {})
+
+    def optimizer(hparams):
+        return optim.sgd(hparams["lr"])
+
+    hparams = sweep.grid(lr=[0.1, 0.1, 0.2], seed=range(3))
+    weights, noise = (sweep.paired_keys(hparams["seed"], key=each) for each in random.split(random.key(7)))
+    params, state = fr.model_members(model, weights, 9)
+    first = train.init(params, state, optimizer, key=noise, hparams=hparams, members=9)
+    # A seed's weights are those of a single run with the seed's key.
+    alone, _ = model.init(random.fold_in(random.split(random.key(7))[0], 2))
+    assert all(torch.equal(params[name][member], leaf) for name, leaf in alone.items() for member in (2, 5, 8))
+    step = train.make_step(loss_fn, optimizer)
+    result = train.fit(
+        step, first, data, key=random.key(4), epochs=3, batch_size=8, hparams=hparams, members=9, jit=False
+    )
+    losses = result.history["loss"].reshape(3, 3, 3)  # epochs, arms, seeds
+    assert torch.equal(losses[:, 0], losses[:, 1])
+    assert (losses[1:, 0] != losses[1:, 2]).all()
+    assert len(set(losses[-1, 0].tolist())) == 3
 
 
 def fitted(history: dict[str, list[list[float]]], best_epoch: list[int]) -> train.FitResult:

@@ -49,8 +49,8 @@ class Arms:
         """
         init_key, train_key = fr.random.split(key) if key.ndim == 1 else key
         hparams = self.hparams(device)
-        params, state = fr.tree.to(fr.model_members(model, init_key, self.seeds), device or "cpu")
-        params, state = fr.tree.map(lambda leaf: leaf[hparams["seed"]], (params, state))
+        weights = fr.sweep.paired_keys(hparams["seed"], key=init_key)
+        params, state = fr.tree.to(fr.model_members(model, weights, self.members), device or "cpu")
         return fr.train.init(params, state, optimizer, key=train_key, hparams=hparams, members=self.members)
 
     def by_arm(self, values: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class Trials:
         self.test = fr.tree.to(fr.train.Batch(test_x[: settings.test], images.test_y[: settings.test]), context.device)
         self.model = fr.from_module(lambda: Network(x[0].numel(), settings.hidden))
         self.params = fr.tree.to(fr.model_members(self.model, init_key, settings.searches)[0], context.device)
-        self.train_keys = self.split(train_key)
+        self.train_key = train_key
         self.step = fr.train.make_step(self._loss_of(fr.noise.dropout), self._optimizer)
         self.smooth_step = fr.train.make_step(self._loss_of(_smooth_dropout), self._optimizer)
         self.source = (
@@ -110,7 +110,7 @@ class Trials:
     def start(self, points: Points) -> fr.train.TrainState:
         """Before the first step: a search's weights and keys are those of its number."""
         params = fr.tree.map(lambda leaf: leaf[points["seed"]], self.params)
-        keys = self.train_keys[points["seed"]]
+        keys = fr.sweep.paired_keys(points["seed"], key=self.train_key)
         return fr.train.init(params, {}, self._optimizer, key=keys, hparams=points, members=len(keys))
 
     def measure(self, params: Any, seed: Tensor) -> Points:

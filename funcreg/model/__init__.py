@@ -187,7 +187,8 @@ def model_members(model: Model, key: Tensor, members: int) -> tuple[Params, Stat
 
     Args:
         model: made from a function, so that it has `init`.
-        key: int64 (2,); member i starts from `split(key, members)[i]`.
+        key: int64 (2,), member i starting from `split(key, members)[i]`; or a key each, (members, 2), equal
+            ones giving equal networks: `fr.sweep.paired_keys`.
         members: K, at least 1.
 
     Returns:
@@ -203,7 +204,11 @@ def model_members(model: Model, key: Tensor, members: int) -> tuple[Params, Stat
     """
     _check_model(model)
     _checks.check_count("members", members)
-    return tree.stack([model.init(each) for each in random.split(key, members)])
+    if not isinstance(key, Tensor) or key.shape != (members, 2) or key.dtype != torch.int64:
+        key = random.split(key, members)
+    made_once = {tuple(each.tolist()): each for each in key}
+    networks = {name: model.init(each) for name, each in made_once.items()}
+    return tree.stack([networks[tuple(each.tolist())] for each in key])
 
 
 def check(

@@ -8,12 +8,16 @@ module = fr.to_module(module, member.params, member.state)
 
     ranges.py   what random_search draws from: uniform, log_uniform, integers, choice
     points.py   grid and random_search: hparams whose every leaf has a leading axis of K
-    results.py  table, at_best, best
+    pairing.py  members of the same seed alike: paired_keys
+    results.py  at_best, best
+    tables.py   table, with means over seeds; each, for choices that are not numbers
 """
 
+from .pairing import paired_keys
 from .points import grid, random_search
 from .ranges import Range, choice, integers, log_uniform, uniform
-from .results import Member, Table, at_best, best, table
+from .results import Member, at_best, best
+from .tables import Table, each, table
 
 __all__ = [
     "Member",
@@ -22,9 +26,11 @@ __all__ = [
     "at_best",
     "best",
     "choice",
+    "each",
     "grid",
     "integers",
     "log_uniform",
+    "paired_keys",
     "random_search",
     "table",
     "uniform",

@@ -18,6 +18,8 @@ def grid(**axes: Iterable[float] | Tensor) -> dict[str, Tensor]:
 
     Args:
         axes: name = values: Python numbers, or a 1-d tensor, which keeps its dtype. At least one value each.
+            `seed=range(8)` makes eight members of each combination; `paired_keys(hparams["seed"], key=key)`
+            gives those of one seed the same key, and so weights and noise. What is no number: `each`.
 
     Returns:
         dict name -> tensor (K,), K the product of the lengths: `hparams` of `train.fit(members=K)`.

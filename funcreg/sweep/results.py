@@ -1,6 +1,5 @@
-"""What came of a sweep: a table of its members, and the best of them."""
+"""What came of a sweep: each member's metrics, and the best of them."""
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -8,29 +7,6 @@ from torch import Tensor
 
 from .. import _checks, tree
 from ..train import FitResult
-
-
-class Table(NamedTuple):
-    """One row a member: {"member": index, a hyperparameter: its value, ..., a metric: its value, ...}.
-
-    `str(table)` is a text table. `table.sort("loss")` is another one, in that order.
-    """
-
-    rows: tuple[dict[str, float], ...]
-
-    def sort(self, by: str, mode: str = "min") -> "Table":
-        """The rows by a column: the lowest first, or the highest for "max". What is NaN comes last."""
-        _checks.check_choice("by", by, list(self.rows[0]))
-        _checks.check_choice("mode", mode, ("min", "max"))
-        sign = 1 if mode == "min" else -1
-        return Table(tuple(sorted(self.rows, key=lambda row: (math.isnan(row[by]), sign * row[by]))))
-
-    def __str__(self) -> str:
-        lines = [list(self.rows[0]), *([_shown(value) for value in row.values()] for row in self.rows)]
-        widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-        return "\n".join(
-            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
-        )
 
 
 class Member(NamedTuple):
@@ -41,37 +17,6 @@ class Member(NamedTuple):
     state: tree.Tree
     hparams: Any
     metrics: dict[str, Tensor]
-
-
-def table(hparams: Any, metrics: dict[str, Tensor]) -> Table:
-    """Each member's hyperparameters and metrics, side by side.
-
-    Args:
-        hparams: a tree of tensors (K,), named by their paths; None for none.
-        metrics: name -> tensor (K,): those of `at_best(result)`, or your own.
-
-    Returns:
-        A Table of K rows.
-
-    Raises:
-        FuncregError: for a column that is not (K,), or a name that is in both.
-
-    >>> print(table({"rate": torch.tensor([0.0, 0.5])}, {"loss": torch.tensor([0.25, 0.125])}).sort("loss"))
-    member  rate   loss
-         1   0.5  0.125
-         0     0   0.25
-    """
-    settings = dict(zip(tree.names(hparams), tree.leaves(hparams), strict=True))
-    for name in settings.keys() & metrics.keys():
-        _checks.fail("metrics", f"{name!r}, as the hyperparameters have", "names of their own", "Rename it.")
-    columns = {name or "hparams": column for name, column in (settings | metrics).items()}
-    members = tree.members(columns)
-    for name, column in columns.items():
-        if column.ndim != 1:
-            remedy = "Of a history take each member's best epoch: fr.sweep.at_best(result)."
-            _checks.fail(name, _checks.describe(column), f"a tensor of shape ({members},)", remedy)
-    values = {"member": range(members)} | {name: column.tolist() for name, column in columns.items()}
-    return Table(tuple(dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)))
 
 
 def at_best(result: FitResult) -> dict[str, Tensor]:
@@ -141,7 +86,3 @@ def best(result: FitResult, hparams: Any, metric: str = "loss", mode: str = "min
     index = int(torch.where(finite, values, torch.inf).argmin())
     chosen = tree.clone(tree.index((result.best.params, result.best.state, hparams, metrics), index))
     return Member(index, *chosen)
-
-
-def _shown(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.4g}"

@@ -11,6 +11,7 @@ from sklearn.model_selection import ParameterGrid
 from funcreg import random, sweep
 from funcreg.train import FitResult, TrainState
 from tests.oracles import Pair, oracle
+from tests.oracles.random import torchs
 
 KEY = random.key(0)
 UNIT = random.uniform(KEY, 1000).double().numpy()  # the draws that the first three map
@@ -100,3 +101,37 @@ def best() -> Pair:
     member = sweep.best(result(), RATES, mode="max")
     ours = [member.index, member.params["w"], member.hparams["rate"], member.metrics["loss"]]
     return ours, [index, WEIGHTS[index], RATES["rate"][index], at[index]]
+
+
+@oracle(
+    "sweep.table",
+    against="numpy's mean and std(ddof=1) by seed",
+    tolerance=1e-15,
+    because="float64; sums in another order",
+)
+def over_seeds() -> Pair:
+    hparams = sweep.grid(rate=[0.5, 0.0], decay=[3.0, 1.0, 2.0], seed=range(4))
+    losses = random.normal(random.key(5), 24, dtype=torch.float64)
+    rows = sweep.table(hparams, {"loss": losses}).over("seed").rows
+    blocks = losses.numpy().reshape(6, 4)
+    theirs = [*zip(hparams["rate"][::4].tolist(), hparams["decay"][::4].tolist(), blocks.mean(1), strict=True)]
+    ours = [(row["rate"], row["decay"], row["loss"]) for row in rows]
+    return (ours, [row["loss sd"] for row in rows]), (theirs, list(blocks.std(1, ddof=1)))
+
+
+@oracle("sweep.each", against="scikit-learn's ParameterGrid, one call each", tolerance=0, because="the same numbers")
+def each() -> Pair:
+    axes = {"a": [1, 2, 3], "b": [10, 20]}
+
+    def run(a: int, b: int) -> sweep.Table:
+        return sweep.table({"c": torch.tensor([0, 1])}, {"sum": torch.tensor([a + b, a + b + 1])})
+
+    theirs = [[row["a"], row["b"], c, row["a"] + row["b"] + c] for row in ParameterGrid(axes) for c in (0, 1)]
+    return [[row[name] for name in ("a", "b", "c", "sum")] for row in sweep.each(run, **axes).rows], theirs
+
+
+@oracle("sweep.paired_keys", against="rows of torch's own stateless split", tolerance=0, because="integers")
+def paired_keys() -> Pair:
+    seeds = torch.tensor([3, 0, 2, 3, 1])
+    theirs = torchs().split(KEY.view(torch.uint64), 4).view(torch.int64)
+    return sweep.paired_keys(seeds, key=KEY), theirs[seeds]

@@ -18,6 +18,7 @@ def result(losses: list[list[float]], epochs: Any) -> FitResult:
 RESULT = result([[1.0, 2.0]], torch.tensor([1, 1]))
 RATES = {"rate": torch.tensor([0.1, 0.2])}
 LOSSES = {"loss": torch.tensor([1.0, 2.0])}
+TABLE = sweep.table(RATES, LOSSES)
 
 REFUSALS: list[Refusal] = [
     ("sweep.grid", "axes", lambda: sweep.grid()),
@@ -47,6 +48,25 @@ REFUSALS: list[Refusal] = [
     ("sweep.table", "metrics", lambda: sweep.table(RATES, {"rate": LOSSES["loss"]})),
     ("sweep.table", "rate", lambda: sweep.table(RATES, {"loss": torch.ones(3)})),
     ("sweep.table", "loss", lambda: sweep.table(RATES, {"loss": torch.ones(2, 3)})),
+    ("sweep.table", "hparams or metrics", lambda: sweep.table(RATES, {"member": torch.ones(2)})),
+    ("sweep.table", "by", lambda: sweep.table(RATES, LOSSES).over("seed")),
+    ("sweep.table", "table", lambda: sweep.table({"n": torch.ones(2), **RATES}, LOSSES).over("rate")),
+    ("sweep.each", "run", lambda: sweep.each(bad(3), a=["x"])),
+    ("sweep.each", "axes", lambda: sweep.each(lambda: TABLE)),
+    ("sweep.each", "a", lambda: sweep.each(lambda a: TABLE, a=[])),
+    ("sweep.each", "a", lambda: sweep.each(lambda a: TABLE, a="relu")),
+    ("sweep.each", "a", lambda: sweep.each(lambda a: TABLE, a=["x", "x"])),
+    ("sweep.each", "a", lambda: sweep.each(lambda a: TABLE, a=[lambda x: x])),
+    ("sweep.each", "run", lambda: sweep.each(bad(lambda a: {}), a=["x"])),
+    ("sweep.each", "axes", lambda: sweep.each(lambda rate: TABLE, rate=["x"])),
+    (
+        "sweep.each",
+        "run",
+        lambda: sweep.each(lambda a: sweep.table(None, {a: torch.ones(2)}), a=["x", "y"]),
+    ),
+    ("sweep.paired_keys", "seeds", lambda: sweep.paired_keys(torch.ones(3), key=KEY)),
+    ("sweep.paired_keys", "seeds", lambda: sweep.paired_keys(bad(range(3)), key=KEY)),
+    ("sweep.paired_keys", "key", lambda: sweep.paired_keys(torch.arange(3), key=bad(0))),
     ("sweep.table", "tree", lambda: sweep.table(None, {})),
     ("sweep.table", "by", lambda: sweep.table(RATES, LOSSES).sort("lr")),
     ("sweep.table", "mode", lambda: sweep.table(RATES, LOSSES).sort("loss", mode="lowest")),

@@ -37,11 +37,19 @@ CASES = [
     ),
     Case("sweep.integers", lambda key: sweep.integers(-3, 50)(key, 9), keyed=True),
     Case("sweep.choice", lambda key: sweep.choice([0.1, 0.2, 0.4])(key, 9), keyed=True),
+    Case(
+        "sweep.paired_keys",
+        lambda seeds, key: sweep.paired_keys(seeds, key=key),
+        {"seeds": torch.tensor([0, 1, 2, 0])},
+        keyed=True,
+        fixed_dtype=True,
+    ),
     Case("sweep.at_best", _at_best, {"history": drawn(200, 4, 3), "epochs": torch.tensor([2, 1, 4])}),
 ]
 
 # name: (why the contract does not fit, the file that tests it)
 EXEMPT: dict[str, tuple[str, str]] = {
+    "sweep.each": ("calls a function that trains", "test_sweep.py"),
     "sweep.grid": ("takes Python numbers", "test_sweep.py"),
     "sweep.table": ("gives Python numbers", "test_sweep.py"),
     "sweep.best": ("reads which is the best", "test_sweep.py"),
