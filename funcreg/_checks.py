@@ -29,7 +29,7 @@ def describe(value: object) -> str:
     """
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
-    text = repr(value)
+    text = " ".join(repr(value).split())  # a module's has many lines
     return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
 
 

@@ -152,10 +152,10 @@ def test_the_number_zero_costs_nothing() -> None:
 
 
 def test_a_schedule_counts_its_updates() -> None:
-    transform = transforms.scale_by_learning_rate(lambda step: 1.0 / (1 + step))
-    state, seen = transform.init(params()), []
+    transform, weights = transforms.scale_by_learning_rate(lambda step: 1.0 / (1 + step)), {"w": torch.ones(())}
+    state, seen = transform.init(weights), []
     for _ in range(3):
-        updates, state = transform.update({"w": torch.ones(())}, state, params())
+        updates, state = transform.update({"w": torch.ones(())}, state, weights)
         seen.append(float(updates["w"]))
     assert seen == pytest.approx([-1.0, -1 / 2, -1 / 3])
 

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from .. import _checks, transforms, tree
 from ..transforms import Number, Schedule, Transform
+from ..tree.checks import check_like
 
 
 def apply_updates(params: tree.Tree, updates: tree.Tree) -> tree.Tree:
@@ -11,15 +12,19 @@ def apply_updates(params: tree.Tree, updates: tree.Tree) -> tree.Tree:
 
     Args:
         params: a tree of tensors.
-        updates: a tree of the same structure.
+        updates: a tree of the same structure and shapes.
 
     Returns:
         The new parameters.
+
+    Raises:
+        FuncregError: for leaves that are not floating-point, or updates of another structure or shape.
 
     >>> import torch
     >>> apply_updates({"w": torch.ones(2)}, {"w": torch.tensor([0.5, -0.5])})
     {'w': tensor([1.5000, 0.5000])}
     """
+    check_like("updates", updates, "params", params)
     return tree.map(lambda w, u: (w + u).to(w.dtype), params, updates)
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from .. import _checks, _jit, optim, random, tree
 from .._functorch import gradients
-from ..transforms import Transform
+from ..transforms import Transform, master_weights
+from ..tree.checks import check_floating
 
 Metrics = dict[str, Tensor]
 Penalties = Mapping[str, Callable[[tree.Tree, Any], Tensor]]
@@ -61,6 +62,7 @@ def init(
         params: a tree of floating-point tensors; with members, every leaf is (members, ...).
         state: a tree of tensors that the model updates, `{}` without; with members, stacked likewise.
         optimizer: a Transform, or a function hparams -> Transform whose init does not depend on hparams.
+            For 16-bit parameters it moves float32 ones: see `fr.transforms.master_weights`.
         key: one key, int64 (2,), which with members is split into as many; or a key each, (members, 2).
         hparams: what the optimizer takes, if it is a function; with members, stacked likewise.
         members: how many models train side by side. Default: one, and no leading axis.
@@ -75,12 +77,11 @@ def init(
     >>> train_state.step
     tensor(0)
     """
-    flat = dict(zip(tree.names(params), tree.leaves(params), strict=True))
+    check_floating("params", params)
+    flat = tree.leaves(params)
     if not flat:
         _checks.fail("params", "no leaves", "a tree of floating-point tensors")
-    for name, leaf in flat.items():
-        _checks.check_floating(name, leaf)
-    device = next(iter(flat.values())).device
+    device = flat[0].device
     hparams = as_hparams(hparams, device)
     if members is None:
         _checks.check_key(key)
@@ -142,7 +143,7 @@ def make_step(
     (tensor(0.5000), tensor(1.))
     """
     _checks.check_callable("loss_fn", loss_fn, "a function (params, state, batch, *, key, hparams)")
-    _check_optimizer(optimizer)
+    check_optimizer(optimizer)
     penalties = dict(penalties or {})
     for name, penalty in penalties.items():
         _checks.check_callable(f"penalties[{name!r}]", penalty, "a function (params, hparams) -> tensor of shape ()")
@@ -177,9 +178,6 @@ def make_step(
             mean = grads
         updates, opt_state = transform(optimizer, hparams).update(grads, opt_state, params)
         updated = optim.apply_updates(params, updates)
-        if per_example:
-            remedy = "With per_example=True its chain starts with fr.transforms.clip_per_example."
-            _check_like("optimizer", updated, params, remedy)
         if constraint is not None:
             updated = constraint(updated, hparams)
             _check_like("constraint", updated, params, "It takes and returns the whole tree of parameters.")
@@ -190,13 +188,12 @@ def make_step(
 
 
 def transform(optimizer: Optimizer, hparams: Any) -> Transform:
-    """The optimizer for these hyperparameters."""
-    if isinstance(optimizer, Transform):
-        return optimizer
-    made = optimizer(hparams)
+    """The optimizer for these hyperparameters, of float32 weights where the parameters have 16 bits."""
+    check_optimizer(optimizer)
+    made = optimizer if isinstance(optimizer, Transform) else optimizer(hparams)
     if not isinstance(made, Transform):
         _checks.fail("optimizer", f"a function that returns {_checks.describe(made)}", "hparams -> Transform")
-    return made
+    return master_weights(made)
 
 
 def as_hparams(hparams: Any, device: torch.device) -> Any:
@@ -285,6 +282,12 @@ def _describe(value: Any) -> str:
     return f"a dict of {sorted(map(str, value))}" if isinstance(value, dict) else _checks.describe(value)
 
 
-def _check_optimizer(optimizer: Any) -> None:
+def check_optimizer(optimizer: Any) -> None:
+    """Refuse what is neither a Transform nor makes one; an optimizer of torch's above all."""
+    if isinstance(optimizer, torch.optim.Optimizer | type | torch.nn.Module):
+        remedy = "Those of torch.optim hold parameters; these are functions, such as fr.optim.adam(1e-3)."
+        _checks.fail(
+            "optimizer", _checks.describe(optimizer), "a Transform, or a function hparams -> Transform", remedy
+        )
     if not isinstance(optimizer, Transform):
         _checks.check_callable("optimizer", optimizer, "a Transform, or a function hparams -> Transform")

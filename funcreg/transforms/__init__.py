@@ -5,7 +5,9 @@
 
 State is a tuple or NamedTuple of tensors, `()` where there is nothing to remember. Every number
 may be a tensor, and batched under `vmap`. Constants such as 1 - b2 and the bias corrections are
-computed in float64: in float32 they alone move Adam by 1e-6 in a thousand steps.
+computed in float64: in float32 they alone move Adam by 1e-6 in a thousand steps. 16-bit leaves are
+computed in float32: moments and norms stay in it, and updates are float32's, rounded. Gradients and
+states that do not fit the parameters are refused by the name of the leaf.
 
     core.py           Transform, chain
     clipping.py       gradients made smaller
@@ -15,7 +17,7 @@ computed in float64: in float32 they alone move Adam by 1e-6 in a thousand steps
     orthogonal.py     Muon's
     learning_rate.py  multiples, by a number or a schedule: the step itself
     noise.py          Gaussian noise on gradients
-    wrappers.py       transforms of a transform: accumulation, skipping what is not finite
+    wrappers.py       transforms of a transform: accumulation, skipping what is not finite, float32 weights
     groups.py         transforms of some leaves
 """
 
@@ -28,13 +30,14 @@ from .moments import AdamState, MomentumState, RmsState, momentum, scale_by_adam
 from .noise import add_noise
 from .orthogonal import orthogonalize
 from .variants import LionState, NadamState, RadamState, scale_by_lion, scale_by_nadam, scale_by_radam
-from .wrappers import AccumulateState, SkipState, accumulate, skip_nonfinite
+from .wrappers import AccumulateState, MasterState, SkipState, accumulate, master_weights, skip_nonfinite
 
 __all__ = [
     "AccumulateState",
     "AdamState",
     "Label",
     "LionState",
+    "MasterState",
     "MomentumState",
     "NadamState",
     "Number",
@@ -54,6 +57,7 @@ __all__ = [
     "clip_per_example",
     "freeze",
     "masked",
+    "master_weights",
     "momentum",
     "orthogonalize",
     "partition",

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, tree
+from ..tree.checks import entry
 from . import core
 from .core import Number, Transform
 
@@ -33,7 +34,7 @@ def clip_by_global_norm(max_norm: Number) -> Transform:
         factor = core.Scalars((max_norm / (tree.norm(grads) + 1e-6)).clamp(max=1.0))
         return tree.map(lambda g: g * factor.like(g)[0], grads), state
 
-    return Transform(core.no_state, update)
+    return core.transform(core.no_state, update)
 
 
 def clip_by_value(limit: Number) -> Transform:
@@ -60,14 +61,14 @@ def clip_by_value(limit: Number) -> Transform:
         bounds = core.Scalars(-limit, limit)
         return tree.map(lambda g: g.clamp(*bounds.like(g)), grads), state
 
-    return Transform(core.no_state, update)
+    return core.transform(core.no_state, update)
 
 
 def adaptive_clip(ratio: Number = 0.01, *, eps: Number = 1e-3, mask: tree.Mask | None = None) -> Transform:
     """Shrink each unit's gradient to at most `ratio * max(||w||, eps)`, w the unit's own weights.
 
     A unit is what one output sees: the slices of axis 0, norms over all other axes; a leaf of one
-    axis or none is one unit. Norms of 16-bit leaves are taken in float32.
+    axis or none is one unit.
 
     Args:
         ratio: at least 0.
@@ -98,12 +99,13 @@ def adaptive_clip(ratio: Number = 0.01, *, eps: Number = 1e-3, mask: tree.Mask |
             return g
         size, most = _unit_norm(g), ratio * _unit_norm(w).clamp(min=eps)
         above = size > most
-        return g * torch.where(above, most / torch.where(above, size, 1.0), 1.0).to(g.dtype)
+        return g * torch.where(above, most / torch.where(above, size, 1.0), 1.0)
 
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
+        core.check_given(params)
         return tree.map_named(clipped, params, grads), state
 
-    return Transform(core.picks_some(mask), update)
+    return core.transform(core.picks_some(mask), update)
 
 
 def clip_per_example(max_norm: Number) -> Transform:
@@ -118,7 +120,6 @@ def clip_per_example(max_norm: Number) -> Transform:
 
     Returns:
         A Transform without state: from gradients (N, ...) for a parameter (...), to updates (...).
-        16-bit gradients are averaged in float32.
 
     Raises:
         FuncregError: for a negative number; from update, for gradients without that axis.
@@ -133,35 +134,30 @@ def clip_per_example(max_norm: Number) -> Transform:
     _checks.check_setting("max_norm", max_norm)
 
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
-        _check_examples(params, grads)
-        each = [_norm(g.reshape(len(g), -1), (1,)) for g in tree.leaves(grads)]
+        core.check_given(params)
+        if not tree.leaves(grads):
+            return grads, state
+        each = [torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in tree.leaves(grads)]
         factor = (max_norm / (torch.linalg.vector_norm(torch.stack(each), dim=0) + 1e-6)).clamp(max=1.0)
         weight = factor / len(factor)
+        return tree.map(lambda g: torch.tensordot(weight.to(g.dtype), g, 1), grads), state
 
-        def mean(g: Tensor) -> Tensor:
-            wide = torch.promote_types(g.dtype, torch.float32)
-            return torch.tensordot(weight.to(wide), g.to(wide), 1).to(g.dtype)
-
-        return tree.map(mean, grads), state
-
-    return Transform(core.no_state, update)
+    return core.transform(core.no_state, update, _check_examples)
 
 
 def _unit_norm(leaf: Tensor) -> Tensor:
     """The norm of each slice of axis 0, kept for broadcasting; of a vector, its own."""
-    return _norm(leaf, tuple(range(1, leaf.ndim)) or None, keepdim=True)
+    return torch.linalg.vector_norm(leaf, dim=tuple(range(1, leaf.ndim)) or None, keepdim=True)
 
 
-def _norm(leaf: Tensor, dim: tuple[int, ...] | None, *, keepdim: bool = False) -> Tensor:
-    wide = torch.promote_types(leaf.dtype, torch.float32)
-    return torch.linalg.vector_norm(leaf, dim=dim, keepdim=keepdim, dtype=wide)
-
-
-def _check_examples(params: tree.Tree, grads: tree.Tree) -> None:
-    for name, w, g in zip(tree.names(params), tree.leaves(params), tree.leaves(grads), strict=True):
-        if g.ndim == 0 or g.shape[1:] != w.shape:
+def _check_examples(grads: tree.Tree, params: tree.Tree) -> None:
+    core.check_structure(grads, params)
+    named = list(zip(tree.names(params), tree.leaves(params), tree.leaves(grads), strict=True))
+    for name, w, g in named:
+        if g.ndim == 0 or len(g) == 0 or g.shape[1:] != w.shape:
             remedy = "Make the step with per_example=True, and let clip_per_example come first in the chain."
-            where = f"grads's {name}" if name else "grads"
-            _checks.fail(
-                where, _checks.describe(g), f"an axis of examples before the parameter's {tuple(w.shape)}", remedy
-            )
+            allowed = f"an axis of examples before the parameter's {tuple(w.shape)}"
+            _checks.fail(entry("grads", name), _checks.describe(g), allowed, remedy)
+        if len(g) != len(named[0][2]):
+            allowed = f"{len(named[0][2])} examples, as {entry('grads', named[0][0])} has"
+            _checks.fail(entry("grads", name), _checks.describe(g), allowed)

@@ -1,21 +1,110 @@
-"""`Transform`, `chain`, and the arithmetic of numbers that may be tensors."""
+"""`Transform`, `chain`, what all of ours are made by, and the arithmetic of numbers that may be tensors."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import optree
 import torch
 from torch import Tensor
 
 from .. import _checks, tree
+from ..tree.checks import check_floating, check_like
+from ..tree.values import wide
+
+_WIDE = (torch.float32, torch.float64)
 
 Number = float | Tensor
+Init = Callable[[tree.Tree], Any]
+Update = Callable[[tree.Tree, Any, tree.Tree], tuple[tree.Tree, Any]]
 
 
 class Transform(NamedTuple):
     """A gradient transform: `init(params) -> state`, `update(grads, state, params) -> (updates, state)`."""
 
-    init: Callable[[tree.Tree], Any]
-    update: Callable[[tree.Tree, Any, tree.Tree], tuple[tree.Tree, Any]]
+    init: Init
+    update: Update
+
+
+Check = Callable[[tree.Tree, tree.Tree], None]
+
+
+def check_alike(grads: tree.Tree, params: tree.Tree) -> None:
+    """Refuse gradients that have not the parameters' structure and shapes."""
+    remedy = "Those of each example are for fr.transforms.clip_per_example, first in the chain."
+    check_like("grads", grads, "params", params, remedy)
+
+
+class Whole:
+    """An update that refuses what does not fit, and computes 16-bit leaves in float32.
+
+    Updates of 16-bit gradients are rounded once, at the end, which for a chain is the end of the chain.
+
+    Args:
+        inside: (grads, state, params) -> (updates, state), of leaves that `check` let pass, none below
+            float32. Its params are None where the caller's are; see `check_given`.
+        check: refuses (grads, params) by their names.
+    """
+
+    def __init__(self, inside: Update, check: Check) -> None:
+        self.inside = inside
+        self.check = check
+
+    def __call__(self, grads: tree.Tree, state: Any, params: tree.Tree) -> tuple[tree.Tree, Any]:
+        if params is None:
+            check_floating("grads", grads)
+        else:
+            self.check(grads, params)
+        like = grads if params is None else params
+        flat, structure = optree.tree_flatten(like)
+        given: list[Any] = structure.flatten_up_to(grads)
+        if all(w.dtype == g.dtype and w.dtype in _WIDE for w, g in zip(flat, given, strict=True)):
+            return self.inside(grads, state, params)
+        exact = [wide(w) for w in flat]
+        grads = structure.unflatten(g.to(w.dtype) for g, w in zip(given, exact, strict=True))
+        updates, state = self.inside(grads, state, None if params is None else structure.unflatten(exact))
+        moves: list[Any] = structure.flatten_up_to(updates)
+        # Gradients that were wider than the parameters keep what they have.
+        each = zip(moves, given, flat, strict=True)
+        return structure.unflatten(u.to(g.dtype) if g.dtype == w.dtype else u for u, g, w in each), state
+
+
+def transform(init: Init, update: Update, check: Check = check_alike) -> Transform:
+    """A Transform of two functions that see no leaf below float32, so that what they remember is float32 too.
+
+    >>> thrice = transform(no_state, lambda grads, state, params: (tree.map(lambda g: g * 3 / 3, grads), state))
+    >>> thrice.update({"w": torch.tensor([60000.0], dtype=torch.float16)}, (), None)
+    ({'w': tensor([60000.], dtype=torch.float16)}, ())
+    """
+
+    def whole_init(params: tree.Tree) -> Any:
+        check_floating("params", params)
+        return init(wide(params))
+
+    return Transform(whole_init, Whole(update, check))
+
+
+def check_structure(grads: tree.Tree, params: tree.Tree) -> None:
+    """Refuse gradients of another structure; their shapes are for the transforms inside to judge."""
+    check_like("grads", grads, "params", params, shapes=False)
+
+
+def check_given(params: tree.Tree) -> None:
+    """Refuse an update without the parameters, where it needs them."""
+    if params is None:
+        _checks.fail("params", "None", "the parameters, which this transform looks at")
+
+
+def check_state(state: Any, kind: type) -> None:
+    """Refuse a state of another kind."""
+    if not isinstance(state, kind):
+        remedy = "It must come from the init of the same transform."
+        _checks.fail("state", _checks.describe(state), f"a {kind.__name__}", remedy)
+
+
+def check_moments(name: str, moments: tree.Tree, grads: tree.Tree) -> None:
+    """Refuse what a state remembers of other parameters."""
+    remedy = "It must come from the init of the same transform, for these parameters."
+    check_like(f"state.{name}", moments, "grads", grads, remedy)
 
 
 def chain(*transforms: Transform) -> Transform:
@@ -37,23 +126,36 @@ def chain(*transforms: Transform) -> Transform:
     >>> updates
     {'w': tensor([-0.0600, -0.0800])}
     """
-    for index, transform in enumerate(transforms):
-        check_transform(f"transforms[{index}]", transform)
+    for index, each in enumerate(transforms):
+        check_transform(f"transforms[{index}]", each)
 
     def init(params: tree.Tree) -> tuple[Any, ...]:
-        return tuple(transform.init(params) for transform in transforms)
+        return tuple(each.init(params) for each in transforms)
 
     def update(grads: tree.Tree, state: tuple[Any, ...], params: tree.Tree) -> tuple[tree.Tree, tuple[Any, ...]]:
-        if len(state) != len(transforms):
-            remedy = "It must come from the init of the same chain."
-            _checks.fail("state", f"a tuple of {len(state)}", f"a tuple of {len(transforms)}", remedy)
+        if not isinstance(state, tuple) or len(state) != len(transforms):
+            got = f"a tuple of {len(state)}" if isinstance(state, tuple) else _checks.describe(state)
+            _checks.fail("state", got, f"a tuple of {len(transforms)}", "It must come from the init of the same chain.")
         states = []
-        for transform, own in zip(transforms, state, strict=True):
-            grads, own = transform.update(grads, own, params)
+        for change, own in zip(changes, state, strict=True):
+            grads, own = change(grads, own, params)
             states.append(own)
         return grads, tuple(states)
 
-    return Transform(init, update)
+    updates = [each.update for each in transforms]
+    ours = [isinstance(update, Whole) for update in updates]
+    # What ours gives, ours need not check again.
+    changes = [getattr(each, "inside", each) if all(ours[: place + 1]) else each for place, each in enumerate(updates)]
+    check = getattr(updates[0], "check", check_structure) if updates else check_alike
+    return transform(init, update, check)
+
+
+def check_transform(argument: str, value: Any) -> None:
+    """Refuse what is not a Transform; an optimizer of torch's above all."""
+    if not isinstance(value, Transform):
+        torchs = isinstance(value, torch.optim.Optimizer)
+        remedy = "Those of torch.optim hold parameters; these are functions." if torchs else ""
+        _checks.fail(argument, _checks.describe(value), "a Transform, such as fr.optim.adam(1e-3)", remedy)
 
 
 class Scalars:
@@ -86,12 +188,6 @@ def add_scaled(tensor: Tensor, other: Tensor, scale: Scalars) -> Tensor:
     if isinstance(value, Tensor):
         return torch.addcmul(tensor, other, value)
     return torch.add(tensor, other, alpha=value)
-
-
-def check_transform(argument: str, transform: Any) -> None:
-    """Refuse what is not a Transform."""
-    if not isinstance(transform, Transform):
-        _checks.fail(argument, _checks.describe(transform), "a Transform, such as fr.optim.adam(1e-3)")
 
 
 def check_mask(mask: Any, argument: str = "mask") -> None:

@@ -33,13 +33,14 @@ def add_decayed_weights(decay: Number, *, mask: tree.Mask | None = None) -> Tran
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
         if core.is_zero(decay):
             return grads, state
+        core.check_given(params)
         scalar = core.Scalars(decay)
         if mask is None:
             return tree.map(lambda g, w: core.add_scaled(g, w, scalar), grads, params), state
         picks = mask
         return tree.map_named(lambda n, w, g: core.add_scaled(g, w, scalar) if picks(n, w) else g, params, grads), state
 
-    return Transform(core.picks_some(mask), update)
+    return core.transform(core.picks_some(mask), update)
 
 
 def freeze(mask: tree.Mask | None = None) -> Transform:
@@ -64,7 +65,8 @@ def freeze(mask: tree.Mask | None = None) -> Transform:
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
         if mask is None:
             return tree.zeros_like(grads), state
+        core.check_given(params)
         picks = mask
         return tree.map_named(lambda n, w, g: torch.zeros_like(g) if picks(n, w) else g, params, grads), state
 
-    return Transform(core.picks_some(mask), update)
+    return core.transform(core.picks_some(mask), update)

@@ -78,7 +78,7 @@ def masked(transform: Transform, mask: tree.Mask) -> Transform:
         updates, states = both.update(grads, {"picked": state, "rest": ()}, params)
         return updates, states["picked"]
 
-    return Transform(init, update)
+    return core.transform(init, update, core.check_structure)
 
 
 def grouped(transforms: Mapping[str, Transform], label: Label, *, may_be_empty: Collection[str]) -> Transform:
@@ -125,9 +125,8 @@ def grouped(transforms: Mapping[str, Transform], label: Label, *, may_be_empty: 
         if not isinstance(state, dict) or state.keys() != transforms.keys():
             got = _listed(state) if isinstance(state, dict) else _checks.describe(state)
             _checks.fail("state", got, _listed(transforms), "It must come from the init of the same partition.")
+        core.check_given(params)
         labels = labels_of(params)
-        if tree.names(grads) != list(labels):
-            _checks.fail("grads", f"a tree of {_listed(tree.names(grads)[:8])}", "a tree like params")
         given, own = split(labels, grads), split(labels, params)
         updates: dict[str, Any] = {}
         states: dict[str, Any] = {}
@@ -139,7 +138,7 @@ def grouped(transforms: Mapping[str, Transform], label: Label, *, may_be_empty: 
                 states[name] = state[name]
         return tree.map_named(lambda name, _: updates[name], grads), states
 
-    return Transform(init, update)
+    return core.transform(init, update, core.check_structure)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -41,7 +41,7 @@ def scale(factor: Number) -> Transform:
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
         return core.scaled(grads, factor), state
 
-    return Transform(core.no_state, update)
+    return core.transform(core.no_state, update)
 
 
 def scale_by_schedule(schedule: Schedule) -> Transform:
@@ -70,9 +70,10 @@ def scale_by_schedule(schedule: Schedule) -> Transform:
         return ScheduleState(core.zero_step(params))
 
     def update(grads: tree.Tree, state: ScheduleState, params: tree.Tree) -> tuple[tree.Tree, ScheduleState]:
+        core.check_state(state, ScheduleState)
         return core.scaled(grads, schedule(state.step)), ScheduleState(state.step + 1)
 
-    return Transform(init, update)
+    return core.transform(init, update)
 
 
 def scale_by_learning_rate(lr: Number | Schedule) -> Transform:

@@ -23,7 +23,7 @@ def add_noise(std: Number | Schedule, *, key: Tensor) -> Transform:
         key: int64 (2,). Members of a sweep give each their own, through hparams.
 
     Returns:
-        A Transform with a ScheduleState. Noise for 16-bit gradients is drawn and added in float32.
+        A Transform with a ScheduleState.
 
     Raises:
         FuncregError: for a negative number, or what is not one key.
@@ -45,18 +45,19 @@ def add_noise(std: Number | Schedule, *, key: Tensor) -> Transform:
         return ScheduleState(core.zero_step(params))
 
     def update(grads: tree.Tree, state: ScheduleState, params: tree.Tree) -> tuple[tree.Tree, ScheduleState]:
+        core.check_state(state, ScheduleState)
         value = std(state.step) if callable(std) else std
         return _noisy(grads, value, random.fold_in(key.to(state.step.device), state.step)), ScheduleState(
             state.step + 1
         )
 
-    return Transform(init, update)
+    return core.transform(init, update)
 
 
 def _noisy(grads: tree.Tree, std: Any, key: Tensor) -> tree.Tree:
     """With one draw for all leaves, since a compiled program pays for each."""
     flat, structure = optree.tree_flatten(grads)
     sizes = [g.numel() for g in flat]
-    wide = torch.float64 if any(g.dtype == torch.float64 for g in flat) else torch.float32
-    draws = random.normal(key, (sum(sizes),), dtype=wide).split(sizes)
+    widest = torch.float64 if any(g.dtype == torch.float64 for g in flat) else torch.float32
+    draws = random.normal(key, (sum(sizes),), dtype=widest).split(sizes)
     return structure.unflatten((g + std * n.view_as(g)).to(g.dtype) for g, n in zip(flat, draws, strict=True))

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks, tree
+from ..tree.checks import entry
+from . import core
 from .core import Transform
 
 # Of the quintic a x + b x**3 + c x**5, whose slope at 0 is as large as 5 rounds allow (Jordan 2024).
@@ -59,11 +61,11 @@ def orthogonalize(
         for name, leaf in tree.select(params, None):
             if leaf.ndim < 2:
                 remedy = "Leave it to another transform: fr.transforms.partition, as fr.optim.muon does."
-                _checks.fail(name or "params", _checks.describe(leaf), "a matrix", remedy)
+                _checks.fail(entry("params", name), _checks.describe(leaf), "a matrix", remedy)
         return ()
 
     def direction(g: Tensor) -> Tensor:
-        x = g.flatten(1).to(torch.promote_types(g.dtype, torch.float32) if dtype is None else dtype)
+        x = g.flatten(1).to(g.dtype if dtype is None else dtype)
         rows, columns = x.shape
         x = x if rows <= columns else x.mT
         x = x / x.norm().clamp(min=eps)
@@ -76,4 +78,4 @@ def orthogonalize(
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
         return tree.map(direction, grads), state
 
-    return Transform(init, update)
+    return core.transform(init, update)

@@ -1,4 +1,4 @@
-"""More directions made of moving averages: Lion's, NAdam's, RAdam's. Averages are kept in at least float32."""
+"""More directions made of moving averages: Lion's, NAdam's, RAdam's."""
 
 from typing import NamedTuple
 
@@ -56,13 +56,15 @@ def scale_by_lion(b1: Number = 0.9, b2: Number = 0.99) -> Transform:
     low, high = (core.Scalars(1 - core.precise(b)) for b in (b1, b2))
 
     def init(params: tree.Tree) -> LionState:
-        return LionState(_zeros(params))
+        return LionState(tree.zeros_like(params))
 
     def update(grads: tree.Tree, state: LionState, params: tree.Tree) -> tuple[tree.Tree, LionState]:
-        updates = tree.map(lambda m, g: torch.sign(_moved(m, g, low)).to(g.dtype), state.mean, grads)
+        core.check_state(state, LionState)
+        core.check_moments("mean", state.mean, grads)
+        updates = tree.map(lambda m, g: torch.sign(_moved(m, g, low)), state.mean, grads)
         return updates, LionState(tree.map(lambda m, g: _moved(m, g, high), state.mean, grads))
 
-    return Transform(init, update)
+    return core.transform(init, update)
 
 
 def scale_by_nadam(
@@ -99,9 +101,12 @@ def scale_by_nadam(
 
     def init(params: tree.Tree) -> NadamState:
         step = core.zero_step(params)
-        return NadamState(_zeros(params), _zeros(params), torch.ones_like(step, dtype=torch.float64), step)
+        return NadamState(
+            tree.zeros_like(params), tree.zeros_like(params), torch.ones_like(step, dtype=torch.float64), step
+        )
 
     def update(grads: tree.Tree, state: NadamState, params: tree.Tree) -> tuple[tree.Tree, NadamState]:
+        core.check_state(state, NadamState)
         step = state.step + 1
         t = step.to(torch.float64)
         now, following = (low * (1 - 0.5 * 0.96 ** (each * pace)) for each in (t, t + 1))
@@ -111,11 +116,11 @@ def scale_by_nadam(
 
         def direction(g: Tensor, m: Tensor, v: Tensor) -> Tensor:
             of_gradient, of_mean, correction, plus = by.like(m)
-            return ((of_gradient * g + of_mean * m) / (_root(v * correction) + plus)).to(g.dtype)
+            return (of_gradient * g + of_mean * m) / (_root(v * correction) + plus)
 
         return tree.map(direction, grads, mean, square), NadamState(mean, square, product, step)
 
-    return Transform(init, update)
+    return core.transform(init, update)
 
 
 def scale_by_radam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> Transform:
@@ -147,9 +152,10 @@ def scale_by_radam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> 
     low, high = core.precise(b1), core.precise(b2)
 
     def init(params: tree.Tree) -> RadamState:
-        return RadamState(_zeros(params), _zeros(params), core.zero_step(params))
+        return RadamState(tree.zeros_like(params), tree.zeros_like(params), core.zero_step(params))
 
     def update(grads: tree.Tree, state: RadamState, params: tree.Tree) -> tuple[tree.Tree, RadamState]:
+        core.check_state(state, RadamState)
         step = state.step + 1
         t = step.to(torch.float64)
         first, second = 1 - low**t, 1 - high**t
@@ -164,32 +170,30 @@ def scale_by_radam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> 
 
         def direction(g: Tensor, m: Tensor, v: Tensor) -> Tensor:
             plain, rectified, plus = by.like(m)
-            return torch.where(tractable, rectified * m / (_root(v) + plus), plain * m).to(g.dtype)
+            return torch.where(tractable, rectified * m / (_root(v) + plus), plain * m)
 
         return tree.map(direction, grads, mean, square), RadamState(mean, square, step)
 
-    return Transform(init, update)
+    return core.transform(init, update)
 
 
 def _moments(
     state: NadamState | RadamState, grads: tree.Tree, low: Number, high: Number
 ) -> tuple[tree.Tree, tree.Tree]:
+    core.check_moments("mean", state.mean, grads)
+    core.check_moments("square", state.square, grads)
     new_mean, new_square = core.Scalars(1 - low), core.Scalars(1 - high)
     mean = tree.map(lambda m, g: _moved(m, g, new_mean), state.mean, grads)
-    return mean, tree.map(lambda v, g: _moved(v, g.to(v.dtype) ** 2, new_square), state.square, grads)
+    return mean, tree.map(lambda v, g: _moved(v, g * g, new_square), state.square, grads)
 
 
 def _moved(average: Tensor, new: Tensor, weight: core.Scalars) -> Tensor:
-    return torch.lerp(average, new.to(average.dtype), weight.like(average)[0])
+    return torch.lerp(average, new, weight.like(average)[0])
 
 
 def _root(square: Tensor) -> Tensor:
     """As in scale_by_adam: without the clamp, the derivative at 0 is inf * 0."""
     return square.clamp(min=torch.finfo(square.dtype).tiny).sqrt()
-
-
-def _zeros(params: tree.Tree) -> tree.Tree:
-    return tree.map(lambda w: torch.zeros_like(w, dtype=torch.promote_types(w.dtype, torch.float32)), params)
 
 
 def _check_betas(b1: Number, b2: Number) -> None:

@@ -7,6 +7,7 @@ joined by dots: `{"0": {"weight": w}}` and `{"0.weight": w}` both name `0.weight
     values.py     norm, where, copies, conversions
     stacking.py   K trees as one with a leading axis, and back
     masks.py      partition, merge and select by name
+    checks.py     what a tree is refused for
 """
 
 from .masks import Mask, is_weight, merge, partition, select

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from .checks import check_floating
 from .structure import Tree, leaves, map, map_as, names
 
 
@@ -17,7 +18,7 @@ def norm(tree: Tree) -> Tensor:
         tree: of floating-point tensors; an empty one has norm 0.
 
     Returns:
-        A tensor of shape ().
+        A tensor of shape (), in float32 for 16-bit leaves, in the widest of the leaves' dtypes otherwise.
 
     Raises:
         FuncregError: for a leaf that is not a floating-point tensor, by its name.
@@ -25,15 +26,22 @@ def norm(tree: Tree) -> Tensor:
     >>> norm({"a": torch.tensor([3.0]), "b": torch.tensor([4.0])})
     tensor(5.)
     """
+    check_floating("tree", tree)
     flat = leaves(tree)
     if not flat:
         return torch.zeros(())
-    try:
-        each = [torch.linalg.vector_norm(leaf) for leaf in flat]
-    except (RuntimeError, TypeError):
-        _name_what_is_not(_checks.check_floating, tree)
-        raise
+    widest = torch.float64 if any(leaf.dtype == torch.float64 for leaf in flat) else torch.float32
+    each = [torch.linalg.vector_norm(leaf, dtype=widest) for leaf in flat]
     return each[0] if len(each) == 1 else torch.linalg.vector_norm(torch.stack(each))
+
+
+def wide(tree: Tree) -> Tree:
+    """Every leaf in float32, float64 ones as they are: what 16-bit numbers are summed, averaged and remembered in.
+
+    >>> wide({"w": torch.ones(1, dtype=torch.bfloat16)})
+    {'w': tensor([1.])}
+    """
+    return map(lambda leaf: leaf if leaf.dtype == torch.float64 else leaf.to(torch.float32), tree)
 
 
 def where(condition: Tensor, true: Tree, false: Tree) -> Tree:

@@ -476,3 +476,26 @@ def accumulate() -> Pair:
             updates, state = transform.update(grad(loss)(weights, *part), state, weights)
             weights = optim.apply_updates(weights, updates)
     return tree.map(torch.sub, weights, params()), theirs
+
+
+@oracle(
+    "transforms.master_weights",
+    against="torch.optim.AdamW on float32 weights, rounded to bfloat16 at the end",
+    tolerance=1e-2,
+    because="a weight that lies between two bfloat16 numbers may be rounded to either; in units of their change",
+)
+def master_weights() -> Pair:
+    grads = [tree.cast(each, torch.bfloat16) for each in SEQUENCE]
+    begin = tree.cast(params(), torch.bfloat16)
+    leaves = {name: leaf.float().requires_grad_() for name, leaf in begin.items()}
+    optimizer = torch.optim.AdamW(list(leaves.values()), lr=1e-3, weight_decay=0.1)
+    for each in grads:
+        for name, leaf in leaves.items():
+            leaf.grad = each[name].float()
+        optimizer.step()
+    transform, weights = transforms.master_weights(optim.adamw(1e-3, weight_decay=0.1)), begin
+    state = transform.init(weights)
+    for each in grads:
+        updates, state = transform.update(each, state, weights)
+        weights = optim.apply_updates(weights, updates)
+    return weights, {name: leaf.detach().bfloat16() for name, leaf in leaves.items()}

@@ -3,7 +3,7 @@
 import torch
 
 from funcreg import optim
-from tests.refusals import PARAMS, Refusal, X, bad
+from tests.refusals import INTEGERS, PARAMS, Refusal, X, bad
 
 REFUSALS: list[Refusal] = [
     ("optim.sgd", "lr", lambda: optim.sgd(-0.1)),
@@ -31,8 +31,15 @@ REFUSALS: list[Refusal] = [
     ("optim.muon", "nesterov", lambda: optim.muon(0.1, nesterov=bad("yes"))),
     ("optim.muon", "matrices", lambda: optim.muon(0.1, matrices=bad("weight"))),
     ("optim.muon", "rest", lambda: optim.muon(0.1, rest=bad(optim.adam))),
-    ("optim.muon", "0.bias", lambda: optim.muon(0.1, matrices=lambda name, leaf: True).init(PARAMS)),
-    ("optim.apply_updates", "tree", lambda: optim.apply_updates(PARAMS, {"other": X})),
+    ("optim.muon", "params's 0.bias", lambda: optim.muon(0.1, matrices=lambda name, leaf: True).init(PARAMS)),
+    ("optim.apply_updates", "updates", lambda: optim.apply_updates(PARAMS, {"other": X})),
+    (
+        "optim.apply_updates",
+        "updates's 0.bias",
+        lambda: optim.apply_updates(PARAMS, PARAMS | {"0.bias": X}),
+    ),
+    ("optim.apply_updates", "updates's 0.bias", lambda: optim.apply_updates(PARAMS, PARAMS | {"0.bias": 0.0})),
+    ("optim.apply_updates", "params's n", lambda: optim.apply_updates({"n": INTEGERS}, {"n": X})),
     ("optim.constant", "value", lambda: optim.constant(-1.0)),
     ("optim.step", "every", lambda: optim.step(0.1, every=0)),
     ("optim.exponential", "factor", lambda: optim.exponential(0.1, factor=-1.0)),

@@ -54,14 +54,14 @@ REFUSALS: list[Refusal] = [
     ("train.make_step", "per_example", lambda: train.make_step(loss_fn, OPTIMIZER, per_example=bad("yes"))),
     (
         "train.make_step",
-        "optimizer's 0.bias",
+        "grads's 0.bias",
         lambda: train.make_step(loss_fn, OPTIMIZER, per_example=True)(TRAIN_STATE, BATCH),
     ),
     ("train.unroll", "step", lambda: train.unroll(bad(None), TRAIN_STATE, BATCH)),
     ("train.unroll", "1", lambda: train.unroll(STEP, TRAIN_STATE, (X, X[:2]))),
     ("train.unroll", "tree", lambda: train.unroll(STEP, TRAIN_STATE, {})),
     ("train.init", "params", lambda: train.init({}, {}, OPTIMIZER, key=KEY)),
-    ("train.init", "n", lambda: train.init({"n": INTEGERS}, {}, OPTIMIZER, key=KEY)),
+    ("train.init", "params's n", lambda: train.init({"n": INTEGERS}, {}, OPTIMIZER, key=KEY)),
     ("train.init", "key", lambda: train.init(PARAMS, {}, OPTIMIZER, key=bad(0))),
     ("train.init", "members", lambda: train.init(PARAMS, {}, OPTIMIZER, key=KEY, members=0)),
     (

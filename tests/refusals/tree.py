@@ -29,7 +29,7 @@ REFUSALS: list[Refusal] = [
     ("tree.map_named", "function", lambda: tree.map_named(bad(None), PARAMS)),
     ("tree.map_named", "tree", lambda: tree.map_named(lambda name, a, b: a, Unsorted(X, X), {"w": X, "b": X})),
     ("tree.names", "tree", lambda: tree.names({1: X, "a": X})),
-    ("tree.norm", "n", lambda: tree.norm({"n": INTEGERS, "w": X})),
+    ("tree.norm", "tree's n", lambda: tree.norm({"n": INTEGERS, "w": X})),
     ("tree.norm", "tree", lambda: tree.norm(3.0)),
     ("tree.where", "condition", lambda: tree.where(bad(True), PARAMS, PARAMS)),
     ("tree.where", "condition", lambda: tree.where(torch.tensor(1), PARAMS, PARAMS)),

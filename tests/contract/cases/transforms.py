@@ -102,7 +102,7 @@ CASES = [
         "transforms.masked",
         lambda grads, params, lr: update_twice(
             transforms.masked(optim.sgd(lr, momentum=0.9), tree.is_weight), grads, params
-        ),
+        )[0],
         STEPPED,
         LR,
     ),
@@ -159,7 +159,7 @@ CASES = [
     ),
     Case(
         "transforms.skip_nonfinite",
-        lambda grads, params, lr: update_twice(transforms.skip_nonfinite(optim.sgd(lr, momentum=0.9)), grads, params),
+        lambda grads, params, lr: update_twice(transforms.skip_nonfinite(optim.sgd(lr)), grads, params)[0],
         STEPPED,
         LR,
     ),
@@ -168,5 +168,12 @@ CASES = [
         lambda grads, params, steps, lr: update_twice(transforms.accumulate(optim.sgd(lr), steps), grads, params)[0],
         {**STEPPED, "steps": torch.tensor(2)},
         LR,
+    ),
+    Case(
+        "transforms.master_weights",
+        lambda grads, params, lr: update_twice(transforms.master_weights(optim.sgd(lr)), grads, params)[0],
+        STEPPED,
+        LR,
+        at_least_float32=True,
     ),
 ]  # fmt: skip

@@ -12,7 +12,7 @@ CASES = [
     Case("tree.map", lambda tree: fr.tree.map(lambda a, b: a * b, tree, tree), TREES),
     Case("tree.map_named", lambda tree: fr.tree.map_named(lambda name, leaf: leaf * len(name), tree), TREES),
     Case("tree.leaves", lambda tree: fr.tree.leaves(tree), TREES),
-    Case("tree.norm", lambda tree: fr.tree.norm(tree), TREES),
+    Case("tree.norm", lambda tree: fr.tree.norm(tree), TREES, at_least_float32=True),
     Case(
         "tree.where",
         lambda condition, true, false: fr.tree.where(condition, true, false),

@@ -1,0 +1,87 @@
+"""What a function refuses of a tree that it is given, by the name of its argument and of the leaf."""
+
+from typing import Any, NoReturn
+
+import optree
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .structure import Tree, names
+
+_FLOATING = {torch.float32, torch.float64, torch.bfloat16, torch.float16}
+
+
+def entry(argument: str, name: str) -> str:
+    """A leaf as an error calls it.
+
+    >>> entry("params", "0.weight"), entry("params", "")
+    ("params's 0.weight", 'params')
+    """
+    return f"{argument}'s {name}" if name else argument
+
+
+def check_floating(argument: str, tree: Tree) -> None:
+    """Refuse None, and a leaf that is not a tensor of real floating-point numbers.
+
+    >>> check_floating("params", {"w": [1.0]})
+    Traceback (most recent call last):
+    ...
+    funcreg._checks.FuncregError: params's w.0: got 1.0 (float); expected a floating-point tensor.
+    """
+    if tree is None:
+        _checks.fail(argument, "None", "a tree of floating-point tensors")
+    flat = optree.tree_leaves(tree)
+    for index, leaf in enumerate(flat):
+        if not _is_floating(leaf):
+            _checks.fail(entry(argument, names(tree)[index]), _checks.describe(leaf), "a floating-point tensor")
+
+
+def check_like(
+    argument: str, tree: Tree, like_argument: str, like: Tree, remedy: str = "", *, shapes: bool = True
+) -> None:
+    """Refuse a tree without the structure and the shapes of another, and one of them that is not floating-point.
+
+    >>> import torch
+    >>> check_like("grads", {"w": torch.ones(3)}, "params", {"w": torch.ones(2, 3)})
+    Traceback (most recent call last):
+    ...
+    funcreg._checks.FuncregError: grads's w: got a float32 tensor of shape (3,); expected shape (2, 3), as in params.
+    """
+    flat, structure = optree.tree_flatten(like)
+    try:
+        leaves: list[Any] = structure.flatten_up_to(tree)
+    except (TypeError, ValueError):
+        check_floating(like_argument, like)
+        _differ(argument, tree, like_argument, like)
+    try:
+        if all(
+            leaf.dtype in _FLOATING and own.dtype in _FLOATING and (not shapes or leaf.shape == own.shape)
+            for leaf, own in zip(leaves, flat, strict=True)
+        ):
+            return
+    except AttributeError:  # what is no tensor, and gets its name below
+        pass
+    check_floating(like_argument, like)
+    for name, leaf, own in zip(names(like), leaves, flat, strict=True):
+        if not _is_floating(leaf) or (shapes and leaf.shape != own.shape):
+            kind = "shape" if _is_floating(leaf) else "a floating-point tensor of shape"
+            allowed = f"{kind} {tuple(own.shape)}, as in {like_argument}"
+            _checks.fail(entry(argument, name), _checks.describe(leaf), allowed, remedy if _is_floating(leaf) else "")
+
+
+def _is_floating(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.dtype in _FLOATING
+
+
+def _differ(argument: str, tree: Tree, like_argument: str, like: Tree) -> NoReturn:
+    """Refuse a tree of another structure by what it lacks and has too much."""
+    allowed = f"a tree like {like_argument}"
+    if not isinstance(tree, dict | tuple | list):
+        _checks.fail(argument, _checks.describe(tree), allowed)
+    found, expected = names(tree), names(like)
+    missing = [name for name in expected if name not in set(found)]
+    extra = [name for name in found if name not in set(expected)]
+    if not missing and not extra:
+        _checks.fail(argument, f"a tree of another kind ({type(tree).__name__})", f"{allowed}, {type(like).__name__}")
+    _checks.fail(argument, f"a tree with missing {missing[:5]}, extra {extra[:5]}", allowed)
