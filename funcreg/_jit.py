@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -53,6 +53,22 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
     if not can_compile():
         needed = f"a C++ compiler ({_compiler()}) and Python's headers, which torch.compile needs"
         _checks.fail("jit", "a machine without them", needed, "Install them, set CXX, or call the function as it is.")
+    # Waking a second thread takes as long as a few thousand elements; torch's own limit is 512.
+    options: dict[str, Any] = {"cpp.min_chunk_size": 4096}
+    options["size_asserts"] = False  # the guards have looked at the arguments
+    # On a CPU, channels last makes the reductions of a backward pass through batch norm stride over all channels.
+    options["layout_optimization"] = torch.cuda.is_available()
+    return traced(function, "inductor", options)
+
+
+def traced(
+    function: Callable[P, R], backend: str | Callable[..., Any], options: Mapping[str, Any] | None = None
+) -> Callable[P, R]:
+    """A function that is traced whole, once, as `jit` has it, and run by any backend of `torch.compile`.
+
+    >>> traced(lambda x: x + 1, lambda graph, inputs: graph.forward)(torch.ones(1))
+    tensor([2.])
+    """
 
     def program(*args: P.args, **kwargs: P.kwargs) -> R:
         return function(*args, **kwargs)
@@ -68,12 +84,8 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
 
     # torch counts recompilations by code object, and gives up at the ninth: each program has its own.
     program.__code__ = program.__code__.replace()
-    # Waking a second thread takes as long as a few thousand elements; torch's own limit is 512.
-    options: dict[str, Any] = {"guard_filter_fn": guards, "cpp.min_chunk_size": 4096}
-    options["size_asserts"] = False  # the guards have looked at the arguments
-    # On a CPU, channels last makes the reductions of a backward pass through batch norm stride over all channels.
-    options["layout_optimization"] = torch.cuda.is_available()
-    compiled: Callable[..., R] = torch.compile(program, fullgraph=True, dynamic=False, options=options)
+    kept: dict[str, Any] = {**(options or {}), "guard_filter_fn": guards}
+    compiled: Callable[..., R] = torch.compile(program, fullgraph=True, dynamic=False, backend=backend, options=kept)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
