@@ -23,6 +23,7 @@ module imports only from those above it:
     sweep          hyperparameter grids, random search, paired members, tables
     uncertainty    MC dropout, proper scores, calibration
     distributed    data-parallel steps and sharded members on torch.distributed
+    testing        the six rules as checks for anyone's functions
 """
 
 from . import (
@@ -41,6 +42,7 @@ from . import (
     random,
     sharpness,
     sweep,
+    testing,
     train,
     transforms,
     tree,
@@ -75,6 +77,7 @@ __all__ = [
     "register_layer",
     "sharpness",
     "sweep",
+    "testing",
     "to_module",
     "train",
     "transforms",

@@ -16,10 +16,10 @@ LIBRARY = ROOT / "funcreg"
 LAYERS = (
     "_checks", "_functorch", "_jit", "random", "tree", "losses", "labels", "penalties", "noise", "norm", "augment",
     "model", "transforms", "optim", "constraints", "sharpness", "averaging", "adversarial", "checkpoint", "train",
-    "sweep", "uncertainty", "distributed",
+    "sweep", "uncertainty", "distributed", "testing",
 )  # fmt: skip
-OUTSIDE = {"torch", "optree", "safetensors", "tqdm"}  # what funcreg needs, beside the standard library
-LAZY = {"tqdm"}  # imported where it is used, since it may be absent
+OUTSIDE = {"torch", "optree", "safetensors", "tqdm", "hypothesis"}  # what funcreg needs, beside the standard library
+LAZY = {"tqdm", "hypothesis"}  # imported where it is used, since it may be absent
 FILES = sorted(LIBRARY.rglob("*.py"))
 # Global random functions, global state, modes, and writes into an argument.
 FORBIDDEN = {
@@ -47,6 +47,11 @@ ALLOWED = {
     "model/keyed/rehearsed.py": (r"target\.copy_\(", "a draw in place, into a tensor of the forward's own"),
     "model/rehearsal/noise.py": (r"layer\.training\b", "the layer is a copy of ours, whose mode is what is found out"),
     "model/rehearsal/plan.py": (r"tensor\.detach\(\)\.copy_\(", "a tensor of our copy's is put back"),
+    "testing/modules.py": (r"layer\.training\b", "whether a check leaves the modes of a module alone"),
+    "testing/surroundings.py": (
+        r"layer\.training\b|torch\.cuda\.manual_seed_all\(|tensor\.detach\(\)\.copy_\(",
+        "a module under test is put in the other mode, and its values put back",
+    ),
     "noise/elements.py": (r"execution\.uniform\(.*\.ge_\(|mask\.mul_\(", "numbers that were just drawn, by a kernel"),
     "model/layers.py": (r"layer\.training\b", "the layer is a copy of ours, in the mode that `train` asked for"),
     "model/recurrent.py": (r"layer\.training\b", "the layer is a copy of ours, in the mode that `train` asked for"),
@@ -156,8 +161,8 @@ def test_public_functions_are_annotated(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_keys_are_keyword_only_and_have_no_default(path: Path) -> None:
-    if layer_of(path) == "random" or layer_of(path).startswith("_"):
-        return  # whose functions are of a key: it comes first
+    if layer_of(path) in ("random", "testing") or layer_of(path).startswith("_"):
+        return  # whose functions are of a key, which comes first, or of functions that may take none
     for node in public(parsed(path)):
         if isinstance(node, ast.FunctionDef):
             defaults = dict(zip((each.arg for each in node.args.kwonlyargs), node.args.kw_defaults, strict=True))
