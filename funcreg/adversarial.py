@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import _checks, random
-from ._functorch import gradients
+from . import _checks, _jit, random
+from ._functorch import gradients, readable
 from .losses.reductions import precise
 
 LossFn = Callable[[Tensor], Tensor]
@@ -41,21 +41,21 @@ def fgsm(
         targeted: go down instead, for the loss of a class that the model shall see.
 
     Returns:
-        x's shape and dtype, at most epsilon from x in each element; no gradient flows through it.
+        x's shape and dtype, at most epsilon from x in each element, 16-bit ones too; no gradient flows through it.
 
     Raises:
-        FuncregError: when x is not floating-point (N, ...), a number is out of range, or loss_fn gives
-            another shape.
+        FuncregError: when x is not floating-point (N, ...) or outside [low, high] by more than rounding (in a
+            compiled program, and on a GPU, such elements become NaN instead), a number is out of range, or
+            loss_fn gives another shape.
 
     >>> fgsm(lambda x: (x * torch.tensor([1.0, -2.0, 0.0])).sum(dim=1), torch.full((1, 3), 0.5), 0.1)
     tensor([[0.6000, 0.4000, 0.5000]])
 
     Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015.
     """
-    _check(loss_fn, x, epsilon, low, high, targeted)
-    start = precise(x).detach()
+    start = _start(loss_fn, x, epsilon, low, high, targeted)
     moved = start + epsilon * torch.sign(_ascent(loss_fn, start, x.dtype, targeted))
-    return _clip(moved, low, high).to(x.dtype).detach()
+    return _rounded(_clip(moved, low, high), start, x.dtype).detach()
 
 
 def pgd(
@@ -89,11 +89,10 @@ def pgd(
         targeted: go down instead, for the loss of a class that the model shall see.
 
     Returns:
-        x's shape and dtype, at most epsilon from x in that norm; no gradient flows through it.
+        x's shape and dtype, at most epsilon from x in that norm, 16-bit ones too; no gradient flows through it.
 
     Raises:
-        FuncregError: when x is not floating-point (N, ...), a number is out of range, norm is another,
-            or loss_fn gives another shape.
+        FuncregError: as `fgsm`, and when norm is another.
 
     >>> pgd(lambda x: (x * torch.tensor([3.0, -4.0])).sum(dim=1), torch.full((1, 2), 0.5), 0.1, key=random.key(0))
     tensor([[0.6000, 0.4000]])
@@ -101,21 +100,21 @@ def pgd(
     Madry, Makelov, Schmidt, Tsipras and Vladu, "Towards deep learning models resistant to adversarial
     attacks", ICLR 2018.
     """
-    _check(loss_fn, x, epsilon, low, high, targeted)
+    centre = _start(loss_fn, x, epsilon, low, high, targeted)
     _checks.check_choice("norm", norm, tuple(_BALLS))
     _checks.check_count("steps", steps)
     if step_size is None:
         step_size = 2.5 * epsilon / steps
     _checks.check_setting("step_size", step_size)
     _checks.check_key(key, x)
-    ball, centre = _BALLS[norm], precise(x).detach()
+    ball = _BALLS[norm]
     radius = torch.as_tensor(epsilon, dtype=centre.dtype, device=centre.device)
     found = _clip(centre + radius * ball.draw(key, centre), low, high)
     for _ in range(steps):
         moved = found + step_size * ball.direction(_ascent(loss_fn, found, x.dtype, targeted))
         # The box is clipped to last: as x is in it, that brings no point further from x.
         found = _clip(centre + ball.project(moved - centre, radius), low, high)
-    return found.to(x.dtype).detach()
+    return _rounded(found, centre, x.dtype).detach()
 
 
 class _Ball(NamedTuple):
@@ -180,7 +179,20 @@ def _clip(x: Tensor, low: Bound, high: Bound) -> Tensor:
     return x
 
 
-def _check(loss_fn: LossFn, x: Tensor, epsilon: float | Tensor, low: Bound, high: Bound, targeted: bool) -> None:
+def _rounded(moved: Tensor, start: Tensor, dtype: torch.dtype) -> Tensor:
+    """A point in 16 bits: the nearest number that is no further from where it started than the point is."""
+    nearest = moved.to(dtype)
+    if dtype == moved.dtype:
+        return nearest
+    info, wide = torch.finfo(dtype), nearest.to(moved.dtype)
+    # Between half and the whole of a number's distance to the next, which what is subtracted so rounds to.
+    spacing = (wide.abs() * (0.505 * info.eps)).clamp(min=0.75 * info.smallest_normal * info.eps)
+    back = (wide - torch.sign(wide - start) * spacing).to(dtype)
+    return torch.where((wide - start).abs() > (moved - start).abs(), back, nearest)
+
+
+def _start(loss_fn: LossFn, x: Tensor, epsilon: float | Tensor, low: Bound, high: Bound, targeted: bool) -> Tensor:
+    """The inputs in at least float32, all arguments checked."""
     _checks.check_callable("loss_fn", loss_fn, "a function x -> losses of shape () or (N,)")
     _checks.check_floating("x", x)
     if x.ndim == 0:
@@ -192,3 +204,16 @@ def _check(loss_fn: LossFn, x: Tensor, epsilon: float | Tensor, low: Bound, high
     if isinstance(low, int | float) and isinstance(high, int | float) and low > high:
         _checks.fail("low", low, f"a number of at most high = {high}")
     _checks.check_choice("targeted", targeted, (True, False))
+    start, eps = precise(x).detach(), torch.finfo(x.dtype).eps
+    outside = torch.zeros_like(start, dtype=torch.bool)
+    for bound, sign in ((low, 1.0), (high, -1.0)):
+        if bound is not None:
+            edge = torch.as_tensor(bound, dtype=start.dtype, device=x.device)
+            outside = outside | (sign * (edge - start) > eps * edge.abs())
+    values = None if _jit.compiling() else readable(outside)
+    if values is None:
+        return torch.where(outside, torch.nan, start)
+    if bool(values.any()):
+        got = f"{int(values.sum())} of {values.numel()} elements outside of [low, high]"
+        _checks.fail("x", got, f"numbers in [{low}, {high}]", "Clamp x, or give the bounds of its own unit, or None.")
+    return start

@@ -162,6 +162,45 @@ def test_dtypes_and_flat_batches(kind: str) -> None:
     torch.testing.assert_close(attack(kind, lambda x: x, x=numbers), torch.tensor([0.3, 0.6]))
 
 
+@KINDS
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("epsilon", [1e-3, 0.03, 0.3])
+def test_in_16_bits_it_stays_in_the_ball_and_in_the_box(kind: str, dtype: torch.dtype, epsilon: float) -> None:
+    high = 0.9  # of neither dtype
+    x = X.clamp(max=0.89).to(dtype)
+    moved = attack(kind, lambda x: (x.float() ** 3).flatten(1).sum(dim=1), x=x, epsilon=epsilon, high=high)
+    assert moved.dtype == dtype
+    assert float(distance(kind, moved.double(), x.double()).max()) <= epsilon * (1 + 1e-6)
+    assert float(moved.max()) <= high
+    if epsilon > 0.01:
+        unrounded = attack(kind, lambda x: (x**3).flatten(1).sum(dim=1), x=x.float(), epsilon=epsilon, high=high)
+        assert float((moved.float() - unrounded).abs().max()) <= torch.finfo(dtype).eps, "to one rounding"
+
+
+@pytest.mark.parametrize("start", [-0.7, 0.0, 1.0, 1e-6, -1e-7])
+def test_a_point_in_16_bits_is_the_last_number_on_its_way(start: float) -> None:
+    """Among all numbers of float16, by a search."""
+    every = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(torch.float16).float()
+    every = every[every.isfinite()].unique()
+    begun = torch.tensor(start, dtype=torch.float16).float()
+    points = begun + torch.cat((torch.linspace(-2, 2, 501), torch.linspace(-1e-6, 1e-6, 101)))
+    found = adversarial._rounded(points, begun.expand_as(points), torch.float16).float()
+    for point, ours in zip(points.tolist(), found.tolist(), strict=True):
+        between = every[(every >= min(point, float(begun))) & (every <= max(point, float(begun)))]
+        furthest = float((between - begun).abs().max())
+        assert abs(ours - float(begun)) == furthest or abs(ours - point) <= abs(point - float(begun))
+        assert abs(ours - float(begun)) <= abs(point - float(begun)) * (1 + 1e-6)
+
+
+def test_elements_outside_of_the_box_are_nan_in_a_compiled_program() -> None:
+    x = torch.tensor([[-2.0, 0.5], [0.0, 1.0]])
+    found = fr.jit(lambda x: adversarial.fgsm(lambda x: x.sum(dim=1), x, 0.1))(x)
+    assert found.isnan().tolist() == [[True, False], [False, False]]
+    torch.testing.assert_close(found[1], torch.tensor([0.1, 1.0]))
+    above = torch.nextafter(torch.tensor(0.3), torch.tensor(1.0)).reshape(1)  # what 0.3 may be rounded to
+    assert float(adversarial.fgsm(lambda x: x.sum(), above, 0.1, high=0.3)) == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize("kind", ["linf", "l2"])
 def test_members_have_their_own_strength_and_key(kind: str) -> None:
     epsilons, keys = torch.tensor([0.0, 0.05, 0.4], dtype=torch.float64), random.split(KEY, 3)
