@@ -34,6 +34,18 @@ def in_transform() -> bool:
     return _functorch.peek_interpreter_stack() is not None
 
 
+def kernels_take_affine() -> bool:
+    """Whether torch's kernels may get scale and shift too.
+
+    In a transform may not: through a vmap between two derivatives, as in `hessian` and `jacrev(grad(f))`, those of
+    layer norm, batch norm and instance norm have wrong second derivatives by the scale (torch 2.11 to 2.15).
+
+    >>> kernels_take_affine(), torch.func.vmap(lambda x: x + kernels_take_affine())(torch.zeros(1))
+    (True, tensor([0.]))
+    """
+    return not (torch.compiler.is_compiling() or in_transform())
+
+
 def is_wrapped(tensor: Tensor) -> bool:
     """Whether a tensor is a transform's own: batched by `vmap`, or tracked by a derivative.
 

@@ -47,6 +47,77 @@ def test_there_are_forward_and_second_derivatives() -> None:
     )
 
 
+class _Called(nn.Module):
+    """A norm that a forward calls as a function."""
+
+    def __init__(self, function: Callable[..., Tensor], *before: object, **settings: object) -> None:
+        super().__init__()
+        self.function, self.before, self.settings = function, before, settings
+        self.weight, self.bias = (nn.Parameter(each) for each in vectors(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.before, weight=self.weight, bias=self.bias, **self.settings)
+
+
+F = nn.functional
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "layer": lambda: nn.LayerNorm(4),
+    "layer, no bias": lambda: nn.LayerNorm(4, bias=False),
+    "rms": lambda: nn.RMSNorm(4),
+    "group": lambda: nn.GroupNorm(2, 4),
+    "batch": lambda: nn.BatchNorm1d(4, track_running_stats=False),
+    "instance": lambda: nn.InstanceNorm1d(4, affine=True),
+    "F.layer_norm": lambda: _Called(F.layer_norm, (4,)),
+    "torch.layer_norm": lambda: _Called(torch.layer_norm, (4,)),
+    "F.batch_norm": lambda: _Called(F.batch_norm, None, None, training=True),
+    "F.instance_norm": lambda: _Called(F.instance_norm),
+}
+FUNCTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "fr layer_norm": lambda x, w, b: norm.layer_norm(x, scale=w, shift=b),
+    "fr rms_norm": lambda x, w, b: norm.rms_norm(x, scale=w),
+    "fr group_norm": lambda x, w, b: norm.group_norm(x, 2, scale=w, shift=b),
+    "fr instance_norm": lambda x, w, b: norm.instance_norm(x, scale=w, shift=b),
+    "fr batch_norm": lambda x, w, b: norm.batch_norm(x, norm.init_batch_stats(4), scale=w, shift=b, train=True)[0],
+}
+
+
+def _of_parameters(name: str) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """A scalar of one vector, all inputs and parameters, through a norm."""
+    (x,) = batches((3, 4, 4), 1)
+    if name in FUNCTIONS:
+        scale, shift = vectors(4)
+        parts = {"x": x, "weight": scale, "bias": shift}
+
+        def call(given: dict[str, Tensor]) -> Tensor:
+            return FUNCTIONS[name](given["x"], given["weight"], given["bias"])
+    else:
+        module = LAYERS[name]().double()
+        model, (params, state) = fr.from_module(module), fr.variables(module)
+        varied = {key: leaf + 0.3 * torch.arange(leaf.numel()).reshape(leaf.shape) for key, leaf in params.items()}
+        parts = {"x": x, **varied}
+
+        def call(given: dict[str, Tensor]) -> Tensor:
+            return model.apply({key: given[key] for key in params}, state, given["x"])[0]
+
+    sizes = [leaf.numel() for leaf in parts.values()]
+
+    def total(vector: Tensor) -> Tensor:
+        given = zip(parts, vector.split(sizes), strict=True)
+        return (call({key: leaf.reshape(parts[key].shape) for key, leaf in given}) ** 3).sum()
+
+    return total, torch.cat([leaf.flatten() for leaf in parts.values()])
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *FUNCTIONS])
+def test_second_derivatives_by_every_parameter_are_those_of_finite_differences(name: str) -> None:
+    """Torch's own have wrong blocks for layer, batch and instance norm with a vmap between two derivatives."""
+    total, at = _of_parameters(name)
+    steps = 1e-6 * torch.eye(len(at), dtype=torch.float64)
+    slopes = vmap(grad(total))
+    expected = (slopes(at + steps) - slopes(at - steps)) / 2e-6
+    torch.testing.assert_close(hessian(total)(at), expected, rtol=0, atol=1e-8 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize("momentum", [1.0, None, torch.tensor(1.0)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_momentum_of_one_gives_the_batchs_own_statistics_whatever_was_before(

@@ -29,11 +29,13 @@ def _convolutional() -> nn.Module:
 
 def _instance_normed() -> nn.Module:
     normal = nn.InstanceNorm2d(4, affine=True, track_running_stats=True)
-    return nn.Sequential(nn.Conv2d(3, 4, 3), normal, nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 3))
+    return nn.Sequential(nn.Conv2d(3, 4, 3), normal, nn.ReLU(), nn.Flatten(), nn.Dropout(0.2), nn.Linear(4 * 36, 3))
 
 
 def _spectral() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), parametrizations.spectral_norm(nn.Linear(192, 8)), nn.Tanh(), nn.Linear(8, 3))
+    return nn.Sequential(
+        nn.Flatten(), parametrizations.spectral_norm(nn.Linear(192, 8)), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 3)
+    )
 
 
 class _Attentive(nn.Module):

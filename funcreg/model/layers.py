@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import noise, norm
-from ..norm.shared import moved
+from .._functorch import kernels_take_affine
+from ..losses.reductions import precise
+from ..norm.shared import affine, moved
 from .registry import Draw, momentum_of, register_layer
 
 
@@ -86,8 +88,11 @@ def _instance_norm(layer: Any, x: Tensor) -> Tensor:
     images = x if batched else x.unsqueeze(0)
     running: tuple[Tensor, ...] = () if layer.running_mean is None else (layer.running_mean, layer.running_var)
     use_own = layer.training or not running
-    mean, var = (None, None) if use_own else (each.to(x.dtype) for each in running)
-    y = F.instance_norm(images, mean, var, layer.weight, layer.bias, use_input_stats=use_own, eps=layer.eps)
+    if use_own:
+        y = instance_norm(images, layer.weight, layer.bias, layer.eps)
+    else:
+        mean, var = (each.to(x.dtype) for each in running)
+        y = F.instance_norm(images, mean, var, layer.weight, layer.bias, use_input_stats=False, eps=layer.eps)
     if layer.training and running:
         axes = tuple(range(2, images.ndim))
         old_mean, old_var = running
@@ -99,13 +104,47 @@ def _instance_norm(layer: Any, x: Tensor) -> Tensor:
     return y if batched else y.squeeze(0)
 
 
-def _in_the_weights_dtype(layer_type: type[nn.Module]) -> Callable[..., Tensor]:
-    """The own forward of a layer, also on 16-bit inputs beside float32 weights: vmap refuses its backward."""
+def instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """`F.instance_norm` by each image's own statistics, right in its second derivatives too.
+
+    >>> instance_norm(torch.tensor([[[1.0, 3.0]]]), torch.tensor([2.0]), torch.tensor([1.0]), 1e-5)
+    tensor([[[-1.0000,  3.0000]]])
+    """
+    if kernels_take_affine():
+        return F.instance_norm(x, None, None, weight, bias, eps=eps)
+    spread = (-1, *(1 for _ in x.shape[2:]))
+    weight, bias = (None if each is None else each.reshape(spread) for each in (weight, bias))
+    return _apart(lambda x: F.instance_norm(x, eps=eps), x, weight, bias)
+
+
+def layer_norm(x: Tensor, features: Any, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """`F.layer_norm`, right in its second derivatives too.
+
+    >>> layer_norm(torch.tensor([[1.0, 3.0]]), (2,), torch.tensor([2.0, 1.0]), None, 1e-5)
+    tensor([[-2.0000,  1.0000]])
+    """
+    if kernels_take_affine():
+        return F.layer_norm(x, features, weight, bias, eps)
+    return _apart(lambda x: F.layer_norm(x, features, eps=eps), x, weight, bias)
+
+
+def _apart(normalise: Callable[[Tensor], Tensor], x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Scale and shift after a kernel that gets neither, rounded once as the whole kernel does."""
+    y = affine(normalise(precise(x)), weight, bias)
+    return y if torch.is_autocast_enabled(x.device.type) else y.to(x.dtype)
+
+
+def _layer_norm(layer: Any, x: Tensor) -> Tensor:
+    return layer_norm(x, layer.normalized_shape, layer.weight, layer.bias, layer.eps)
+
+
+def _in_the_weights_dtype(own: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A layer's forward that also takes 16-bit inputs beside float32 weights: vmap refuses their backward."""
 
     def forward(layer: Any, x: Tensor) -> Tensor:
         if layer.weight is None or layer.weight.dtype == x.dtype:
-            return layer_type.forward(layer, x)
-        return layer_type.forward(layer, x.to(layer.weight.dtype)).to(x.dtype)
+            return own(layer, x)
+        return own(layer, x.to(layer.weight.dtype)).to(x.dtype)
 
     return forward
 
@@ -146,8 +185,8 @@ for _type in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
     register_layer(_type, _batch_norm, tracks=True)
 for _type in (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d):
     register_layer(_type, _instance_norm, tracks=True)
-for _type in (nn.LayerNorm, nn.RMSNorm):
-    register_layer(_type, _in_the_weights_dtype(_type))
+register_layer(nn.LayerNorm, _in_the_weights_dtype(_layer_norm))
+register_layer(nn.RMSNorm, _in_the_weights_dtype(nn.RMSNorm.forward))
 register_layer("torch.nn.utils.parametrizations._SpectralNorm", _spectral_norm)
 register_layer(nn.TransformerEncoderLayer, None, prepare=_avoid_fused_evaluation)
 register_layer(nn.TransformerEncoder, None, prepare=_avoid_nested_tensors)

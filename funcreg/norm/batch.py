@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .._functorch import in_transform
+from .._functorch import kernels_take_affine
 from ..losses.reductions import precise
 from .shared import check_vectors, moved
 
@@ -100,7 +100,7 @@ def batch_norm(
     if size <= 1:
         remedy = "One value has no variance: use a larger batch, or train=False."
         _checks.fail("x", _checks.describe(x), "more than one value per channel when training", remedy)
-    if not (isinstance(eps, Tensor) or torch.compiler.is_compiling() or in_transform()):
+    if not isinstance(eps, Tensor) and kernels_take_affine():
         return _fused(inputs, x.dtype, stats, scale, shift, momentum, eps)
     mean = _mean(inputs)
     # Centred once, for the variance and the result: five times faster than var_mean, and no less exact.

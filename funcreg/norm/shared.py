@@ -1,4 +1,4 @@
-"""What all of `norm` shares: checks of vectors, and how running statistics move."""
+"""What all of `norm` shares: checks of vectors, scale and shift, how running statistics move."""
 
 from collections.abc import Mapping
 
@@ -15,6 +15,17 @@ def check_vectors(vectors: Mapping[str, Tensor | None], shape: tuple[int, ...], 
         _checks.check_floating(name, vector)
         if vector.shape != shape:
             _checks.fail(name, _checks.describe(vector), f"shape {tuple(shape)}, {what}")
+
+
+def affine(y: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    """`y * scale + shift`, each if there is one.
+
+    >>> import torch
+    >>> affine(torch.ones(2), torch.tensor([2.0, 3.0]), None)
+    tensor([2., 3.])
+    """
+    y = y if scale is None else y * scale
+    return y if shift is None else y + shift
 
 
 def moved(old: Tensor, new: Tensor, momentum: float | Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ... import norm
 from ...norm.shared import moved
+from ..layers import instance_norm, layer_norm
 from .mode import Keyed, replaces
 from .noise import needs_formulas
 
@@ -65,14 +66,44 @@ def _instance_norm(
     use_input_stats = use_input_stats and not (keyed.evaluates and running_mean is not None)
     slots = _slots(keyed, "instance_norm", running_mean, running_var, use_input_stats)
     if slots is None:
+        if use_input_stats and running_mean is None:
+            return instance_norm(input, weight, bias, eps)
         return function(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
     buffers, mean_name, var_name = slots
-    y = F.instance_norm(input, None, None, weight, bias, True, momentum, eps)  # type: ignore[arg-type]
+    y = instance_norm(input, weight, bias, eps)
     var, mean = torch.var_mean(input.to(buffers[mean_name].dtype), dim=tuple(range(2, input.ndim)))
     given = _as_momentum(momentum if keyed.momentum is None else keyed.momentum)
     for name, batch in ((mean_name, mean.mean(0)), (var_name, var.mean(0))):
         buffers[name] = moved(buffers[name], batch, given)
     return y
+
+
+@replaces(F.layer_norm)
+def _layer_norm(
+    keyed: Keyed,
+    function: Any,
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    keyed.saw("layer_norm", "formula", True)
+    return layer_norm(input, normalized_shape, weight, bias, eps)
+
+
+@replaces(torch.layer_norm)
+def _bare_layer_norm(
+    keyed: Keyed,
+    function: Any,
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Tensor:
+    return _layer_norm(keyed, function, input, normalized_shape, weight, bias, eps)
 
 
 def _as_momentum(momentum: Any) -> Any:
