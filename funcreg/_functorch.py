@@ -180,6 +180,18 @@ def readable(tensor: Tensor) -> Tensor | None:
     return None if traced or not known else tensor.detach()
 
 
+def innermost(tensor: Tensor) -> Tensor:
+    """What is inside of all of a transform's wrappers: the tensor that operators run on.
+
+    >>> from torch.func import vmap
+    >>> vmap(lambda x: x * innermost(x).ndim)(torch.ones(3))
+    tensor([1., 1., 1.])
+    """
+    while is_wrapped(tensor):
+        tensor = _functorch.get_unwrapped(tensor)
+    return tensor
+
+
 def outside_transforms(call: Callable[[], T]) -> T:
     """Run a call outside of every transform that is active around it.
 

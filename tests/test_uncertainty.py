@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import funcreg as fr
 from funcreg import noise, uncertainty
-from funcreg.uncertainty import memory, predictive, program
+from funcreg.uncertainty import memory, predictive, program, replay
 
 
 class Net(NamedTuple):
@@ -91,9 +91,9 @@ def test_auto_takes_as_many_as_the_budget_allows_in_even_chunks(key: Tensor, mon
     assert chunks() == [10]
     assert chunks(memory_budget=1) == [1] * 10
     one = memory.peak_bytes(
-        lambda: torch.func.vmap(lambda k: model.apply(params, {}, x, key=k)[0].softmax(-1))(key[None])
+        lambda: torch.func.vmap(lambda k: model.apply(params, {}, x, key=k)[0].softmax(-1))(key[None]), of=[key]
     )
-    assert one > 2 * x.numel() * 4  # the inputs' own memory does not count
+    assert 2 * 4 * 16 * 4 < one < 3 * 4 * 16 * 4 + 100  # numbers, mask and product; the first layer does not count
     assert chunks(memory_budget=3 * one) == [3, 3, 3, 1]
     assert chunks(memory_budget=4 * one) == [4, 4, 2]  # three chunks are needed, which four samples each fill evenly
     assert chunks(memory_budget=9 * one) == [5, 5]
@@ -106,8 +106,146 @@ def test_a_chunk_keeps_to_its_budget(key: Tensor) -> None:
         taken = memory.peak_bytes(
             lambda budget=budget: uncertainty.mc_dropout(model, params, {}, x, key=key, memory_budget=budget)
         )
-        # Beside the chunk's are the summaries of a few samples' size.
-        assert taken < budget + 50_000
+        # Beside the chunk's are what all share, and the summaries of a few samples' size.
+        assert taken < budget + 120_000
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3, 10])
+def test_what_comes_before_the_first_noise_is_computed_once(chunk_size: int, key: Tensor) -> None:
+    model, params, x = network()
+    with FlopCounterMode(display=False) as flops:
+        uncertainty.mc_dropout(model, params, {}, x, key=key, samples=9, chunk_size=chunk_size)
+    assert flops.get_total_flops() == 2 * 4 * 5 * 16 + 9 * 2 * 4 * 16 * 3
+
+
+def written_after(x: Tensor, key: Tensor) -> Tensor:
+    y = noise.dropout(x, 0.5, key=key)
+    x.add_(1)
+    return x + y
+
+
+def written_before(x: Tensor, key: Tensor) -> Tensor:
+    x.relu_().add_(1)
+    return noise.dropout(x, 0.5, key=key)
+
+
+def into_a_buffer(x: Tensor, key: Tensor) -> Tensor:
+    buffer = torch.zeros(5, dtype=x.dtype)
+    first = noise.dropout(x, 0.5, key=key) + buffer
+    buffer[1:3] = x[0, :2]
+    return first * buffer
+
+
+def a_constant_in_steps(x: Tensor, key: Tensor) -> Tensor:
+    scale = torch.ones(4, 5, dtype=x.dtype)
+    scale[1:].mul_(2)
+    row = scale[2]
+    row.add_(3)
+    return noise.dropout(scale, 0.5, key=key) + x
+
+
+def by_place_in_memory(x: Tensor, key: Tensor) -> Tensor:
+    return noise.dropout(x, 0.5, key=key).as_strided((4, 3), (5, 1), 1) * key.as_strided((1,), (1,)).cos()
+
+
+def without_noise(x: Tensor, key: Tensor) -> Tensor:
+    return x.cos()
+
+
+def by_values_that_no_key_reaches(x: Tensor, key: Tensor) -> Tensor:
+    return noise.dropout(x if float(x.sum()) > 0 else -x, 0.5, key=key)[:, : int((x > 0).sum())]
+
+
+def sparse(x: Tensor, key: Tensor) -> Tensor:
+    return torch.sparse.mm(torch.eye(4, dtype=x.dtype).to_sparse(), x) + noise.dropout(x, 0.5, key=key)
+
+
+def derivative(x: Tensor, key: Tensor) -> Tensor:
+    return torch.func.grad(lambda z: (noise.dropout(z, 0.5, key=key) ** 2).sum() + z.exp().sum())(x)
+
+
+def cast(x: Tensor, key: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return (noise.dropout(x.float(), 0.5, key=key) @ x.float().T).double()
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        written_after,
+        written_before,
+        into_a_buffer,
+        a_constant_in_steps,
+        by_place_in_memory,
+        without_noise,
+        by_values_that_no_key_reaches,
+        sparse,
+        derivative,
+        cast,
+    ],
+)
+def test_a_recorded_chunk_is_right_or_not_used(forward: Callable[[Tensor, Tensor], Tensor], key: Tensor) -> None:
+    x, keys = network()[2], fr.random.split(key, 6)
+
+    def each(key: Tensor) -> Tensor:
+        return forward(x.clone(), key)
+
+    first = keys[:2]
+    result, again = replay.recorded(lambda: torch.func.vmap(each)(first), [first])
+    torch.testing.assert_close(result, torch.stack([each(k) for k in first]), rtol=1e-10, atol=1e-12)
+    assert (again is None) == (forward in {written_after, by_place_in_memory})
+    for place in (0, 2, 4):
+        if again is None:
+            continue
+        others = keys[place : place + 2]
+        expected = torch.stack([each(k) for k in others])
+        torch.testing.assert_close(again([others]), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_recorded_chunk_holds_nothing_of_it(key: Tensor) -> None:
+    model, params, x = network()
+    x, (first, second) = x.repeat(1000, 1), fr.random.split(key, 4).split(2)
+
+    def call() -> Tensor:
+        return torch.func.vmap(lambda k: model.apply(params, {}, x, key=k)[0])(first)
+
+    whole = memory.peak_bytes(call)
+    _, again = replay.recorded(call, [first])
+    assert again is not None
+    drawn = 2 * 4000 * 16  # of two members, which the first layer's results are not
+    assert 8 * drawn < memory.peak_bytes(lambda: again([second])) <= 2 * 8 * drawn < whole
+
+
+def test_gradients_reach_every_chunk(key: Tensor) -> None:
+    model, params, x = network()
+
+    def certainty(params: Any, **how: Any) -> Tensor:
+        return uncertainty.mc_dropout(model, params, {}, x, key=key, samples=4, **how).mean[:, 0].sum()
+
+    expected = torch.func.grad(lambda p: certainty(p))(params)
+    watched = fr.tree.map(lambda leaf: leaf.clone().requires_grad_(), params)
+    found = torch.autograd.grad(certainty(watched, chunk_size=1), list(watched.values()))
+    torch.testing.assert_close(dict(zip(params, found, strict=True)), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_batches_of_inputs_are_calls_of_their_own(key: Tensor) -> None:
+    model, params, x = network()
+    x = torch.cat((x, x + 1))[:7]
+    whole = uncertainty.mc_dropout(model, params, {}, x, key=key, samples=5)
+    for all_at_once in (None, 7, 100):
+        same = uncertainty.mc_dropout(model, params, {}, x, key=key, samples=5, batch_size=all_at_once)
+        torch.testing.assert_close(same, whole, rtol=0, atol=0)
+    parts = [
+        uncertainty.mc_dropout(model, params, {}, rows, key=k, samples=5)
+        for k, rows in zip(fr.random.split(key, 3), (x[:3], x[3:6], x[4:]), strict=True)
+    ]
+    expected = fr.tree.map(lambda *leaves: torch.cat(leaves)[[0, 1, 2, 3, 4, 5, 8]], *parts)
+    for chunk_size in (2, 5):
+        found = uncertainty.mc_dropout(model, params, {}, x, key=key, samples=5, batch_size=3, chunk_size=chunk_size)
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    members = {"0": torch.stack([params["0"]] * 2), "1": torch.stack([params["1"], 2 * params["1"]])}
+    alone, batched = (uncertainty.ensemble(model, members, {}, x, batch_size=size) for size in (None, 2))
+    torch.testing.assert_close(batched, alone, rtol=1e-10, atol=1e-12)
 
 
 def test_under_vmap_the_budget_is_for_all_of_them(key: Tensor) -> None:

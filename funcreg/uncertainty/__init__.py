@@ -4,6 +4,7 @@ Probabilities have their classes on the last axis; entropies are in nats, with 0
 
     predictive.py   from_samples, entropy: sampled probabilities -> Predictive
     memory.py       the bytes that a call takes
+    replay.py       a chunk's call for other members, without what no member changes
     program.py      a function of many members as two programs: what they share, and the rest
     chunking.py     how many members at a time
     sampling.py     mc_dropout, ensemble: a model -> Predictive

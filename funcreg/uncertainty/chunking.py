@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from .. import _checks, _jit, tree
-from .._functorch import in_transform
+from .._functorch import in_transform, innermost
 from .memory import peak_bytes
 
 ChunkSize = int | Literal["auto"]
@@ -22,12 +22,13 @@ class Chunking(NamedTuple):
     jit: bool
 
     def size(self, members: int, owner: Any, arguments: Any, one: Callable[[], Any]) -> int:
-        """The members of a chunk; under "auto" as many as the budget allows, in chunks that are about even.
+        """The members of a chunk, in chunks that are about even; under "auto" as many as the budget allows.
 
         Args:
             members: how many there are.
-            owner, arguments: what `one` does, and to which trees: the trial is made once for a kind of them.
-            one: a call for one member. What it makes for all members together counts for each.
+            owner, arguments: what `one` does, and to which trees (stacked members, what they share): the
+                trial is made once for a kind of them.
+            one: a call for one member. Only what depends on the member counts, since the rest is there once.
 
         Raises:
             FuncregError: for a wrong chunk_size or memory_budget.
@@ -43,15 +44,24 @@ class Chunking(NamedTuple):
                     "memory_budget", f"{self.memory_budget} beside chunk_size {self.chunk_size}", "one", remedy
                 )
         if isinstance(self.chunk_size, int):
-            return min(self.chunk_size, members)
+            return evenly(members, self.chunk_size)
         if torch.compiler.is_compiling():
             return members
+        stacked = [innermost(leaf) for leaf in tree.leaves(arguments[0])]
+
+        def trial() -> int:
+            return peak_bytes(one, of=stacked)
+
         # In a transform tensors are larger than their shapes say.
-        if in_transform():
-            taken = peak_bytes(one)
-        else:
-            taken = _jit.remembered(owner, ("bytes", _jit.kind_of(arguments)), lambda: peak_bytes(one))
-        on_cpu = tree.leaves(arguments)[0].device.type == "cpu"
-        budget = self.memory_budget or (_CACHES if on_cpu else _ACCELERATOR)
-        fit = max(1, min(members, budget // max(1, taken)))
-        return -(-members // -(-members // fit))
+        taken = trial() if in_transform() else _jit.remembered(owner, ("bytes", _jit.kind_of(arguments)), trial)
+        budget = self.memory_budget or (_CACHES if stacked[0].device.type == "cpu" else _ACCELERATOR)
+        return evenly(members, max(1, budget // max(1, taken)))
+
+
+def evenly(count: int, most: int) -> int:
+    """How many of some go together, at most so many, when the groups are as few as can be and about even.
+
+    >>> evenly(100, 99), evenly(10, 3), evenly(10, 50)
+    (50, 3, 10)
+    """
+    return -(-count // -(-count // most))

@@ -10,13 +10,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-def peak_bytes(call: Callable[[], Any]) -> int:
-    """The most bytes that the tensors which a call makes take at one time.
+def peak_bytes(call: Callable[[], Any], of: list[Tensor] | None = None) -> int:
+    """The most bytes that the tensors which a call makes take at one time, or those that depend on some.
 
     >>> peak_bytes(lambda: (torch.ones(1000) + 1).sum())  # two tensors of 4000 bytes
     8000
+    >>> key = torch.ones(10)
+    >>> peak_bytes(lambda: (torch.ones(1000) + 1).sum() + key, of=[key])
+    40
     """
-    with _Count() as count:
+    with _Count(of) as count:
         call()
     return count.peak
 
@@ -24,10 +27,12 @@ def peak_bytes(call: Callable[[], Any]) -> int:
 class _Count(TorchDispatchMode):
     """Counts the bytes of tensors that operators return, for as long as one with the same memory is there."""
 
-    def __init__(self) -> None:
+    def __init__(self, of: list[Tensor] | None) -> None:
         super().__init__()
         self.peak = self.now = 0
-        self.holders: dict[int, int] = {}  # how many tensors there are of each storage that was made here
+        self.some = of is not None
+        # How many tensors there are of each storage that is counted; of those that one depends on, one more.
+        self.holders: dict[int, int] = {storage_of(leaf): 1 for leaf in of or ()}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -35,19 +40,22 @@ class _Count(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = {leaf.untyped_storage()._cdata for leaf in _tensors((args, kwargs))}
+        before = set(map(storage_of, _tensors((args, kwargs))))
         result = func(*args, **(kwargs or {}))
+        if self.some and before.isdisjoint(self.holders):
+            return result
         for leaf in _tensors(result):
-            storage = leaf.untyped_storage()
-            if storage._cdata in self.holders:
-                self.holders[storage._cdata] += 1
-            elif storage._cdata in before:
+            storage = storage_of(leaf)
+            size = leaf.untyped_storage().nbytes() if storage else 0
+            if storage in self.holders:
+                self.holders[storage] += 1
+            elif storage in before and not self.some:
                 continue  # a view of what was there
             else:
-                self.holders[storage._cdata] = 1
-                self.now += storage.nbytes()
+                self.holders[storage] = 1
+                self.now += size
                 self.peak = max(self.peak, self.now)
-            weakref.finalize(leaf, self._release, storage._cdata, storage.nbytes()).atexit = False
+            weakref.finalize(leaf, self._release, storage, size).atexit = False
         return result
 
     def _release(self, storage: int, size: int) -> None:
@@ -55,6 +63,19 @@ class _Count(TorchDispatchMode):
         if not self.holders[storage]:
             del self.holders[storage]
             self.now -= size
+
+
+def storage_of(tensor: Tensor) -> int:
+    """Where a tensor's memory is known by; 0 for one that has none of its own, such as a sparse one.
+
+    >>> x = torch.ones(2)
+    >>> storage_of(x) == storage_of(x[0]) != 0 == storage_of(x.to_sparse())
+    True
+    """
+    try:
+        return tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):
+        return 0
 
 
 def _tensors(tree: Any) -> list[Tensor]:

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from .. import _checks, _jit
-
-Program = Callable[[list[Tensor]], Tensor]
+from .replay import Program
 
 
 def program_of(function: Callable[[Any, Any], Tensor], owner: Any, some: Any, shared: Any) -> Program:

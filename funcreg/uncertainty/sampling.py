@@ -10,9 +10,10 @@ from .. import _checks, _jit, random, tree
 from .._functorch import in_transform, varies_with
 from ..losses.reductions import precise
 from . import predictive
-from .chunking import Chunking, ChunkSize
+from .chunking import Chunking, ChunkSize, evenly
 from .predictive import Predictive
 from .program import program_of
+from .replay import recorded
 
 # How torch says that something batched is written into something that is not.
 _WRITES = ("inplace arithmetic", "in place", "(self, *extra_args)", "match the broadcast shape")
@@ -36,6 +37,7 @@ def mc_dropout(
     key: Tensor,
     samples: int = 100,
     rates: float | Tensor | Mapping[str, float | Tensor] | None = None,
+    batch_size: int | None = None,
     chunk_size: ChunkSize = "auto",
     memory_budget: int | None = None,
     jit: bool = False,
@@ -44,7 +46,7 @@ def mc_dropout(
 
     Noise is on and normalisation uses its running statistics: `model.apply(params, state, x, key=k)`
     for each of `split(key, samples)`, softmax, under `vmap`. What comes before the first noise is
-    computed once for all samples of a chunk; with jit, for all samples.
+    computed once for all samples.
 
     Args:
         model: what `fr.from_module` returns; its output is logits (N, C).
@@ -53,11 +55,13 @@ def mc_dropout(
         key: int64 (2,).
         samples: how many predictions, T.
         rates: noise rates instead of the model's own, as `apply` takes them.
-        chunk_size: how many at once; it changes the result by rounding only. "auto": as many as
-            memory_budget allows, by the memory that one takes (eagerly; a trial, once for a model and
-            its shapes). In a program of `fr.jit` nothing can be tried, and "auto" is all.
-        memory_budget: bytes for the intermediate results of a chunk. Default: 32 MiB on a CPU, about
-            what its caches hold, and quickest; 1 GiB elsewhere.
+        batch_size: how many inputs at once, at most, in batches that are about even; each is a call of its
+            own, with a key of `split(key, batches)`. Default: all.
+        chunk_size: how many samples at once, at most; it changes the result by rounding only. "auto": as many
+            as memory_budget allows, by the memory that one more takes (eagerly; a trial, once for a model
+            and its shapes). In a program of `fr.jit` nothing can be tried, and "auto" is all.
+        memory_budget: bytes for what a chunk makes from its keys. Default: 32 MiB on a CPU, about what its
+            caches hold, and quickest; 1 GiB elsewhere.
         jit: compile what depends on the samples, once for a model and its shapes. It pays for large
             inputs, or many calls. What a model by hand holds beside its arguments stays as it was then.
 
@@ -65,8 +69,8 @@ def mc_dropout(
         Predictive, in float32 (float64 for a float64 model).
 
     Raises:
-        FuncregError: for a wrong samples, chunk_size or memory_budget, a model without `apply`, one without
-            noise (in eager code, where rates do not say so) or with one output alone, one that draws global
+        FuncregError: for a wrong samples, batch_size, chunk_size or memory_budget, a model without `apply`,
+            one without noise (in eager code, where rates do not say so) or with one output alone, one that draws global
             random numbers or writes to a buffer, and with jit, inside of `vmap` or
             another transform, and for a model that does other things for other values.
 
@@ -81,6 +85,7 @@ def mc_dropout(
     """
     _check_model(model)
     _checks.check_count("samples", samples)
+    _checks.check_key(key)
 
     def draw(key: Tensor, shared: tuple[Any, ...]) -> Tensor:
         *variables, given = shared
@@ -91,7 +96,15 @@ def mc_dropout(
         return logits
 
     how = Chunking(chunk_size, memory_budget, jit)
-    return _predict(draw, model.apply, random.split(key, samples), (params, state, x, rates), samples, how)
+    batches = _batches(x, batch_size)
+    keys = key[None] if len(batches) == 1 else random.split(key, len(batches))
+    return _joined(
+        [
+            _predict(draw, model.apply, random.split(each, samples), (params, state, x[rows], rates), samples, how)
+            for rows, each in zip(batches, keys, strict=True)
+        ],
+        batches,
+    )
 
 
 def ensemble(
@@ -100,6 +113,7 @@ def ensemble(
     state: Any,
     x: Tensor,
     *,
+    batch_size: int | None = None,
     chunk_size: ChunkSize = "auto",
     memory_budget: int | None = None,
     jit: bool = False,
@@ -113,6 +127,7 @@ def ensemble(
         model: what `fr.from_module` returns; its output is logits (N, C).
         params, state: stacked, every leaf (K, ...), as those of `train.fit(members=K)` and `model_members`.
         x: the inputs, (N, ...), the same for all.
+        batch_size: how many inputs at once, at most. Default: all.
         chunk_size, memory_budget, jit: of members, as in `mc_dropout`.
 
     Returns:
@@ -142,7 +157,8 @@ def ensemble(
         return _logits(model.apply(*variables, x))
 
     how = Chunking(chunk_size, memory_budget, jit)
-    return _predict(member, model.apply, (params, state), x, members, how)
+    batches = _batches(x, batch_size)
+    return _joined([_predict(member, model.apply, (params, state), x[rows], members, how) for rows in batches], batches)
 
 
 def _predict(
@@ -158,26 +174,52 @@ def _predict(
     def probabilities(member: Any, shared: Any) -> Tensor:
         return torch.softmax(function(member, shared), dim=-1)
 
-    def some(rows: slice | Tensor) -> Any:
-        return tree.map(lambda leaf: leaf[rows], stacked)
+    def some(start: int, stop: int) -> Any:
+        return tree.map(lambda leaf: leaf[start:stop], stacked)
 
-    def one() -> Tensor:
-        return _over_members(probabilities, some(slice(1)), shared)
+    def draw(some: Any) -> Tensor:
+        return _over_members(probabilities, some, shared)
 
-    size, moments = how.size(members, owner, (stacked, shared), one), None
-    chunk = program_of(probabilities, owner, some(slice(size)), shared) if jit else None
-    for start in range(0, members, size):
-        if chunk is None:
-            drawn = _over_members(probabilities, some(slice(start, start + size)), shared)
-        elif start + size <= members:
-            drawn = chunk(tree.leaves(some(slice(start, start + size))))
-        else:  # a program is for one size: the last chunk ends with repeats
-            rows = torch.arange(start, start + size).clamp_max(members - 1)
-            drawn = chunk(tree.leaves(some(rows)))[: members - start]
+    size, moments = how.size(members, owner, (stacked, shared), lambda: draw(some(0, 1))), None
+    again = program_of(probabilities, owner, some(0, size), shared) if jit else None
+    for stop in range(size, members + size, size):
+        if again is not None:  # a program is for one size: the last chunk begins with some that were in another
+            whole = again(tree.leaves(some(min(stop, members) - size, stop)))
+            drawn = whole[max(0, stop - members) :]
+        elif stop == size < members and not in_transform() and not _jit.compiling():
+            first = some(0, size)
+            drawn, again = recorded(lambda first=first: draw(first), tree.leaves(first))
+        else:
+            drawn = draw(some(stop - size, stop))
         each = predictive.moments(drawn)
         moments = each if moments is None else predictive.merge(moments, each)
     assert moments is not None  # there is at least one member
     return predictive.predictive(moments)
+
+
+def _batches(x: Tensor, batch_size: int | None) -> list[slice]:
+    """The inputs in batches of one size, of which the last may begin with some that were in another."""
+    if batch_size is None:
+        return [slice(None)]
+    _checks.check_count("batch_size", batch_size)
+    if x.ndim == 0 or len(x) == 0:
+        _checks.fail("x", _checks.describe(x), "inputs (N, ...), N at least 1, since there is a batch_size")
+    size = evenly(len(x), batch_size)
+    return [slice(min(stop, len(x)) - size, stop) for stop in range(size, len(x) + size, size)]
+
+
+def _joined(parts: list[Predictive], batches: list[slice]) -> Predictive:
+    """The predictions of batches as one, each input's once."""
+    if len(parts) == 1:
+        return parts[0]
+    size = batches[0].stop
+    for part in parts:
+        if part.mean.ndim < 2 or len(part.mean) != size:
+            allowed = f"logits ({size}, C) for {size} inputs, since there is a batch_size"
+            _checks.fail("model", f"an output of shape {tuple(part.mean.shape)}", allowed)
+    again = batches[-1].stop - batches[-1].start - size
+    last = tree.map(lambda leaf: leaf[again:], parts[-1])
+    return tree.map(lambda *leaves: torch.cat(leaves), *parts[:-1], last)
 
 
 def _over_members(function: Callable[[Any, Any], Tensor], stacked: tree.Tree, shared: Any) -> Tensor:

@@ -52,6 +52,16 @@ REFUSALS: list[Refusal] = [
         "model",
         lambda: uncertainty.ensemble(ONE_OUTPUT, *fr.model_members(ONE_OUTPUT, KEY, 2), X),
     ),
+    (
+        "uncertainty.mc_dropout",
+        "batch_size",
+        lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=KEY, batch_size=0),
+    ),
+    (
+        "uncertainty.mc_dropout",
+        "x",
+        lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X[:0], key=KEY, batch_size=2),
+    ),
     ("uncertainty.mc_dropout", "key", lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=bad(3))),
     ("uncertainty.ensemble", "model", lambda: uncertainty.ensemble(bad(nn.Linear(3, 3)), {}, {}, X)),
     (
@@ -63,6 +73,11 @@ REFUSALS: list[Refusal] = [
         "uncertainty.ensemble",
         "0.weight",
         lambda: uncertainty.ensemble(MODEL, {**MEMBERS_PARAMS, "0.weight": X}, MODEL_STATE, X),
+    ),
+    (
+        "uncertainty.ensemble",
+        "batch_size",
+        lambda: uncertainty.ensemble(MODEL, MEMBERS_PARAMS, MODEL_STATE, X, batch_size=bad("all")),
     ),
     ("uncertainty.ensemble", "state", lambda: uncertainty.ensemble(MODEL, MEMBERS_PARAMS, {"mean": X}, X)),
     ("uncertainty.ensemble", "tree", lambda: uncertainty.ensemble(MODEL, {}, {}, X)),
