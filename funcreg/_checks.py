@@ -1,15 +1,21 @@
 """Argument checks: every refusal names the argument, its value, what is allowed, and the next step.
 
-Python numbers are range-checked; tensors are not, because a check would have to read
-them, which `vmap` and `torch.compile` forbid and which would stall a GPU.
+A number out of range is refused, as a Python number or as a tensor of shape () on the CPU.
+Where it cannot be read (under `vmap`, in a compiled program, on a GPU, which would have to wait)
+it becomes NaN: never a number that is wrong.
 """
 
 import math
+import sys
 from collections.abc import Collection
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+
+from ._functorch import is_recorded, is_wrapped
+
+_MOST, _LARGEST = sys.float_info.max, 2**63 - 1  # that a float and an int64 can hold
 
 
 class FuncregError(ValueError):
@@ -29,8 +35,12 @@ def describe(value: object) -> str:
     """
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
-    text = " ".join(repr(value).split())  # a module's has many lines
-    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
+    return f"{_shortened(repr(value))} ({type(value).__name__})"
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())  # a module's has many lines
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def check_number(
@@ -40,40 +50,96 @@ def check_number(
     high: float = math.inf,
     *,
     exclusive: str = "",
-) -> None:
-    """Refuse a Python value that is not a finite number in [low, high]; let tensors pass.
+) -> Any:
+    """The value, if it is a finite number in [low, high], or a tensor of such; NaN in one that cannot be read.
 
     `exclusive` opens an end of the interval: "low", "high" or "both".
+
+    >>> check_number("rate", 0.5, 0.0, 1.0), check_number("rate", torch.tensor([0.5, 1.5]), 0.0, 1.0)
+    (0.5, tensor([0.5000,    nan]))
     """
+    number = value
     if isinstance(value, Tensor):
-        if value.is_complex() or value.dtype == torch.bool:
+        if value.is_complex() or value.dtype == torch.bool or value.is_meta:
             fail(argument, describe(value), "a real number or a tensor of real numbers")
-        return
-    open_low, open_high = exclusive in ("low", "both"), exclusive in ("high", "both")
-    interval = f"a number in {'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}, or a tensor"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        fail(argument, describe(value), interval)
-    above = low < value if open_low else low <= value
-    below = value < high if open_high else value <= high
-    # The comparison is also false for NaN; an infinity is never a setting.
-    if not (above and below) or math.isinf(value):
-        fail(argument, value, interval)
+        if not _is_readable(value):
+            return _within(value, low, high, exclusive)
+        number = value.item()
+        if math.isnan(number):
+            return value  # and so is the result
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        fail(argument, describe(value), _interval(low, high, exclusive))
+    above = low < number if exclusive in ("low", "both") else low <= number
+    below = number < high if exclusive in ("high", "both") else number <= high
+    # The comparisons are also false for NaN; an infinity is never a setting, nor what no float can hold.
+    if not (above and below and -_MOST <= number <= _MOST):
+        fail(argument, _shortened(repr(number)), _interval(low, high, exclusive))
+    return value
 
 
-def check_setting(argument: str, value: Any, low: float = 0.0, high: float = math.inf, *, exclusive: str = "") -> None:
-    """Refuse what tunes a function but is neither a number in [low, high] nor a tensor of shape ()."""
-    check_number(argument, value, low, high, exclusive=exclusive)
+def _is_readable(value: Tensor) -> bool:
+    """Whether a tensor is one number that can be had now: at once, and outside of every transform and tracing."""
+    if torch.compiler.is_compiling() or value.ndim:
+        return False
+    return type(value) is Tensor and value.is_cpu and not (is_wrapped(value) or is_recorded())
+
+
+def _within(value: Tensor, low: float, high: float, exclusive: str) -> Tensor:
+    """A tensor with NaN in the place of what is outside, and of infinities."""
+    above = value > low if exclusive in ("low", "both") or low == -math.inf else value >= low
+    below = value < high if exclusive in ("high", "both") or high == math.inf else value <= high
+    return torch.where(above & below, value if value.is_floating_point() else value.to(torch.float64), math.nan)
+
+
+def _interval(low: float, high: float, exclusive: str) -> str:
+    opened, closed = "(" if exclusive in ("low", "both") else "[", ")" if exclusive in ("high", "both") else "]"
+    return f"a number in {opened}{low:g}, {high:g}{closed}, or a tensor"
+
+
+def check_setting(argument: str, value: Any, low: float = 0.0, high: float = math.inf, *, exclusive: str = "") -> Any:
+    """What tunes a function, as `check_number`: a number in [low, high], or a tensor of shape ()."""
     if isinstance(value, Tensor) and value.ndim:
         fail(argument, describe(value), "a number or a tensor of shape ()", "Batch it with vmap.")
+    return check_number(argument, value, low, high, exclusive=exclusive)
+
+
+def check_order(argument: str, low: Any, high: Any, name: str, *, strict: bool = False) -> Any:
+    """`low`, if it is at most `high` (strictly: below it), which has this name; NaN in one that cannot be read.
+
+    >>> check_order("low", 0.0, 1.0, "high")
+    0.0
+    """
+    inside = low < high if strict else low <= high
+    if isinstance(inside, Tensor) and not _is_readable(inside):
+        return torch.where(inside, low, torch.full_like(inside, math.nan, dtype=torch.float64))
+    if not inside:
+        fail(argument, describe(low), f"a number {'below' if strict else 'of at most'} {name} = {high}")
+    return low
+
+
+def spoilt(result: Tensor, *settings: Any) -> Tensor:
+    """A result, NaN where a setting that could not be read is: of what only compares, and so would hide it.
+
+    >>> spoilt(torch.ones(2), torch.tensor([0.5, torch.nan]))
+    tensor([1., nan])
+    """
+    for setting in settings:
+        if isinstance(setting, Tensor) and result.is_floating_point() and not _is_readable(setting):
+            result = torch.where(setting.isnan(), math.nan, result)
+    return result
+
+
+def check_beside(argument: str, value: Tensor, other: Tensor, name: str) -> None:
+    """Refuse a tensor on another device than one of this name."""
+    if value.device != other.device:
+        fail(argument, f"one on {value.device}", f"one on {other.device}, where {name} is", "Move it with .to(device).")
 
 
 def check_count(argument: str, value: Any, low: int = 1, high: int | None = None) -> None:
     """Refuse anything but a Python integer of at least `low` (and at most `high`)."""
-    allowed = f"an integer of at least {low}" + ("" if high is None else f" and at most {high}")
-    if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
-        fail(argument, describe(value), allowed)
-    if value < low or (high is not None and value > high):
-        fail(argument, value, allowed)
+    most = _LARGEST if high is None else high
+    if not isinstance(value, int | torch.SymInt) or isinstance(value, bool) or not low <= value <= most:
+        fail(argument, describe(value), f"an integer of at least {low}{'' if high is None else f' and at most {high}'}")
 
 
 def check_chunk_size(value: Any) -> None:
@@ -86,8 +152,8 @@ def check_chunk_size(value: Any) -> None:
 
 
 def check_choice(argument: str, value: Any, choices: Collection[object]) -> None:
-    """Refuse a value that is not one of `choices`."""
-    if value not in choices:
+    """Refuse a value that is not one of `choices`, texts or True and False."""
+    if not isinstance(value, str | bool) or value not in choices:
         fail(argument, describe(value), "one of " + ", ".join(repr(choice) for choice in choices))
 
 

@@ -55,6 +55,15 @@ def is_wrapped(tensor: Tensor) -> bool:
     return _functorch.is_functorch_wrapped_tensor(tensor)
 
 
+def is_recorded() -> bool:
+    """Whether operators are recorded, counted or faked by a mode of torch's, to which a value is none.
+
+    >>> is_recorded()
+    False
+    """
+    return torch._C._len_torch_dispatch_stack() > 0
+
+
 def gradients(
     function: Callable[[Any], tuple[Tensor, Any]], params: Any, *, watched: bool
 ) -> tuple[Any, tuple[Tensor, Any]]:

@@ -59,16 +59,30 @@ def test_the_remedy_is_in_the_message() -> None:
             call()
 
 
-def test_tensors_are_never_read() -> None:
+def test_what_cannot_be_read_is_nan_where_it_is_out_of_range() -> None:
     """A check that read a number would fail under vmap, and stall a GPU."""
-    rates = torch.tensor([-1.0, 2.0])  # out of range, which only Python numbers are checked for
-    assert torch.func.vmap(lambda rate: noise.dropout(X, rate, key=KEY))(rates).shape == (2, 4, 3)
+    rates = torch.tensor([-1.0, 0.0, 1.0, 2.0])
+    dropped = torch.func.vmap(lambda rate: noise.dropout(X, rate, key=KEY))(rates)
+    assert dropped.isnan().flatten(1).all(1).tolist() == [True, False, False, True]
+    assert torch.equal(dropped[1:3], torch.stack((X, 0 * X)))
+    # An end of the interval that is open is outside of it, and so is an infinity.
+    ends = torch.tensor([-math.inf, -1.0, 0.0, 0.5, 1.0, math.inf, math.nan])
+    for exclusive, inside in (("", 3), ("low", 2), ("high", 2), ("both", 1)):
+        assert _checks.check_number("p", ends, 0.0, 1.0, exclusive=exclusive).isfinite().sum() == inside
+    assert _checks.check_number("p", ends).isfinite().sum() == 4
+    integers = _checks.check_number("p", torch.tensor([-1, 0, 1, 2]), 0.0, 1.0)
+    assert integers.isnan().tolist() == [True, False, False, True]
+    for low, high in ((0.5, 0.0), (torch.tensor(0.5), 0.0), (0.5, torch.tensor(0.0))):
+        with pytest.raises(fr.FuncregError, match=r"^low: got"):
+            _checks.check_order("low", low, high, "high")
+    assert _checks.check_order("low", 0.5, torch.tensor([0.0, 1.0]), "high").isnan().tolist() == [True, False]
 
 
 def test_numbers() -> None:
-    for good in (0, 0.0, 1, 0.5, torch.tensor(7.0), torch.tensor(3)):
-        _checks.check_number("p", good, 0.0, 1.0)
-    for wrong in (-1e-9, 1.1, math.nan, math.inf, True, "1", None, torch.tensor(1j), torch.tensor(True)):
+    for good in (0, 0.0, 1, 0.5, torch.tensor(0.25), torch.tensor(1), torch.tensor([0.0, 1.0])):
+        assert _checks.check_number("p", good, 0.0, 1.0) is good or isinstance(good, torch.Tensor)
+    tensors = (torch.tensor(7.0), torch.tensor(-math.inf), torch.tensor(1j), torch.tensor(True), X.to("meta"))
+    for wrong in (-1e-9, 1.1, math.nan, math.inf, 2**2000, True, "1", None, *tensors):
         with pytest.raises(fr.FuncregError, match=r"^p: got"):
             _checks.check_number("p", wrong, 0.0, 1.0)
     for wrong, exclusive in ((0.0, "low"), (1.0, "high"), (0.0, "both"), (1.0, "both")):

@@ -48,7 +48,7 @@ def color_jitter(
     draws = random.uniform(key, (4, images.shape[0]), dtype=torch.float64)
     settings = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
     for (name, setting), draw in zip(settings.items(), draws, strict=True):
-        _checks.check_setting(name, setting, 0.0, 0.5 if name == "hue" else math.inf)
+        setting = _checks.check_setting(name, setting, 0.0, 0.5 if name == "hue" else math.inf)
         if core.is_number(setting, 0.0):
             continue
         width = core.as_setting(setting, images)

@@ -24,34 +24,38 @@ def check_drawn(images: Tensor, *, key: Tensor) -> None:
     _checks.check_key(key, images)
 
 
-def check_fill(fill: Number, images: Tensor) -> None:
-    """Refuse a fill that is neither one number nor one for each channel, or is no grey level of uint8 images."""
-    _checks.check_number("fill", fill, *((0, 255) if images.dtype == torch.uint8 else ()))
+def check_fill(fill: Number, images: Tensor) -> Number:
+    """The fill, checked: one number or one for each channel, which of uint8 images is a grey level."""
     if isinstance(fill, Tensor) and fill.shape not in ((), images.shape[1:2]):
         allowed = f"a number, or a tensor of shape () or ({images.shape[1]},), one for each channel"
         _checks.fail("fill", _checks.describe(fill), allowed)
+    return _checks.check_number("fill", fill, *((0, 255) if images.dtype == torch.uint8 else ()))
 
 
 def per_image(
     argument: str, value: Number, images: Tensor, low: float = -math.inf, high: float = math.inf, exclusive: str = ""
 ) -> Tensor:
     """A parameter of each image, float64 (N,), from a number or a tensor of shape () or (N,)."""
-    _checks.check_number(argument, value, low, high, exclusive=exclusive)
     if isinstance(value, Tensor) and value.shape not in ((), images.shape[:1]):
         allowed = f"a number, or a tensor of shape () or ({images.shape[0]},), one for each image"
         _checks.fail(argument, _checks.describe(value), allowed)
+    value = _checks.check_number(argument, value, low, high, exclusive=exclusive)
     return as_setting(value, images).expand(images.shape[0])
+
+
+def place(argument: str, value: Number, images: Tensor, low: float, high: float) -> Tensor:
+    """As `per_image`; a number outside is refused, and a tensor's are moved inside."""
+    if not isinstance(value, Tensor):
+        _checks.check_number(argument, value, low, high)
+    return per_image(argument, value, images).clamp(low, high)
 
 
 def as_range(argument: str, value: tuple[Number, Number], images: Tensor) -> tuple[Tensor, Tensor]:
     """A pair (low, high) of numbers above 0 as two float64 tensors of shape ()."""
     if not isinstance(value, tuple | list) or len(value) != 2:
         _checks.fail(argument, _checks.describe(value), "a pair (low, high)")
-    for end in value:
-        _checks.check_setting(argument, end, exclusive="low")
-    low, high = value
-    if not isinstance(low, Tensor) and not isinstance(high, Tensor) and low > high:
-        _checks.fail(argument, value, "a pair (low, high) with low at most high")
+    low, high = (_checks.check_setting(argument, end, exclusive="low") for end in value)
+    low = _checks.check_order(argument, low, high, "high")
     return as_setting(low, images), as_setting(high, images)
 
 

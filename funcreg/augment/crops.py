@@ -29,14 +29,14 @@ def flip(images: Tensor, rate: Number = 0.5, *, key: Tensor, direction: str = "h
             [5., 4., 3.]])
     """
     core.check_drawn(images, key=key)
-    _checks.check_setting("rate", rate, 0.0, 1.0)
+    rate = _checks.check_setting("rate", rate, 0.0, 1.0)
     _checks.check_choice("direction", direction, ("horizontal", "vertical"))
     chosen = random.bernoulli(key, rate, (images.shape[0],))
     dim = 3 if direction == "horizontal" else 2
     places = torch.arange(images.shape[dim], device=images.device)
     places = torch.where(chosen.unsqueeze(1), places.flip(0), places)
     shape = (-1, 1, 1, images.shape[3]) if dim == 3 else (-1, 1, images.shape[2], 1)
-    return images.gather(dim, places.reshape(shape).expand(images.shape))
+    return _checks.spoilt(images.gather(dim, places.reshape(shape).expand(images.shape)), rate)
 
 
 def crop(images: Tensor, padding: int, *, key: Tensor, mode: str = "constant", fill: Number = 0.0) -> Tensor:
@@ -65,7 +65,7 @@ def crop(images: Tensor, padding: int, *, key: Tensor, mode: str = "constant", f
     core.check_drawn(images, key=key)
     _checks.check_choice("mode", mode, ("constant", "edge", "reflect"))
     _checks.check_count("padding", padding, 0, min(images.shape[2:]) - 1 if mode == "reflect" else None)
-    core.check_fill(fill, images)
+    fill = core.check_fill(fill, images)
     size = images.shape[2], images.shape[3]
     # In float64, where the product of 24 bits with a small integer is exact, so that its floor stays below.
     draws = random.uniform(key, (2, images.shape[0]), dtype=torch.float64)
@@ -96,10 +96,10 @@ def apply_crop(images: Tensor, top: Number, left: Number, *, size: int | tuple[i
     """
     core.check(images)
     height, width = core.as_size(size, images, at_most=True)
-    top = core.per_image("top", top, images, 0.0, images.shape[2] - height)
-    left = core.per_image("left", left, images, 0.0, images.shape[3] - width)
-    top, left = top.clamp(0, images.shape[2] - height), left.clamp(0, images.shape[3] - width)
-    return operators.windows(images, top.to(torch.int64), left.to(torch.int64), (height, width))
+    top = core.place("top", top, images, 0.0, images.shape[2] - height)
+    left = core.place("left", left, images, 0.0, images.shape[3] - width)
+    window = operators.windows(images, _whole(top), _whole(left), (height, width))
+    return _checks.spoilt(window, core.spread(top), core.spread(left))
 
 
 def cutout(images: Tensor, size: Number, *, key: Tensor, fill: Number = 0.0) -> Tensor:
@@ -128,7 +128,7 @@ def cutout(images: Tensor, size: Number, *, key: Tensor, fill: Number = 0.0) -> 
     (arXiv:1708.04552).
     """
     core.check_drawn(images, key=key)
-    _checks.check_setting("size", size)
+    size = _checks.check_setting("size", size)
     row, column = as_pixels(random.uniform(key, (2, images.shape[0]), dtype=torch.float64), images)
     half = torch.floor(core.as_setting(size, images) / 2)
     return apply_cutout(images, row - half, column - half, size, size, fill=fill)
@@ -154,13 +154,13 @@ def apply_cutout(
     tensor([1., 0., 0., 1.])
     """
     core.check(images)
-    core.check_fill(fill, images)
-    rows = between(core.per_image("top", top, images), core.per_image("height", height, images, 0.0), images.shape[2])
-    columns = between(
-        core.per_image("left", left, images), core.per_image("width", width, images, 0.0), images.shape[3]
-    )
+    fill = core.check_fill(fill, images)
+    top, left = core.per_image("top", top, images), core.per_image("left", left, images)
+    height, width = core.per_image("height", height, images, 0.0), core.per_image("width", width, images, 0.0)
+    rows, columns = between(top, height, images.shape[2]), between(left, width, images.shape[3])
     covered = (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
-    return torch.where(covered, core.channelled(fill, images, images.dtype), images)
+    result = torch.where(covered, core.channelled(fill, images, images.dtype), images)
+    return _checks.spoilt(result, *(core.spread(each) for each in (top + left, height + width)))
 
 
 def as_pixels(draws: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -172,6 +172,11 @@ def between(start: Tensor, extent: Tensor, length: int) -> Tensor:
     """Which of `length` places are in [start, start + extent): bool (N, length)."""
     places = torch.arange(length, device=start.device)
     return (places >= start.unsqueeze(1)) & (places < (start + extent).unsqueeze(1))
+
+
+def _whole(places: Tensor) -> Tensor:
+    """As integers; NaN, of which there is no integer, as 0."""
+    return places.nan_to_num(0.0).to(torch.int64)
 
 
 def _framed(images: Tensor, padding: int, fill: Tensor) -> Tensor:

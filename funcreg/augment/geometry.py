@@ -31,7 +31,7 @@ def rotate(
     torch.Size([2, 3, 32, 32])
     """
     core.check_drawn(images, key=key)
-    _checks.check_setting("degrees", degrees)
+    degrees = _checks.check_setting("degrees", degrees)
     draws = random.uniform(key, (images.shape[0],), low=-1.0, dtype=torch.float64)
     return apply_affine(images, angle=degrees * draws, interpolation=interpolation, fill=fill)
 
@@ -70,9 +70,9 @@ def affine(
     torch.Size([2, 3, 32, 32])
     """
     core.check_drawn(images, key=key)
-    _checks.check_setting("degrees", degrees)
-    _checks.check_setting("translate", translate)
-    _checks.check_setting("shear", shear, 0.0, 90.0, exclusive="high")
+    degrees = _checks.check_setting("degrees", degrees)
+    translate = _checks.check_setting("translate", translate)
+    shear = _checks.check_setting("shear", shear, 0.0, 90.0, exclusive="high")
     low, high = core.as_range("scale", scale, images)
     draws = random.uniform(key, (5, images.shape[0]), low=-1.0, dtype=torch.float64)
     return apply_affine(
@@ -125,7 +125,7 @@ def apply_affine(
             [4., 2.]])
     """
     core.check(images)
-    core.check_fill(fill, images)
+    fill = core.check_fill(fill, images)
     _checks.check_choice("interpolation", interpolation, ("bilinear", "nearest"))
     inverse = _inverse(images, angle, translate, scale, shear)
     inputs = core.widened(images)

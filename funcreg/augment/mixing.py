@@ -33,7 +33,7 @@ def mixup(images: Tensor, targets: Tensor, alpha: Number, *, key: Tensor) -> tup
 
     Zhang, Cisse, Dauphin and Lopez-Paz, "mixup: beyond empirical risk minimization", ICLR 2018.
     """
-    _check(images, targets, alpha, key)
+    alpha = _check(images, targets, alpha, key)
     partner = _partner(images, random.uniform(key, dtype=torch.float64))
     share = _draw_share(images, alpha, random.skip(key, 1))
     return _mixed(images, partner, share), _mixed(targets, partner, share)
@@ -66,7 +66,7 @@ def cutmix(images: Tensor, targets: Tensor, alpha: Number, *, key: Tensor) -> tu
     Yun et al., "CutMix: regularization strategy to train strong classifiers with localizable features",
     ICCV 2019.
     """
-    _check(images, targets, alpha, key)
+    alpha = _check(images, targets, alpha, key)
     size, _, height, width = images.shape
     draws = random.uniform(key, (2 * size + 1,), dtype=torch.float64)
     partner = _partner(images, draws[-1])
@@ -78,7 +78,8 @@ def cutmix(images: Tensor, targets: Tensor, alpha: Number, *, key: Tensor) -> tu
     replaced = (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)
     area = rows.sum(dim=1) * columns.sum(dim=1)
     kept = 1 - area.to(torch.float64) / (height * width)
-    return torch.where(replaced, images.index_select(0, partner), images), _mixed(targets, partner, kept)
+    images = _checks.spoilt(torch.where(replaced, images.index_select(0, partner), images), alpha)
+    return images, _checks.spoilt(_mixed(targets, partner, kept), alpha)
 
 
 def _partner(images: Tensor, draw: Tensor) -> Tensor:
@@ -103,11 +104,14 @@ def _mixed(values: Tensor, partner: Tensor, share: Tensor) -> Tensor:
     return core.narrowed(torch.lerp(core.widened(values.index_select(0, partner)), inputs, share), values)
 
 
-def _check(images: Tensor, targets: Tensor, alpha: Number, key: Tensor) -> None:
+def _check(images: Tensor, targets: Tensor, alpha: Number, key: Tensor) -> Number:
+    """Alpha, checked as the others are."""
     core.check_drawn(images, key=key)
-    _checks.check_setting("alpha", alpha)
+    alpha = _checks.check_setting("alpha", alpha)
     _checks.check_tensor("targets", targets)
     if not targets.is_floating_point() or targets.shape[:-1] != images.shape[:1]:
         remedy = "" if targets.is_floating_point() else "Convert it: fr.labels.one_hot(targets, num_classes)."
         allowed = f"probabilities, a floating-point tensor ({images.shape[0]}, classes)"
         _checks.fail("targets", _checks.describe(targets), allowed, remedy)
+    _checks.check_beside("targets", targets, images, "images")
+    return alpha

@@ -123,8 +123,8 @@ def _side(
     start_name: str, start: Number, length_name: str, length: Number, images: Tensor, old: int
 ) -> tuple[Tensor, Tensor]:
     """Where a box starts and how long it is along an axis, within the image."""
-    lengths = core.per_image(length_name, length, images, 1.0, old).clamp(1.0, old)
-    starts = core.per_image(start_name, start, images, 0.0, old - 1).clamp(min=0.0)
+    lengths = core.place(length_name, length, images, 1.0, old)
+    starts = core.place(start_name, start, images, 0.0, old - 1)
     return torch.minimum(starts, old - lengths), lengths
 
 

@@ -29,7 +29,7 @@ def dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
 
     Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout", JMLR 2014.
     """
-    check(x, rate, key=key)
+    rate = check(x, rate, key=key)
     if x.dtype == torch.float32 and not isinstance(rate, Tensor) and execution.kernels_draw(key):
         # The numbers that were just drawn become the mask in place: half the time for a small layer.
         mask = execution.uniform(key, tuple(x.shape)).ge_(rate)
@@ -59,7 +59,7 @@ def alpha_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
 
     Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks", NeurIPS 2017.
     """
-    check(x, rate, key=key)
+    rate = check(x, rate, key=key)
     return drop_to_floor(x, rate, execution.kept(key, tuple(x.shape), rate))
 
 
@@ -85,7 +85,7 @@ def gaussian_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
 
     Srivastava et al., "Dropout", JMLR 2014, section 10.
     """
-    check(x, rate, key=key)
+    rate = check(x, rate, key=key)
     p = as_number(rate, x).detach()  # the root's slope at a rate of 0 is infinite: no gradient is asked of it
     none_left = p == 1
     std = torch.where(none_left, 0.0, torch.sqrt(p / torch.where(none_left, 1.0, 1 - p)))
@@ -112,7 +112,7 @@ def gaussian_noise(x: Tensor, std: float | Tensor, *, key: Tensor) -> Tensor:
 
     Bishop, "Training with noise is equivalent to Tikhonov regularization", Neural Computation 1995.
     """
-    check(x, std, key=key, name="std", high=math.inf)
+    std = check(x, std, key=key, name="std", high=math.inf)
     scale = as_number(std, x)
     return (x + scale * random.normal(key, tuple(x.shape), dtype=scale.dtype)).to(x.dtype)
 
@@ -138,10 +138,9 @@ def rrelu(x: Tensor, lower: float | Tensor = 1 / 8, upper: float | Tensor = 1 / 
 
     Xu, Wang, Chen and Li, "Empirical evaluation of rectified activations in convolution network", 2015.
     """
-    check(x, lower, key=key, name="lower", low=-math.inf, high=math.inf)
-    _checks.check_setting("upper", upper, -math.inf, math.inf)
-    if not isinstance(lower, Tensor) and not isinstance(upper, Tensor) and lower > upper:
-        _checks.fail("lower", lower, f"a number of at most upper = {upper}")
+    lower = check(x, lower, key=key, name="lower", low=-math.inf, high=math.inf)
+    upper = _checks.check_setting("upper", upper, -math.inf, math.inf)
+    lower = _checks.check_order("lower", lower, upper, "upper")
     low, high = as_number(lower, x), as_number(upper, x)
     slope = low + (high - low) * random.uniform(key, tuple(x.shape), dtype=low.dtype)
     return torch.where(x > 0, x, x * slope).to(x.dtype)

@@ -29,7 +29,7 @@ def drop_connect(params: tree.Tree, rate: float | Tensor, *, key: Tensor, mask: 
     Wan, Zeiler, Zhang, LeCun and Fergus, "Regularization of neural networks using DropConnect", ICML 2013.
     """
     _checks.check_key(key)
-    _checks.check_setting("rate", rate, 0.0, 1.0)
+    rate = _checks.check_setting("rate", rate, 0.0, 1.0)
     selected = tree.select(params, mask)
     for name, leaf in selected:
         _checks.check_floating(name or "params", leaf)

@@ -1,5 +1,7 @@
 """What the noise functions share: their checks, and a mask that keeps the mean."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -47,11 +49,12 @@ def expand(mask: Tensor, x: Tensor) -> Tensor:
 
 def check(
     x: Tensor, value: float | Tensor, *, key: Tensor, name: str = "rate", low: float = 0.0, high: float = 1.0
-) -> None:
-    """Refuse an x that is not floating-point, a setting out of its range, and what is not a key beside x."""
+) -> Any:
+    """The setting, checked; refuse an x that is not floating-point, and what is not a key beside x."""
     _checks.check_floating("x", x)
-    _checks.check_setting(name, value, low, high)
+    value = _checks.check_setting(name, value, low, high)
     _checks.check_key(key, x)
+    return value
 
 
 def check_spatial(x: Tensor, at_most: int | None = None) -> None:

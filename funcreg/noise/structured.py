@@ -29,7 +29,7 @@ def channel_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
 
     Tompson et al., "Efficient object localization using convolutional networks", CVPR 2015.
     """
-    check(x, rate, key=key)
+    rate = check(x, rate, key=key)
     check_spatial(x)
     return drop(x, rate, expand(execution.kept(key, tuple(x.shape[:2]), rate), x))
 
@@ -54,7 +54,7 @@ def feature_alpha_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Te
 
     Klambauer, Unterthiner, Mayr and Hochreiter, "Self-normalizing neural networks", NeurIPS 2017.
     """
-    check(x, rate, key=key)
+    rate = check(x, rate, key=key)
     if x.ndim < 2:
         _checks.fail("x", _checks.describe(x), "a tensor (N, C, *spatial)")
     return drop_to_floor(x, rate, expand(execution.kept(key, tuple(x.shape[:2]), rate), x))
@@ -83,11 +83,11 @@ def token_dropout(x: Tensor, rate: float, *, key: Tensor, prefix: int = 0) -> Te
 
     Liu, Matsoukas, Strand, Azizpour and Smith, "PatchDropout", WACV 2023.
     """
-    check(x, rate, key=key)
-    if x.ndim != 3:
-        _checks.fail("x", _checks.describe(x), "a tensor (N, tokens, features)")
     if isinstance(rate, Tensor):
         _checks.fail("rate", _checks.describe(rate), "a number in [0, 1], since it decides the shape of the result")
+    rate = check(x, rate, key=key)
+    if x.ndim != 3:
+        _checks.fail("x", _checks.describe(x), "a tensor (N, tokens, features)")
     _checks.check_count("prefix", prefix, low=0, high=x.shape[1])
     tokens = x.shape[1] - prefix
     if tokens == 0:
@@ -122,11 +122,12 @@ def layer_drop(x: Tensor, skipped: Tensor, rate: float | Tensor, *, key: Tensor)
 
     Fan, Grave and Joulin, "Reducing transformer depth on demand with structured dropout", ICLR 2020.
     """
-    check(x, rate, key=key)
+    rate = check(x, rate, key=key)
     _checks.check_floating("skipped", skipped)
     if skipped.shape != x.shape:
         _checks.fail("skipped", _checks.describe(skipped), f"a tensor of x's shape {tuple(x.shape)}")
-    return torch.where(random.uniform(key) >= rate, x, skipped.to(x.dtype))
+    _checks.check_beside("skipped", skipped, x, "x")
+    return _checks.spoilt(torch.where(random.uniform(key) >= rate, x, skipped.to(x.dtype)), rate)
 
 
 def drop_path(x: Tensor, rate: float | Tensor, *, key: Tensor, mode: str = "row") -> Tensor:
@@ -151,7 +152,7 @@ def drop_path(x: Tensor, rate: float | Tensor, *, key: Tensor, mode: str = "row"
 
     Huang, Sun, Liu, Sedra and Weinberger, "Deep networks with stochastic depth", ECCV 2016.
     """
-    check(x, rate, key=key)
+    rate = check(x, rate, key=key)
     _checks.check_choice("mode", mode, ("row", "batch"))
     if x.ndim == 0:
         _checks.fail("x", _checks.describe(x), "a tensor (N, ...)")
@@ -183,9 +184,11 @@ def drop_block(x: Tensor, rate: float | Tensor, *, key: Tensor, block_size: int)
 
     Ghiasi, Lin and Le, "DropBlock", NeurIPS 2018.
     """
-    check(x, rate, key=key)
+    rate = check(x, rate, key=key)
     check_spatial(x, at_most=3)
     _checks.check_count("block_size", block_size)
+    if x.numel() == 0:
+        return x
     spatial = x.shape[2:]
     p = torch.as_tensor(rate, dtype=torch.float64, device=x.device).detach()
     starts_at = -torch.expm1(torch.log1p(-p) / block_size ** len(spatial))

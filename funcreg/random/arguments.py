@@ -1,6 +1,7 @@
 """What draws are asked for: shapes, parameters that broadcast to them, dtypes."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,17 +34,18 @@ def check_parameter(
     high: float = math.inf,
     *,
     exclusive: str = "",
-) -> None:
-    """Refuse a number out of range, and a tensor that does not broadcast to the shape that is drawn.
+) -> Any:
+    """As `_checks.check_number`; refuse a tensor that does not broadcast to the shape that is drawn.
 
     >>> check_parameter("std", torch.ones(3), (2, 3), 0.0)
+    tensor([1., 1., 1.])
     """
-    _checks.check_number(argument, value, low, high, exclusive=exclusive)
     if isinstance(value, Tensor) and value.ndim:
         pairs = zip(value.shape[::-1], shape[::-1], strict=False)
         if value.ndim > len(shape) or any(own not in (1, length) for own, length in pairs):
             allowed = f"a number, or a tensor that broadcasts to the shape drawn, {shape}"
             _checks.fail(argument, _checks.describe(value), allowed)
+    return _checks.check_number(argument, value, low, high, exclusive=exclusive)
 
 
 def check_dtype(dtype: torch.dtype) -> None:

@@ -63,10 +63,8 @@ def uniform(
     """
     check_dtype(dtype)
     shape = as_shape(shape)
-    check_parameter("low", low, shape)
-    check_parameter("high", high, shape)
-    if not isinstance(low, Tensor) and not isinstance(high, Tensor) and low > high:
-        _checks.fail("low", low, f"a number of at most high = {high}")
+    low, high = check_parameter("low", low, shape), check_parameter("high", high, shape)
+    low = _checks.check_order("low", low, high, "high")
     unit = execution.uniform(key, shape).to(dtype)
     if isinstance(low, Tensor) or isinstance(high, Tensor) or (low, high) != (0.0, 1.0):
         return (low + (high - low) * unit).to(dtype)
@@ -101,8 +99,7 @@ def normal(
     """
     check_dtype(dtype)
     shape = as_shape(shape)
-    check_parameter("mean", mean, shape)
-    check_parameter("std", std, shape, low=0.0)
+    mean, std = check_parameter("mean", mean, shape), check_parameter("std", std, shape, low=0.0)
     size = math.prod(shape)
     working = torch.float64 if dtype == torch.float64 else torch.float32
     pairs = open_unit(execution.words(key, (-(-size // 2), 2)), working)
@@ -141,11 +138,9 @@ def truncated_normal(
     """
     check_dtype(dtype)
     shape = as_shape(shape)
-    for name, value in (("low", low), ("high", high), ("mean", mean)):
-        check_parameter(name, value, shape)
-    check_parameter("std", std, shape, low=0.0)
-    if not isinstance(low, Tensor) and not isinstance(high, Tensor) and low >= high:
-        _checks.fail("low", low, f"a number below high = {high}")
+    mean, std = check_parameter("mean", mean, shape), check_parameter("std", std, shape, low=0.0)
+    low, high = check_parameter("low", low, shape), check_parameter("high", high, shape)
+    low = _checks.check_order("low", low, high, "high", strict=True)
     words = execution.words(key, shape)
     low64 = torch.as_tensor(low, dtype=torch.float64, device=words.device)
     high64 = torch.as_tensor(high, dtype=torch.float64, device=words.device)
@@ -177,7 +172,7 @@ def bernoulli(key: Tensor, p: float | Tensor, shape: Shape | None = None) -> Ten
     if shape is None:
         shape = tuple(p.shape) if isinstance(p, Tensor) else ()
     shape = as_shape(shape)
-    check_parameter("p", p, shape, 0.0, 1.0)
+    p = check_parameter("p", p, shape, 0.0, 1.0)
     return execution.uniform(key, shape) < p
 
 

@@ -100,7 +100,7 @@ def _concentration(
     if shape is None:
         shape = tuple(value.shape) if isinstance(value, Tensor) else ()
     shape = as_shape(shape)
-    check_parameter(name, value, shape, 0.0, exclusive="low")
+    value = check_parameter(name, value, shape, 0.0, exclusive="low")
     if not isinstance(value, Tensor):
         value = torch.full((), float(value), device=key.device)
     elif not value.is_floating_point():

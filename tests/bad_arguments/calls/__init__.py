@@ -1,0 +1,1 @@
+"""Good calls, one file a module: `CALLS`."""

@@ -1,0 +1,41 @@
+"""Good calls of `augment`."""
+
+from functools import partial
+
+import torch
+
+from funcreg import augment
+from tests.bad_arguments.call import IMAGES, KEY, SOFT, Call, call
+
+TOP = torch.tensor([0.0, 1.0, 2.0, 0.0])
+
+CALLS: list[Call] = [
+    call("augment.apply_color", augment.apply_color, images=IMAGES, brightness=1.1, contrast=0.9, saturation=1.2,
+         hue=0.1),
+    call("augment.color_jitter", augment.color_jitter, images=IMAGES, key=KEY, brightness=0.1, contrast=0.1,
+         saturation=0.1, hue=0.1),
+    call("augment.compose", lambda functions: augment.compose(functions, partial(augment.cutout, size=2)),
+         functions=augment.flip),
+    call("augment.compose()", lambda images, targets, key: augment.compose(
+        augment.flip, partial(augment.mixup, alpha=0.5))(images, targets, key=key),
+         images=IMAGES, targets=SOFT, key=KEY),
+    call("augment.apply_crop", augment.apply_crop, images=IMAGES, top=TOP.long(), left=1, size=(3, 2)),
+    call("augment.apply_cutout", augment.apply_cutout, images=IMAGES, top=TOP, left=1.0, height=2.0, width=3.0,
+         fill=0.5),
+    call("augment.crop", augment.crop, images=IMAGES, padding=2, key=KEY, mode="constant", fill=0.5),
+    call("augment.cutout", augment.cutout, images=IMAGES, size=3.0, key=KEY, fill=0.5),
+    call("augment.flip", augment.flip, images=IMAGES, rate=0.5, key=KEY, direction="horizontal"),
+    call("augment.affine", augment.affine, images=IMAGES, key=KEY, degrees=10.0, translate=0.1, scale=(0.9, 1.1),
+         shear=5.0, interpolation="bilinear", fill=0.5),
+    call("augment.apply_affine", augment.apply_affine, images=IMAGES, angle=10.0, translate=(1.0, 2.0), scale=1.1,
+         shear=(5.0, 0.0), interpolation="bilinear", fill=0.5),
+    call("augment.apply_affine of tensors", augment.apply_affine, images=IMAGES, angle=10 * TOP,
+         translate=(TOP, TOP), scale=1 + TOP, shear=(TOP, TOP), interpolation="nearest", fill=TOP[:3]),
+    call("augment.rotate", augment.rotate, images=IMAGES, degrees=10.0, key=KEY, interpolation="bilinear", fill=0.5),
+    call("augment.cutmix", augment.cutmix, images=IMAGES, targets=SOFT, alpha=0.5, key=KEY),
+    call("augment.mixup", augment.mixup, images=IMAGES, targets=SOFT, alpha=0.5, key=KEY),
+    call("augment.apply_resized_crop", augment.apply_resized_crop, images=IMAGES, top=TOP.long(), left=1, height=3,
+         width=3, size=(4, 7), antialias=True),
+    call("augment.resized_crop", augment.resized_crop, images=IMAGES, key=KEY, size=(4, 7), scale=(0.5, 1.0),
+         ratio=(0.75, 1.33), antialias=True),
+]  # fmt: skip

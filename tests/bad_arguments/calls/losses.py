@@ -1,0 +1,18 @@
+"""Good calls of `losses`."""
+
+from funcreg import losses
+from tests.bad_arguments.call import CLASSES, SOFT, Call, X, call
+
+CALLS: list[Call] = [
+    call("losses.accuracy", losses.accuracy, logits=X, targets=CLASSES, reduction="mean"),
+    call("losses.cross_entropy", losses.cross_entropy, logits=X, targets=CLASSES, smoothing=0.1, weight=SOFT[0],
+         reduction="mean"),
+    call("losses.cross_entropy of shares", losses.cross_entropy, logits=X, targets=SOFT, smoothing=0.1,
+         weight=SOFT[0], reduction="mean"),
+    call("losses.binary_cross_entropy", losses.binary_cross_entropy, logits=X, targets=SOFT, smoothing=0.1,
+         weight=SOFT[0], reduction="mean"),
+    *(
+        call(f"losses.{loss.__name__}", loss, predictions=X, targets=SOFT, reduction="mean")
+        for loss in (losses.mse, losses.mae, losses.correlation, losses.spectral_l2)
+    ),
+]  # fmt: skip

@@ -1,0 +1,55 @@
+"""Good calls of `train`."""
+
+from typing import Any
+
+import torch
+
+from funcreg import optim, penalties, train
+from tests.bad_arguments.call import KEY, PARAMS, Call, X, call
+
+
+def loss_fn(params: Any, state: Any, batch: Any, *, key: Any, hparams: Any) -> Any:
+    loss = ((batch @ params["weight"].T + params["bias"]) ** 2).mean()
+    return loss, (state, {"error": loss.detach()})
+
+
+def optimizer(hparams: Any) -> Any:
+    return optim.sgd(hparams["lr"], momentum=0.9)
+
+
+def metric_fn(params: Any, state: Any, batch: Any) -> Any:
+    return {"error": ((batch @ params["weight"].T) ** 2).mean(-1)}
+
+
+HPARAMS = {"lr": 0.1}
+STEP = train.make_step(loss_fn, optimizer)
+STATE = train.init(PARAMS, {}, optimizer, key=KEY, hparams=HPARAMS)
+STOPPING = train.early_stopping(2)
+
+
+def evaluate(params: Any, state: Any) -> Any:
+    return {"val_loss": (params["weight"] ** 2).sum()}
+
+
+def on_epoch(epoch: train.Epoch) -> None:
+    pass
+
+
+CALLS: list[Call] = [
+    call("train.init", train.init, params=PARAMS, state={}, optimizer=optimizer, key=KEY, hparams=HPARAMS,
+         members=None),
+    call("train.make_step", train.make_step, loss_fn=loss_fn, optimizer=optimizer,
+         penalties={"l2": lambda params, hparams: penalties.l2(params, 0.1)},
+         constraint=lambda params, hparams: params, per_example=False),
+    call("train.make_step()", STEP, train_state=STATE, batch=X, hparams=HPARAMS),
+    call("train.make_evaluate", train.make_evaluate, metric_fn=metric_fn, members=2, chunk_size=1, jit=False),
+    call("train.make_evaluate()", train.make_evaluate(metric_fn), params=PARAMS, state={}, data=X, batch_size=2),
+    call("train.early_stopping", train.early_stopping, patience=2, min_delta=0.1, mode="min"),
+    call("train.early_stopping().init", STOPPING.init, members=2, device=torch.device("cpu")),
+    call("train.early_stopping().update", STOPPING.update, state=STOPPING.init(), value=torch.tensor(0.5)),
+    call("train.unroll", train.unroll, step=STEP, train_state=STATE, batches=torch.stack((X, X)), hparams=HPARAMS),
+    call("train.fit", train.fit, step=STEP, train_state=STATE, data=X, key=KEY, epochs=1, batch_size=2,
+         hparams=HPARAMS, members=None, batches="shared", chunk_size="auto", jit=False, evaluate=evaluate,
+         early_stopping=STOPPING, monitor="val_loss", checkpoint=None, checkpoint_every=1, on_epoch=on_epoch,
+         progress=False, processes=None),
+]  # fmt: skip

@@ -1,0 +1,50 @@
+"""Good calls of `transforms`."""
+
+from typing import Any
+
+from funcreg import transforms, tree
+from tests.bad_arguments.call import GRADS, KEY, PARAMS, Call, call
+
+
+def of(name: str, transform: transforms.Transform, grads: Any = GRADS) -> list[Call]:
+    """The calls of a transform's own functions."""
+    state = transform.init(PARAMS)
+    return [
+        call(f"{name}.init", transform.init, params=PARAMS),
+        call(f"{name}.update", transform.update, grads=grads, state=state, params=PARAMS),
+    ]
+
+
+INNER = transforms.momentum(0.9)
+EACH = tree.stack([GRADS, GRADS, GRADS])
+
+CALLS: list[Call] = [
+    call("transforms.adaptive_clip", transforms.adaptive_clip, ratio=0.1, eps=1e-3, mask=tree.is_weight),
+    call("transforms.clip_by_global_norm", transforms.clip_by_global_norm, max_norm=1.0),
+    call("transforms.clip_by_value", transforms.clip_by_value, limit=0.1),
+    call("transforms.clip_per_example", transforms.clip_per_example, max_norm=1.0),
+    call("transforms.chain", lambda transforms_: transforms.chain(transforms_, INNER), transforms_=INNER),
+    call("transforms.add_decayed_weights", transforms.add_decayed_weights, decay=0.1, mask=tree.is_weight),
+    call("transforms.freeze", transforms.freeze, mask=tree.is_weight),
+    call("transforms.scale_by_learning_rate", transforms.scale_by_learning_rate, lr=0.1),
+    call("transforms.momentum", transforms.momentum, decay=0.9, dampening=0.1, nesterov=False),
+    call("transforms.scale_by_adam", transforms.scale_by_adam, b1=0.9, b2=0.99, eps=1e-8),
+    call("transforms.scale_by_rms", transforms.scale_by_rms, decay=0.9, eps=1e-8, centered=True),
+    call("transforms.add_noise", transforms.add_noise, std=0.1, key=KEY),
+    call("transforms.accumulate", transforms.accumulate, transform=INNER, steps=2),
+    call("transforms.skip_nonfinite", transforms.skip_nonfinite, transform=INNER),
+    *of("transforms.adaptive_clip()", transforms.adaptive_clip(0.1, mask=tree.is_weight)),
+    *of("transforms.clip_by_global_norm()", transforms.clip_by_global_norm(0.1)),
+    *of("transforms.clip_by_value()", transforms.clip_by_value(0.1)),
+    *of("transforms.clip_per_example()", transforms.clip_per_example(0.1), EACH),
+    *of("transforms.chain()", transforms.chain(transforms.clip_by_value(0.1), INNER)),
+    *of("transforms.add_decayed_weights()", transforms.add_decayed_weights(0.1, mask=tree.is_weight)),
+    *of("transforms.freeze()", transforms.freeze(tree.is_weight)),
+    *of("transforms.scale_by_learning_rate()", transforms.scale_by_learning_rate(lambda step: 0.1)),
+    *of("transforms.momentum()", transforms.momentum(0.9, nesterov=True)),
+    *of("transforms.scale_by_adam()", transforms.scale_by_adam()),
+    *of("transforms.scale_by_rms()", transforms.scale_by_rms(centered=True)),
+    *of("transforms.add_noise()", transforms.add_noise(0.1, key=KEY)),
+    *of("transforms.accumulate()", transforms.accumulate(INNER, 2)),
+    *of("transforms.skip_nonfinite()", transforms.skip_nonfinite(INNER)),
+]

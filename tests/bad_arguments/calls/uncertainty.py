@@ -1,0 +1,26 @@
+"""Good calls of `uncertainty`."""
+
+from torch import nn
+
+import funcreg as fr
+from funcreg import uncertainty
+from tests.bad_arguments.call import CLASSES, KEY, SOFT, Call, X, call
+
+MODEL = fr.from_module(lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), nn.Linear(3, 3)))
+PARAMS, STATE = MODEL.init(KEY)
+MEMBERS = fr.model_members(MODEL, KEY, 2)
+
+CALLS: list[Call] = [
+    call("uncertainty.mc_dropout", uncertainty.mc_dropout, model=MODEL, params=PARAMS, state=STATE, x=X, key=KEY,
+         samples=3, rates=0.3, chunk_size="auto", memory_budget=10**9, jit=False),
+    call("uncertainty.ensemble", uncertainty.ensemble, model=MODEL, params=MEMBERS[0], state=MEMBERS[1], x=X,
+         chunk_size="auto", memory_budget=10**9, jit=False),
+    call("uncertainty.fit_temperature", uncertainty.fit_temperature, logits=3 * X, targets=CLASSES, steps=3),
+    call("uncertainty.from_samples", uncertainty.from_samples, probabilities=SOFT.expand(2, 4, 3)),
+    call("uncertainty.entropy", uncertainty.entropy, probabilities=SOFT),
+    call("uncertainty.brier", uncertainty.brier, probabilities=SOFT, targets=CLASSES, reduction="mean"),
+    call("uncertainty.negative_log_likelihood", uncertainty.negative_log_likelihood, probabilities=SOFT,
+         targets=CLASSES, reduction="mean"),
+    call("uncertainty.expected_calibration_error", uncertainty.expected_calibration_error, probabilities=SOFT,
+         targets=CLASSES, bins=5),
+]  # fmt: skip

@@ -1,0 +1,89 @@
+"""What became of a bad argument: refused by name, no number at all, documented, or wrong."""
+
+import inspect
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import optree
+from torch import Tensor
+
+import funcreg as fr
+from tests.bad_arguments.call import Call
+from tests.bad_arguments.documented import why
+from tests.bad_arguments.values import bad_values
+from tests.public import tables
+
+CALLS: list[Call] = [call for table in tables("tests.bad_arguments.calls").values() for call in table.CALLS]
+
+REFUSED, NOTHING, DOCUMENTED, WRONG = "refused by name", "no number", "documented", "wrong"
+
+
+class Verdict(NamedTuple):
+    """Of one bad value: the argument, the kind of value, what became of it, and how that was seen."""
+
+    argument: str
+    kind: str
+    outcome: str
+    seen: str
+
+
+def judged(call: Call) -> Iterator[Verdict]:
+    """A verdict for each bad value of each argument."""
+    for argument, good in call.arguments.items():
+        for kind, value in bad_values(good):
+            yield Verdict(argument, kind, *_tried(call, argument, kind, value))
+
+
+def _tried(call: Call, argument: str, kind: str, value: Any) -> tuple[str, str]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = call.function(**{**call.arguments, argument: value})
+    except fr.FuncregError as error:
+        named = _is_named(str(error), argument, kind, value, call)
+        return REFUSED if named else WRONG, str(error)
+    except Exception as error:
+        return WRONG, f"{type(error).__name__}: {error}"
+    if _has_no_number(result, kind):
+        return NOTHING, ""
+    reason = "its default" if value is None and _is_optional(call, argument) else why(call.name, argument, kind)
+    return (DOCUMENTED, reason) if reason else (WRONG, f"a result: {_shown(result)}")
+
+
+def _is_optional(call: Call, argument: str) -> bool:
+    """Whether an argument may be left out, which None says."""
+    parameter = inspect.signature(call.function).parameters.get(argument)
+    return parameter is not None and parameter.default is None
+
+
+def _is_named(message: str, argument: str, kind: str, value: Any, call: Call) -> bool:
+    """Whether a message is in funcreg's wording, about this argument, or about another that it does not fit."""
+    head, got, _ = message.partition(": got ")
+    if not got or "; expected " not in message:
+        return False
+    names = {argument.rstrip("_")}
+    if ":" in kind:
+        names |= set(call.arguments)
+    leaves = set(fr.tree.names(value)) | set(fr.tree.names(call.arguments[argument]))
+    words = set(re.findall(r"[\w.]+", head))
+    return bool(words & names) or any(head.endswith(leaf) for leaf in leaves if leaf)
+
+
+def _has_no_number(result: Any, kind: str) -> bool:
+    """Whether a result is as empty as what went in: of shapes alone, of no elements, or not finite."""
+    tensors = [leaf for leaf in optree.tree_leaves(result) if isinstance(leaf, Tensor)]
+    if not tensors:
+        return False
+    if "meta" in kind:
+        return any(tensor.is_meta for tensor in tensors)
+    if "inf" in kind and any(not tensor.isfinite().all() for tensor in tensors):
+        return True
+    if "empty" in kind and not any(tensor.numel() for tensor in tensors):
+        return True
+    return any(tensor.isnan().any() for tensor in tensors)
+
+
+def _shown(result: Any) -> str:
+    return " ".join(str(result).split())[:160]
