@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from ._functorch import is_recorded, is_wrapped
+from ._functorch import readable
 
 _MOST, _LARGEST = sys.float_info.max, 2**63 - 1  # that a float and an int64 can hold
 
@@ -62,9 +62,9 @@ def check_number(
     if isinstance(value, Tensor):
         if value.is_complex() or value.dtype == torch.bool or value.is_meta:
             fail(argument, describe(value), "a real number or a tensor of real numbers")
-        if not _is_readable(value):
+        number = _read(value)
+        if number is None:
             return _within(value, low, high, exclusive)
-        number = value.item()
         if math.isnan(number):
             return value  # and so is the result
     elif isinstance(value, bool) or not isinstance(value, int | float):
@@ -77,11 +77,12 @@ def check_number(
     return value
 
 
-def _is_readable(value: Tensor) -> bool:
-    """Whether a tensor is one number that can be had now: at once, and outside of every transform and tracing."""
-    if torch.compiler.is_compiling() or value.ndim:
-        return False
-    return type(value) is Tensor and value.is_cpu and not (is_wrapped(value) or is_recorded())
+def _read(tensor: Tensor) -> float | None:
+    """The number that a tensor is, if it is one, and can be had now; None for those of the members of a vmap."""
+    if tensor.ndim or torch.compiler.is_compiling():
+        return None
+    value = readable(tensor)
+    return None if value is None or value.ndim else value.item()
 
 
 def _within(value: Tensor, low: float, high: float, exclusive: str) -> Tensor:
@@ -110,21 +111,22 @@ def check_order(argument: str, low: Any, high: Any, name: str, *, strict: bool =
     0.0
     """
     inside = low < high if strict else low <= high
-    if isinstance(inside, Tensor) and not _is_readable(inside):
+    known = _read(inside) if isinstance(inside, Tensor) else inside
+    if known is None:
         return torch.where(inside, low, torch.full_like(inside, math.nan, dtype=torch.float64))
-    if not inside:
+    if not known:
         fail(argument, describe(low), f"a number {'below' if strict else 'of at most'} {name} = {high}")
     return low
 
 
 def spoilt(result: Tensor, *settings: Any) -> Tensor:
-    """A result, NaN where a setting that could not be read is: of what only compares, and so would hide it.
+    """A result, NaN where a setting is: of what only compares, and so would hide it.
 
     >>> spoilt(torch.ones(2), torch.tensor([0.5, torch.nan]))
     tensor([1., nan])
     """
     for setting in settings:
-        if isinstance(setting, Tensor) and result.is_floating_point() and not _is_readable(setting):
+        if isinstance(setting, Tensor) and result.is_floating_point():
             result = torch.where(setting.isnan(), math.nan, result)
     return result
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]  (it has no stub)
 
+_PROXY = torch._C._TorchDispatchModeKey.PROXY  # pyright: ignore[reportAttributeAccessIssue]
+
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
@@ -53,15 +55,6 @@ def is_wrapped(tensor: Tensor) -> bool:
     False
     """
     return _functorch.is_functorch_wrapped_tensor(tensor)
-
-
-def is_recorded() -> bool:
-    """Whether operators are recorded, counted or faked by a mode of torch's, to which a value is none.
-
-    >>> is_recorded()
-    False
-    """
-    return torch._C._len_torch_dispatch_stack() > 0
 
 
 def gradients(
@@ -184,9 +177,10 @@ def readable(tensor: Tensor) -> Tensor | None:
         if _functorch.is_functionaltensor(tensor):
             return None
         tensor = _functorch.get_unwrapped(tensor)
-    traced = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
-    known = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.device.type == "cpu"
-    return None if traced or not known else tensor.detach()
+    if not (tensor.is_cpu and type(tensor) in (Tensor, torch.nn.Parameter)):
+        return None
+    traced = torch._C._len_torch_dispatch_stack() and torch._C._get_dispatch_mode(_PROXY) is not None
+    return None if traced else tensor.detach() if tensor.requires_grad else tensor
 
 
 def innermost(tensor: Tensor) -> Tensor:

@@ -10,6 +10,9 @@ from tests.bad_arguments.judged import CALLS
 from tests.bad_arguments.known import KNOWN
 from tests.public import public_functions
 
+# module: why its functions are not among the calls
+EXEMPT = {"testing": "it finds fault with anything, by an AssertionError; tests/faults"}
+
 
 @pytest.mark.parametrize(
     "call",
@@ -26,4 +29,4 @@ def test_a_bad_argument_is_refused_by_name_or_documented(
 
 def test_every_public_function_is_tried() -> None:
     tried = {str(call).split(" ")[0].split("(")[0] for call in CALLS}
-    assert tried == set(public_functions())
+    assert tried == {name for name in public_functions() if name.partition(".")[0] not in EXEMPT}

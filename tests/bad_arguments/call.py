@@ -1,7 +1,9 @@
 """A good call of a public function: what bad arguments are put into."""
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +20,8 @@ PARAMS = {
     "weight": fr.random.normal(fr.random.key(5), (2, 3)),
     "bias": fr.random.normal(fr.random.key(6), (2,)),
 }
+_FOLDER = tempfile.TemporaryDirectory()
+PATH = Path(_FOLDER.name, "saved")
 GRADS = fr.tree.map(lambda leaf: leaf / 2, PARAMS)
 
 

@@ -4,11 +4,11 @@ from funcreg import losses
 from tests.bad_arguments.call import CLASSES, SOFT, Call, X, call
 
 CALLS: list[Call] = [
-    call("losses.accuracy", losses.accuracy, logits=X, targets=CLASSES, reduction="mean"),
+    call("losses.accuracy", losses.accuracy, logits=X, targets=CLASSES, ignore_index=-100, reduction="mean"),
     call("losses.cross_entropy", losses.cross_entropy, logits=X, targets=CLASSES, smoothing=0.1, weight=SOFT[0],
-         reduction="mean"),
+         ignore_index=-100, reduction="mean"),
     call("losses.cross_entropy of shares", losses.cross_entropy, logits=X, targets=SOFT, smoothing=0.1,
-         weight=SOFT[0], reduction="mean"),
+         weight=SOFT[0], ignore_index=-100, reduction="mean"),
     call("losses.binary_cross_entropy", losses.binary_cross_entropy, logits=X, targets=SOFT, smoothing=0.1,
          weight=SOFT[0], reduction="mean"),
     *(

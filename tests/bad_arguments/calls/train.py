@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from funcreg import optim, penalties, train
-from tests.bad_arguments.call import KEY, PARAMS, Call, X, call
+from tests.bad_arguments.call import KEY, PARAMS, PATH, Call, X, call
 
 
 def loss_fn(params: Any, state: Any, batch: Any, *, key: Any, hparams: Any) -> Any:
@@ -35,7 +35,14 @@ def on_epoch(epoch: train.Epoch) -> None:
     pass
 
 
+RESULT = PATH.with_name("fitted")
+FITTED = train.fit(STEP, STATE, X, key=KEY, epochs=1, batch_size=2, hparams=HPARAMS, jit=False, checkpoint=RESULT)
+
 CALLS: list[Call] = [
+    call("train.loader", lambda dataset, batch_size, key, workers, shuffle, drop_last, collate: next(iter(train.loader(
+            dataset, batch_size, key=key, workers=workers, shuffle=shuffle, drop_last=drop_last, collate=collate))),
+         dataset=[0, 1, 2], batch_size=2, key=KEY, workers=0, shuffle=True, drop_last=False, collate=torch.tensor),
+    call("train.load", train.load, path=RESULT),
     call("train.init", train.init, params=PARAMS, state={}, optimizer=optimizer, key=KEY, hparams=HPARAMS,
          members=None),
     call("train.make_step", train.make_step, loss_fn=loss_fn, optimizer=optimizer,
@@ -51,5 +58,5 @@ CALLS: list[Call] = [
     call("train.fit", train.fit, step=STEP, train_state=STATE, data=X, key=KEY, epochs=1, batch_size=2,
          hparams=HPARAMS, members=None, batches="shared", chunk_size="auto", jit=False, evaluate=evaluate,
          early_stopping=STOPPING, monitor="val_loss", checkpoint=None, checkpoint_every=1, on_epoch=on_epoch,
-         progress=False, processes=None),
+         progress=False, processes=None, mode="min", version="1", epoch_steps=None),
 ]  # fmt: skip

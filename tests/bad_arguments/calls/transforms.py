@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from funcreg import transforms, tree
 from tests.bad_arguments.call import GRADS, KEY, PARAMS, Call, call
 
@@ -33,6 +35,36 @@ CALLS: list[Call] = [
     call("transforms.add_noise", transforms.add_noise, std=0.1, key=KEY),
     call("transforms.accumulate", transforms.accumulate, transform=INNER, steps=2),
     call("transforms.skip_nonfinite", transforms.skip_nonfinite, transform=INNER),
+    call("transforms.masked", transforms.masked, transform=INNER, mask=tree.is_weight),
+    call(
+        "transforms.partition",
+        transforms.partition,
+        transforms={"a": INNER, "b": transforms.freeze()},
+        label=lambda name, leaf: "a",
+    ),
+    call("transforms.scale", transforms.scale, factor=0.5),
+    call("transforms.scale_by_schedule", transforms.scale_by_schedule, schedule=lambda step: 0.5),
+    call(
+        "transforms.orthogonalize", transforms.orthogonalize, steps=2, adjust="original", eps=1e-7, dtype=torch.float32
+    ),
+    call("transforms.scale_by_lion", transforms.scale_by_lion, b1=0.9, b2=0.99),
+    call("transforms.scale_by_nadam", transforms.scale_by_nadam, b1=0.9, b2=0.99, eps=1e-8, momentum_decay=0.004),
+    call("transforms.scale_by_radam", transforms.scale_by_radam, b1=0.9, b2=0.99, eps=1e-8),
+    call("transforms.master_weights", transforms.master_weights, transform=INNER),
+    *of("transforms.masked()", transforms.masked(INNER, tree.is_weight)),
+    *of(
+        "transforms.partition()",
+        transforms.partition(
+            {"a": INNER, "b": transforms.scale(0.5)}, lambda name, leaf: "a" if name == "weight" else "b"
+        ),
+    ),
+    *of("transforms.scale()", transforms.scale(0.5)),
+    *of("transforms.scale_by_schedule()", transforms.scale_by_schedule(lambda step: 0.5)),
+    *of("transforms.orthogonalize()", transforms.chain(transforms.masked(transforms.orthogonalize(2), tree.is_weight))),
+    *of("transforms.scale_by_lion()", transforms.scale_by_lion()),
+    *of("transforms.scale_by_nadam()", transforms.scale_by_nadam()),
+    *of("transforms.scale_by_radam()", transforms.scale_by_radam()),
+    *of("transforms.master_weights()", transforms.master_weights(INNER)),
     *of("transforms.adaptive_clip()", transforms.adaptive_clip(0.1, mask=tree.is_weight)),
     *of("transforms.clip_by_global_norm()", transforms.clip_by_global_norm(0.1)),
     *of("transforms.clip_by_value()", transforms.clip_by_value(0.1)),
