@@ -32,10 +32,10 @@ class TrialSettings:
     searches: int = 8
     train: int = 200
     validation: int = 500
-    test: int = 2_000
+    test: int = 1_000
     pool: int = 2
     hidden: int = 64
-    epochs: int = 15
+    epochs: int = 10
     batch_size: int = 50
     momentum: float = 0.9
     rate: tuple[float, float] = (0.0, 0.8)

@@ -380,7 +380,7 @@ def _tables(values: dict[str, Any]) -> list[Table]:
 
 def _percent(shares: list[float]) -> str:
     each = estimate(100 * share for share in shares)
-    return f"{each.mean:.2f} ± {each.sd:.2f}"
+    return each.fixed(2)
 
 
 def figures(result: Result) -> dict[str, Figure]:

@@ -228,8 +228,7 @@ def _tables(values: dict[str, Any]) -> list[Table]:
             _shape(each["shape"]),
             _shape(each["strides"]),
             "yes" if each["shares"] else "no",
-            each["bytes"],
-            each["numbers"],
+            *(each["bytes"], each["numbers"]),
         )
         for name, each in values["storage"].items()
     ]

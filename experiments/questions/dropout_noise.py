@@ -27,6 +27,7 @@ from ..parts.arms import Arms, own
 from ..parts.networks import mlp
 from ..parts.toy_tasks import slopes
 from ..report import plots
+from ..report.claims import is_larger
 from ..report.estimates import curve, estimate
 from ..report.result import Claim, Result, Table
 
@@ -155,22 +156,19 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
     ends = {name: each.double() for name, each in values["ends"].items()}
     accuracy, loss = 100 * ends["test_accuracy"], ends["test_loss"]
     gap = 100 * ends["train_accuracy"] - accuracy
-    gains = [estimate((each[1] - each[0]).tolist()) for each in accuracy]
     saved = [estimate((each[0] - each[1]).tolist()) for each in loss]
     narrowed = [estimate((each[0] - each[1]).tolist()) for each in gap]
     grows = estimate(slopes(torch.tensor(noises), accuracy[:, 1] - accuracy[:, 0]).tolist())
-    cost = estimate((accuracy[0, 0] - accuracy[-1, 0]).tolist())
-    claims = [
-        Claim(
-            f"With {_features(noises[i])} dropout {rate:g} gives a higher test accuracy than none",
-            f"{accuracy[i, 0].mean():.2f}% to {accuracy[i, 1].mean():.2f}%; paired difference {gains[i].signed}",
-            gains[i].low > 0,
-            {"difference": gains[i]._asdict()},
-        )
-        for i in reversed(range(len(noises)))
-    ]
     return [
-        *claims,
+        *(
+            is_larger(
+                f"With {_features(noises[i])} dropout {rate:g} gives a higher test accuracy than none",
+                accuracy[i, 1],
+                accuracy[i, 0],
+                "{smaller:.2f}% to {larger:.2f}%; paired difference {difference.signed}",
+            )
+            for i in reversed(range(len(noises)))
+        ),
         Claim(
             "Dropout helps more, the noisier the features",
             f"slope of its gain in points for noise of 1: {grows.signed}",
@@ -189,12 +187,12 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             all(each.low > 0 for each in saved),
             {"difference": [each._asdict() for each in saved]},
         ),
-        Claim(
+        is_larger(
             f"Noise of {noises[-1]:g} costs test accuracy, without dropout",
-            f"{accuracy[0, 0].mean():.2f}% clean, {accuracy[-1, 0].mean():.2f}% noisy; difference {cost.signed}; the "
+            accuracy[0, 0],
+            accuracy[-1, 0],
+            "{larger:.2f}% clean, {smaller:.2f}% noisy; difference {difference.signed}; the "
             f"best that is possible: {100 * values['best'][-1]:.2f}%",
-            cost.low > 0,
-            {"difference": cost._asdict()},
         ),
     ]
 
@@ -208,7 +206,7 @@ def _table(values: dict[str, Any]) -> Table:
     for (i, noise), (j, rate) in itertools.product(enumerate(values["noises"]), enumerate(values["rates"])):
         percent = [estimate((100 * ends[f"{name}_accuracy"][i, j]).tolist()) for name in ("train", "test")]
         losses = [estimate(ends[f"{name}_loss"][i, j].tolist()) for name in ("train", "test")]
-        cells = [*(f"{e.mean:.2f} ± {e.sd:.2f}" for e in percent), *(f"{e.mean:.3f} ± {e.sd:.3f}" for e in losses)]
+        cells = [*(e.fixed(2) for e in percent), *(e.fixed(3) for e in losses)]
         rows.append((noise, rate, *cells, f"{100 * values['best'][i]:.2f}", values["seeds"]))
     columns = ("noise (sd)", "dropout", "training accuracy (%)", "test accuracy (%)", "training loss", "test loss")
     title = "After the last epoch, without dropout's noise: mean ± sd over seeds"

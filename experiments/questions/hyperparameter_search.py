@@ -2,11 +2,12 @@
 
 Part: D
 Command: python -m experiments run hyperparameter-search --data-root DATA
-Runtime: smoke 1 s, quick 26 s (2 CPU cores); full is for a GPU
-Answer: none surely, with 27 trials on 200 MNIST digits (n = 8 searches): test losses 0.636 (Bayesian), 0.645 (grid),
-    0.646 (coordinate-wise), 0.653 (random), 0.656 (5 gradient steps, of 4 trials each); all paired intervals against
-    random search have 0 in them. The gradient through training is that of central differences to 3e-10 and takes the
-    test loss from 1.70 to 0.656. Searches side by side under vmap give the numbers that each has alone.
+Runtime: smoke 1 s, quick 38 s of one core; full is for a GPU
+Answer: the Bayesian one, with 27 trials on 200 MNIST digits (n = 8 searches): test losses 0.667 (Bayesian), 0.683
+    (coordinate-wise), 0.699 (random), 0.709 (5 gradient steps, of 4 trials each), 0.718 (grid). Against random search
+    it gains 0.031 (95% 0.012 to 0.051); the intervals of the others have 0 in them. The gradient through training is
+    that of central differences to 4e-10 and takes the test loss from 2.04 to 0.709. Searches side by side under vmap
+    give the numbers that each has alone.
 """
 
 import importlib.util
@@ -45,7 +46,9 @@ class Settings(TrialSettings):
 PRESETS = {
     "smoke": Settings(searches=2, levels=2, train=60, validation=100, test=200, hidden=16, epochs=2, batch_size=20),
     "quick": Settings(),
-    "full": Settings(searches=20, levels=4, train=500, validation=1_000, test=10_000, pool=1, hidden=256, jit=True),
+    "full": Settings(
+        searches=20, levels=4, train=500, validation=1_000, test=10_000, pool=1, hidden=256, epochs=15, jit=True
+    ),
 }
 
 

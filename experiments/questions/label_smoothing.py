@@ -25,7 +25,7 @@ from ..harness.context import Context
 from ..parts.arms import Arms
 from ..parts.classifiers import loss_of, scores_of
 from ..parts.networks import mlp
-from ..report import plots
+from ..report import charts, plots
 from ..report.estimates import estimate, number
 from ..report.result import Claim, Result, Table
 
@@ -355,7 +355,7 @@ def _tables(values: dict[str, Any]) -> list[Table]:
     rows = []
     for name, each in columns.items():
         cells = [estimate(arm.tolist()) for arm in each.double()]
-        rows.append((name, *(f"{e.mean:.3f} ± {e.sd:.3f}" for e in cells), values["seeds"]))
+        rows.append((name, *(e.fixed(3) for e in cells), values["seeds"]))
     return [Table("After training: mean ± sd", ("measure", *values["arms"], "n"), rows)]
 
 
@@ -450,22 +450,16 @@ def _draw_features(features: dict[str, Any], arms: list[str]) -> Figure:
 
 
 def _draw_effects(values: dict[str, Any]) -> Figure:
-    figure, axes = plots.canvas(
-        1,
-        3,
-        height=2.6,
-        sharey=True,
-        caption=f"Features and calibration on test images: a dot a seed (n = {values['seeds']}), the diamond is the "
-        "mean with its 95% interval. Classes lie further apart to the right in the first, to the left in the second; "
-        "confidences are more honest to the left in the third.",
-    )
     panels = (
         (values["features"]["silhouette"], "silhouette"),
         (values["features"]["ratio"], "within / between"),
         (values["test"]["ece"], "ECE (%)"),
     )
-    for axis, (each, label) in zip(axes[0], panels, strict=True):
-        plots.strip(axis, values["arms"], each)
-        axis.set_xlabel(label)
-        axis.margins(x=0.2)
-    return figure
+    return charts.strips(
+        *(charts.Panel(dict(zip(values["arms"], each, strict=True)), xlabel=label) for each, label in panels),
+        height=2.6,
+        finish=lambda axis: axis.margins(x=0.2),
+        caption=f"Features and calibration on test images: a dot a seed (n = {values['seeds']}), the diamond is the "
+        "mean with its 95% interval. Classes lie further apart to the right in the first, to the left in the second; "
+        "confidences are more honest to the left in the third.",
+    )

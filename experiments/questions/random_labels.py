@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.func import vmap
@@ -26,7 +27,8 @@ from ..data import Images, mnist
 from ..harness.context import Context
 from ..parts.arms import Arms, own
 from ..parts.networks import mlp
-from ..report import estimates, plots
+from ..report import charts, estimates, plots
+from ..report.claims import is_larger
 from ..report.estimates import estimate, number
 from ..report.result import Claim, Result, Table, plain
 
@@ -200,8 +202,6 @@ def _claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
         "test": {_kind(s): e._asdict() for s, e in tests.items()},
     }
     chance = estimate(100 * (_column(values, 1.0, _PLAIN, "test") - 0.1))
-    tenth = estimate(100 * (_column(values, 0.0, _PLAIN, "test") - _column(values, 0.1, _PLAIN, "test")))
-    slower = estimate(_column(values, 1.0, _PLAIN, "epochs") - _column(values, 0.0, _PLAIN, "epochs"))
     means = " / ".join(f"{number(e.mean)}%" for e in fits.values())
     goes = " / ".join(f"{number(e.mean)}%" for e in tests.values())
     return [
@@ -217,18 +217,19 @@ def _claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
             chance.low <= 0 <= chance.high,
             {"above_chance": chance._asdict()},
         ),
-        Claim(
+        is_larger(
             "Only true labels generalise: 10% shuffled ones already cost test accuracy",
-            f"{number(tests[0.0].mean)}% to {number(tests[0.1].mean)}%; paired loss in points {tenth}",
-            tenth.low > 0,
-            {"difference": tenth._asdict()},
+            100 * _column(values, 0.0, _PLAIN, "test"),
+            100 * _column(values, 0.1, _PLAIN, "test"),
+            f"{number(tests[0.0].mean)}% to {number(tests[0.1].mean)}%; paired loss in points {{difference}}",
         ),
-        Claim(
+        is_larger(
             f"Shuffled labels take longer to fit: more epochs until {100 * settings.fitted:g}% training accuracy",
+            _column(values, 1.0, _PLAIN, "epochs"),
+            _column(values, 0.0, _PLAIN, "epochs"),
             f"{number(_column(values, 0.0, _PLAIN, 'epochs').mean())} epochs for true labels, "
-            f"{number(_column(values, 1.0, _PLAIN, 'epochs').mean())} for shuffled ones; paired difference {slower}",
-            slower.low > 0,
-            {"difference": slower._asdict()},
+            f"{number(_column(values, 1.0, _PLAIN, 'epochs').mean())} for shuffled ones; "
+            "paired difference {difference}",
         ),
         *(_slows(values, name, settings) for name, _, _ in settings.regularizers),
         *(_helps(values, name) for name, _, _ in settings.regularizers),
@@ -253,14 +254,9 @@ def _slows(values: dict[str, Any], name: str, settings: Settings) -> Claim:
 
 def _helps(values: dict[str, Any], name: str) -> Claim:
     """Whether it gives a higher test accuracy than none where a tenth of the labels is shuffled."""
-    test = 100 * _column(values, 0.1, name, "test")
-    gain = estimate(test - 100 * _column(values, 0.1, _PLAIN, "test"))
-    return Claim(
-        f"10% shuffled: {name} raises test accuracy",
-        f"{number(test.mean())}% on true labels; paired difference in points {gain}",
-        gain.low > 0,
-        {"difference": gain._asdict()},
-    )
+    test, plain = (100 * _column(values, 0.1, each, "test") for each in (name, _PLAIN))
+    measured = f"{number(test.mean())}% on true labels; paired difference in points {{difference}}"
+    return is_larger(f"10% shuffled: {name} raises test accuracy", test, plain, measured)
 
 
 def _tables(values: dict[str, Any], settings: Settings) -> list[Table]:
@@ -299,27 +295,22 @@ def figures(result: Result) -> dict[str, Figure]:
 
 
 def _draw_labels(values: dict[str, Any]) -> Figure:
-    figure, axes = plots.canvas(
-        1,
-        2,
+    def finish(axis: Axes) -> None:
+        axis.axhline(10, color="#999999", linewidth=1, linestyle=":")
+        axis.set(ylim=(0, 102))
+
+    plain = {name.split(",")[0]: arm for name, arm in values["arms"].items() if name.endswith(_PLAIN)}
+    fitted, test = ({name: arm[f"{curve}_curve"] for name, arm in plain.items()} for curve in ("fitted", "test"))
+    return charts.curves(
+        charts.Panel(fitted, "given labels, training", ylabel="accuracy (%)"),
+        charts.Panel(test, "true labels, test"),
+        legend=0,
         sharey=True,
+        finish=finish,
         caption="Without a regularizer. Left: the share of the given labels that the network reproduces: each kind can "
         "be fitted, shuffled ones take longer. Right: accuracy on unseen images with true labels: only true labels "
         f"generalise (mean over {values['seeds']} seeds, band: one sd; dotted: chance).",
     )
-    epochs = range(1, values["epochs"] + 1)
-    plain = [name for name in values["arms"] if name.endswith(_PLAIN)]
-    for axis, curve, title in zip(
-        axes[0], ("fitted_curve", "test_curve"), ("given labels, training", "true labels, test"), strict=True
-    ):
-        for i, name in enumerate(plain):
-            plots.band(axis, epochs, values["arms"][name][curve], name.split(",")[0], i)
-        axis.axhline(10, color="#999999", linewidth=1, linestyle=":")
-        axis.set(xlabel="epoch", ylim=(0, 102))
-        axis.set_title(title)
-    axes[0, 0].set_ylabel("accuracy (%)")
-    axes[0, 0].legend(loc="lower right")
-    return figure
 
 
 def _regularized(values: dict[str, Any], share: float) -> dict[str, dict[str, Any]]:

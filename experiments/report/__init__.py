@@ -2,7 +2,9 @@
 
 result.py       Claim, Table, Result: what an experiment returns
 estimates.py    mean, sd and confidence interval over members; curves
+claims.py       that one thing is larger than another, member by member
 plots.py        canvas and palette; PNG and GIF
+charts.py       rows of panels in one call: curves with bands, strips of dots
 verdicts.py     how many claims held; the Markdown table
 page.py         one self-contained HTML page
 html.py         templates filled with records, for the notebooks too

@@ -28,6 +28,10 @@ class Estimate(NamedTuple):
         """Mean and standard deviation alone, for a table whose columns say n."""
         return f"{number(self.mean)} ± {number(self.sd)}"
 
+    def fixed(self, digits: int) -> str:
+        """The same with so many digits behind the point."""
+        return f"{self.mean:.{digits}f} ± {self.sd:.{digits}f}"
+
     @property
     def signed(self) -> str:
         """A difference in points, to a hundredth, with its sign."""

@@ -95,7 +95,20 @@ def plain(value: Any) -> Any:
     raise TypeError(f"a result holds {type(value).__name__}; expected tensors, numbers, text, dicts and lists")
 
 
+def short(value: Any) -> Any:
+    """The same with four digits: enough to draw, and to compare members by.
+
+    >>> short({"x": torch.tensor([0.123456, 2.0])})
+    {'x': [0.1235, 2.0]}
+    """
+    if isinstance(value, torch.Tensor):
+        return _rounded(value.detach().cpu().tolist(), 4)
+    if isinstance(value, Mapping):
+        return {name: short(each) for name, each in value.items()}
+    return [short(each) for each in value] if isinstance(value, list | tuple) else _rounded(value, 4)
+
+
 def _rounded(value: Any, digits: int) -> Any:
     if isinstance(value, list):
         return [_rounded(each, digits) for each in value]
-    return float(f"{value:.{digits}g}")
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value

@@ -1,0 +1,80 @@
+"""Figures that most questions draw, a row of panels in one call: members' curves as bands, members as dots."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from . import plots
+
+
+class Panel(NamedTuple):
+    """One of a row of axes: what each arm has there, by its name, and what is written on it."""
+
+    arms: Mapping[str, Any]
+    title: str = ""
+    xlabel: str = "epoch"
+    ylabel: str = ""
+
+
+def curves(
+    *panels: Panel,
+    caption: str,
+    x: Sequence[float] | None = None,
+    legend: int | None = None,
+    columns: int = 4,
+    finish: Callable[[Axes], object] = lambda _: None,
+    **canvas: Any,
+) -> Figure:
+    """Each arm over x: the mean over its members, and one sd to each side as a band.
+
+    Args:
+        panels: arm -> (members, points), or the record of an `estimates.Curve`.
+        x: default 1, 2, ...: epochs.
+        legend: the number of the panel that has it. Default: below all, in so many `columns`.
+        finish: called with each panel's axes, for limits and lines.
+        canvas: options of `plots.canvas`.
+    """
+    figure, axes = plots.canvas(1, len(panels), caption=caption, **canvas)
+    for axis, panel in zip(axes[0], panels, strict=True):
+        for index, (name, members) in enumerate(panel.arms.items()):
+            plots.band(axis, x or range(1, 1 + _points(members)), members, name, index)
+        _label(axis, panel)
+        finish(axis)
+    if legend is None:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+    else:
+        axes[0, legend].legend()
+    return figure
+
+
+def strips(
+    *panels: Panel, caption: str, unit: str = "", finish: Callable[[Axes], object] = lambda _: None, **canvas: Any
+) -> Figure:
+    """Each arm's members as dots, their mean and its 95% interval beside: a row an arm, top down.
+
+    Args:
+        panels: arm -> (members,).
+        unit: of the means.
+        finish: called with each panel's axes, for limits and lines.
+        canvas: options of `plots.canvas`.
+    """
+    figure, axes = plots.canvas(1, len(panels), caption=caption, sharey=True, **canvas)
+    for axis, panel in zip(axes[0], panels, strict=True):
+        plots.strip(axis, list(panel.arms), list(panel.arms.values()), unit=unit)
+        _label(axis, panel)
+        finish(axis)
+    return figure
+
+
+def _points(members: Any) -> int:
+    return len(members["mean"]) if isinstance(members, Mapping) else len(members[0])
+
+
+def _label(axis: Axes, panel: Panel) -> None:
+    axis.set(xlabel=panel.xlabel)
+    if panel.ylabel:
+        axis.set_ylabel(panel.ylabel)
+    if panel.title:
+        axis.set_title(panel.title)

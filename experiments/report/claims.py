@@ -1,0 +1,34 @@
+"""Claims that one thing is larger than another, member by member: the verdict is that of the paired interval."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .estimates import paired
+from .result import Claim
+
+Members = Tensor | Sequence[float]
+
+
+def is_larger(
+    text: str, larger: Members, smaller: Members, measured: str, /, *, under: str = "difference", **numbers: Any
+) -> Claim:
+    """A claim that is confirmed where the 95% interval of the paired difference lies above 0.
+
+    Args:
+        text: the claim.
+        larger, smaller: what it says is larger and smaller, (n,): of each member both.
+        measured: how that is told, with {larger} and {smaller}, the means, and {difference}, an `Estimate`.
+        under: the name that the difference has among the claim's numbers; "": it is all of them.
+        numbers: what the record keeps beside it.
+
+    >>> is_larger("a > b", [3.0, 4.0, 5.0], [1.0, 2.5, 3.0], "{larger:g} against {smaller:.2f}").measured
+    '4 against 2.17'
+    """
+    first, second = (torch.as_tensor(each).double() for each in (larger, smaller))
+    difference = paired(first, second)
+    shown = measured.format(larger=float(first.mean()), smaller=float(second.mean()), difference=difference)
+    kept = {under: difference._asdict()} if under else difference._asdict()
+    return Claim(text, shown, difference.low > 0, {**kept, **numbers})
