@@ -23,6 +23,7 @@ import funcreg as fr
 from ..data import Images, mnist
 from ..harness.context import Context
 from ..report import plots
+from ..report.claims import is_larger
 from ..report.estimates import estimate, number
 from ..report.result import Claim, Result, Table
 
@@ -284,17 +285,17 @@ def _claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
 def _size_claims(rows: list[dict[str, Any]], companions: dict[str, Any]) -> list[Claim]:
     usable = [row for row in rows if row["batch"] is not None]
     small, large = usable[0], usable[-1]
-    drop = estimate(100 * (a - b) for a, b in zip(large["batch"], small["batch"], strict=True))
     refused = [row["size"] for row in rows if row["refused"]]
     spread = [estimate(each.tolist()) for each in companions["batch"]]
     return [
-        Claim(
+        is_larger(
             "With batch statistics accuracy falls as batches get smaller",
-            f"{100 * np.mean(large['batch']):.1f}% at {large['size']}, {100 * np.mean(small['batch']):.1f}% at "
-            f"{small['size']} (running: {100 * np.mean(large['running']):.1f}%); loss in points {drop}"
+            100 * np.array(large["batch"]),
+            100 * np.array(small["batch"]),
+            f"{{larger:.1f}}% at {large['size']}, {{smaller:.1f}}% at {small['size']} "
+            f"(running: {100 * np.mean(large['running']):.1f}%); loss in points {{difference}}"
             + (f"; a batch of {refused[0]} is refused, as one value has no variance" if refused else ""),
-            drop.low > 0,
-            drop._asdict(),
+            under="",
         ),
         Claim(
             "With batch statistics an image's probability depends on its companions",
@@ -307,18 +308,15 @@ def _size_claims(rows: list[dict[str, Any]], companions: dict[str, Any]) -> list
 
 
 def _stream_claims(composition: dict[str, Any], mc: dict[str, Any]) -> list[Claim]:
-    mixed, single = composition["mixed, batch"], composition["one class, batch"]
-    drop = estimate(100 * (a - b) for a, b in zip(mixed, single, strict=True))
-    lost = estimate(100 * (a - b) for a, b in zip(mc["right"]["accuracy"], mc["wrong"]["accuracy"], strict=True))
-    spoilt = estimate(100 * (a - b) for a, b in zip(mc["before"], mc["wrong"]["accuracy_after"], strict=True))
     kept = max(float(value) for value in mc["right"]["moved"])
     return [
-        Claim(
+        is_larger(
             f"With batch statistics, {composition['size']} images of one class are predicted worse than mixed ones",
-            f"{100 * np.mean(mixed):.1f}% mixed, {100 * np.mean(single):.1f}% one class (running: "
-            f"{100 * np.mean(composition['one class, running']):.1f}%); loss in points {drop}",
-            drop.low > 0,
-            drop._asdict(),
+            100 * np.array(composition["mixed, batch"]),
+            100 * np.array(composition["one class, batch"]),
+            "{larger:.1f}% mixed, {smaller:.1f}% one class (running: "
+            f"{100 * np.mean(composition['one class, running']):.1f}%); loss in points {{difference}}",
+            under="",
         ),
         Claim(
             "MC dropout with running statistics leaves them alone, to the bit",
@@ -327,18 +325,19 @@ def _stream_claims(composition: dict[str, Any], mc: dict[str, Any]) -> list[Clai
             kept == 0.0,
             {"largest": kept, "accuracy": mc["right"]["accuracy"]},
         ),
-        Claim(
+        is_larger(
             "MC dropout with the module in training mode predicts a stream sorted by class worse",
-            f"accuracy {100 * np.mean(mc['wrong']['accuracy']):.1f}%; loss in points {lost}",
-            lost.low > 0,
-            lost._asdict(),
+            100 * np.array(mc["right"]["accuracy"]),
+            100 * np.array(mc["wrong"]["accuracy"]),
+            "accuracy {smaller:.1f}%; loss in points {difference}",
+            under="",
         ),
-        Claim(
+        is_larger(
             "... and spoils the running statistics for every evaluation after it",
-            f"accuracy of the deterministic pass from {100 * np.mean(mc['before']):.1f}% to "
-            f"{100 * np.mean(mc['wrong']['accuracy_after']):.1f}%; loss in points {spoilt}",
-            spoilt.low > 0,
-            spoilt._asdict(),
+            100 * np.array(mc["before"]),
+            100 * np.array(mc["wrong"]["accuracy_after"]),
+            "accuracy of the deterministic pass from {larger:.1f}% to {smaller:.1f}%; loss in points {difference}",
+            under="",
         ),
     ]
 
@@ -351,21 +350,13 @@ def _tables(values: dict[str, Any]) -> list[Table]:
     columns = ("batch size", "accuracy, running (%)", "accuracy, batch (%)", "predictions changed (%)", "n")
     composition, mc = values["composition"], values["mc"]
     streams = [
-        (
-            f"{batches}, {kind} statistics",
-            _percent(each),
-            values["members"],
-        )
+        (f"{batches}, {kind} statistics", _percent(each), values["members"])
         for batches in ("mixed", "one class")
         for kind in ("running", "batch")
         for each in [composition[f"{batches}, {kind}"]]
     ]
     streams += [
-        (
-            f"MC dropout on a sorted stream, {label}",
-            _percent(each),
-            values["members"],
-        )
+        (f"MC dropout on a sorted stream, {label}", _percent(each), values["members"])
         for label, each in (
             ("running statistics", mc["right"]["accuracy"]),
             ("training mode", mc["wrong"]["accuracy"]),
@@ -379,8 +370,7 @@ def _tables(values: dict[str, Any]) -> list[Table]:
 
 
 def _percent(shares: list[float]) -> str:
-    each = estimate(100 * share for share in shares)
-    return each.fixed(2)
+    return estimate(100 * share for share in shares).fixed(2)
 
 
 def figures(result: Result) -> dict[str, Figure]:

@@ -241,12 +241,9 @@ def _tables(values: dict[str, Any]) -> list[Table]:
         )
         for each in values["examples"]
     ]
+    heads = ("way", "shape", "strides", "shares the row's storage", "bytes", "numbers seen")
     return [
-        Table(
-            "What is added to the table",
-            ("way", "shape", "strides", "shares the row's storage", "bytes", "numbers seen"),
-            ways,
-        ),
+        Table("What is added to the table", heads, ways),
         Table("Which shapes fit", ("one", "other", "sum", "as the rule says"), examples),
     ]
 

@@ -226,8 +226,7 @@ def figures(result: Result) -> dict[str, Figure]:
 def _draw_boundaries(values: dict[str, Any]) -> Figure:
     noises, rates, drawn = values["noises"], values["rates"], values["boundaries"]
     figure, axes = plots.canvas(
-        len(rates),
-        len(noises),
+        *(len(rates), len(noises)),
         height=5.3,
         sharex=True,
         sharey=True,

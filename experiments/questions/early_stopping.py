@@ -28,7 +28,8 @@ from ..parts.arms import own
 from ..parts.classifiers import loss_of, scores_of
 from ..parts.networks import mlp
 from ..report import plots
-from ..report.estimates import Estimate, curve, estimate, number
+from ..report.claims import is_larger
+from ..report.estimates import curve, estimate, number
 from ..report.result import Claim, Result, Table
 
 
@@ -289,7 +290,6 @@ def _claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
     rows, restored, alone, frozen = values["table"], values["restored"], values["alone"], values["frozen"]
     at = next((row["epoch"] for row in rows if row["stopped"]), 0)
     best = rows[-1]["best"]
-    gain, better = _gains(values)
     ends, n = values["ends"], values["members"]
     epochs = estimate(values["stopped_epoch"].tolist())
     agree = [alone["stopped_epoch"], alone["best_epoch"]] == alone["together"]
@@ -301,20 +301,19 @@ def _claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
             at == 8 and best == 1.1,
             {"epoch": at, "best": best, "n": len(rows)},
         ),
-        Claim(
+        is_larger(
             "The run overfits: at its end the test loss is higher than at the epoch that stopping restores",
-            f"{np.mean(ends['test_loss']['end'].tolist()):.3f} at epoch {values['epochs']}, "
-            f"{np.mean(ends['test_loss']['stopped'].tolist()):.3f} restored; paired difference {gain}",
-            gain.low > 0,
-            gain._asdict(),
+            ends["test_loss"]["end"],
+            ends["test_loss"]["stopped"],
+            f"{{larger:.3f}} at epoch {values['epochs']}, {{smaller:.3f}} restored; paired difference {{difference}}",
+            under="",
         ),
-        Claim(
+        is_larger(
             "... and its test accuracy is lower",
-            f"{100 * np.mean(ends['test_accuracy']['end'].tolist()):.2f}% against "
-            f"{100 * np.mean(ends['test_accuracy']['stopped'].tolist()):.2f}% restored; gained by stopping, in points: "
-            f"{better}",
-            better.low > 0,
-            better._asdict(),
+            100 * ends["test_accuracy"]["stopped"],
+            100 * ends["test_accuracy"]["end"],
+            "{smaller:.2f}% against {larger:.2f}% restored; gained by stopping, in points: {difference}",
+            under="",
         ),
         Claim(
             "What a fit restores is, bit for bit, where a fit of that many epochs ends",
@@ -341,25 +340,16 @@ def _claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
     ]
 
 
-def _gains(values: dict[str, Any]) -> tuple[Estimate, Estimate]:
-    """What stopping gains on the test set, member by member: loss, and points of accuracy."""
-    loss, accuracy = values["ends"]["test_loss"], values["ends"]["test_accuracy"]
-    return (
-        estimate((loss["end"] - loss["stopped"]).tolist()),
-        estimate((100 * (accuracy["stopped"] - accuracy["end"])).tolist()),
-    )
-
-
 def _patience_claim(rows: list[dict[str, Any]], settings: Settings) -> Claim:
     short, long = rows[0], rows[-1]
-    gain = estimate(a - b for a, b in zip(short["loss"], long["loss"], strict=True))
-    losses, epochs = ([estimate(row[name]).mean for row in (short, long)] for name in ("loss", "ended"))
-    return Claim(
+    epochs = [estimate(row["ended"]).mean for row in (short, long)]
+    return is_larger(
         f"A patience of {long['patience']} finds a lower test loss than one of {short['patience']}",
-        f"{losses[0]:.3f} with {short['patience']}, {losses[1]:.3f} with {long['patience']}, which takes "
-        f"{number(epochs[1] / epochs[0])} times the epochs; paired difference {gain}",
-        gain.low > 0,
-        gain._asdict(),
+        short["loss"],
+        long["loss"],
+        f"{{larger:.3f}} with {short['patience']}, {{smaller:.3f}} with {long['patience']}, which takes "
+        f"{number(epochs[1] / epochs[0])} times the epochs; paired difference {{difference}}",
+        under="",
     )
 
 

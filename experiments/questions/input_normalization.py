@@ -27,6 +27,7 @@ from ..data import two_scales
 from ..harness.context import Context
 from ..parts.arms import own
 from ..report import plots
+from ..report.claims import is_larger
 from ..report.estimates import curve, estimate, number, paired
 from ..report.result import Claim, Result, Table
 
@@ -209,23 +210,22 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
     rising = dict(zip(WAYS, values["rising"], strict=True))
     at = {way: 100 * each.double() for way, each in zip(WAYS, values["accuracy_at"], strict=True)}
     epochs, last = values["epochs"], values["epochs"][-1]
-    sooner = paired(to_goal["raw"], to_goal["standardised"])
     tenfold = estimate((condition["raw"] / condition["standardised"]).log10().tolist())
     steps = (("raw", "min-max"), ("min-max", "standardised"))
     middle = [paired(condition[a].log10(), condition[b].log10()) for a, b in steps]
     slower = [paired(to_goal[a], to_goal[b]) for a, b in steps]
     limit = {way: 2 / largest[way] for way in WAYS}
     rises = paired(rising["raw"], rising["standardised"])
-    gains = {epoch: paired(at["standardised"][i], at["raw"][i]) for i, epoch in enumerate(epochs)}
     best = estimate(at["unit norm"][-1].tolist())
     above = estimate((at["min-max"][-1] - at["unit norm"][-1]).tolist())
     return [
-        Claim(
+        is_larger(
             "Standardised inputs reach 95% held-out accuracy sooner than raw ones",
+            to_goal["raw"],
+            to_goal["standardised"],
             f"after {_epochs(to_goal['standardised'], last)} epochs against {_epochs(to_goal['raw'], last)} "
-            f"(medians); paired difference at least {sooner}",
-            sooner.low > 0,
-            {"difference": sooner._asdict(), **{way: each.tolist() for way, each in to_goal.items()}},
+            "(medians); paired difference at least {difference}",
+            **{way: each.tolist() for way, each in to_goal.items()},
         ),
         Claim(
             "The Hessian at zero weights is worse conditioned on raw inputs than on standardised ones",
@@ -259,12 +259,12 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             },
         ),
         *(
-            Claim(
+            is_larger(
                 f"After {epoch:,} epochs standardised inputs give a higher held-out accuracy than raw ones",
-                f"{at['standardised'][i].mean():.1f}% against {at['raw'][i].mean():.1f}%; paired difference in points "
-                f"{gains[epoch]}",
-                gains[epoch].low > 0,
-                gains[epoch]._asdict(),
+                at["standardised"][i],
+                at["raw"][i],
+                "{larger:.1f}% against {smaller:.1f}%; paired difference in points {difference}",
+                under="",
             )
             for i, epoch in enumerate(epochs)
         ),
@@ -301,7 +301,7 @@ def _tables(values: dict[str, Any]) -> list[Table]:
                 way,
                 _geometric(condition),
                 _geometric(2 / values["eigenvalues"]["largest"][i]),
-                *(f"{each.mean:.1f} ± {each.sd:.1f}" for each in at),
+                *(each.fixed(1) for each in at),
                 _epochs(to_goal, last),
                 f"{int((to_goal <= last).sum())} of {values['seeds']}",
             )

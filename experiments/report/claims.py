@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .estimates import paired
 from .result import Claim
 
-Members = Tensor | Sequence[float]
+Members = Tensor | np.ndarray | Sequence[float]
 
 
 def is_larger(
