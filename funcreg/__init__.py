@@ -26,6 +26,8 @@ module imports only from those above it:
     testing        the six rules as checks for anyone's functions
 """
 
+from types import ModuleType
+
 from . import (
     adversarial,
     augment,
@@ -85,3 +87,18 @@ __all__ = [
     "uncertainty",
     "variables",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _show_public_names() -> None:
+    """What `dir` and a notebook's completion list of a module: its public names, not what it imports."""
+    for name in (*__all__, "model"):
+        module = globals()[name]
+        if isinstance(module, ModuleType):
+            vars(module)["__dir__"] = lambda public=module.__all__: list(public)
+
+
+_show_public_names()

@@ -184,6 +184,9 @@ def kind_of(arguments: Any) -> Hashable:
 def can_compile() -> bool:
     """Whether this machine has what `jit` needs: a C++ compiler, and Python's headers.
 
+    Returns:
+        True where `jit` will work.
+
     >>> can_compile() in (True, False)
     True
     """

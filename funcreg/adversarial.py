@@ -18,6 +18,8 @@ from . import _checks, _jit, random
 from ._functorch import gradients, readable
 from .losses.reductions import precise
 
+__all__ = ["Bound", "LossFn", "fgsm", "pgd"]
+
 LossFn = Callable[[Tensor], Tensor]
 Bound = float | Tensor | None
 

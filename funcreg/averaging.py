@@ -19,6 +19,8 @@ from . import _checks, random, tree
 from .model import Model, Params, State
 from .transforms import Number, core
 
+__all__ = ["AverageState", "Averaging", "ema", "refresh_statistics", "swa"]
+
 
 class AverageState(NamedTuple):
     """`params`: the average so far; `step`: the updates made, int64 ()."""

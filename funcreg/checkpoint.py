@@ -24,6 +24,8 @@ from torch import Tensor
 from . import _checks
 from .tree import Tree
 
+__all__ = ["load", "read_leaves", "read_metadata", "save"]
+
 _VERSION = 1
 _FORMAT = "funcreg"
 _OURS = "a checkpoint that fr.checkpoint.save wrote"

@@ -14,6 +14,8 @@ from torch import Tensor
 from . import _checks, tree
 from .losses.reductions import precise
 
+__all__ = ["max_norm", "non_negative", "spectral_ball", "unit_norm"]
+
 
 def max_norm(params: tree.Tree, maximum: float | Tensor, *, mask: tree.Mask | None = None, dim: int = 0) -> tree.Tree:
     """Shrink to a maximum every slice that is longer: `w * min(1, maximum / ||w||)`, for each slice along an axis.

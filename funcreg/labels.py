@@ -9,6 +9,8 @@ from . import _checks
 from .losses.classes import as_classes, check_integers
 from .losses.reductions import precise
 
+__all__ = ["class_weights", "one_hot", "optimal_logit_gap", "smooth_labels"]
+
 
 def one_hot(targets: Tensor, num_classes: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
     """Class indices as vectors: 1 at the class, 0 elsewhere.

@@ -14,6 +14,8 @@ from torch import Tensor
 from . import _checks, random, tree
 from ._functorch import constant, gradients
 
+__all__ = ["LossFn", "Radius", "hessian_eigenvalue", "sam"]
+
 LossFn = Callable[..., tuple[Tensor, tuple[Any, dict[str, Tensor]]]]
 Radius = float | Tensor | Callable[[Any], float | Tensor]
 

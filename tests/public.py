@@ -15,9 +15,8 @@ def public_functions() -> Iterator[str]:
     for name in fr.__all__:
         value = getattr(fr, name)
         if isinstance(value, ModuleType):
-            for inner, function in vars(value).items():
-                own = getattr(function, "__module__", "").startswith(value.__name__)
-                if own and not inner.startswith("_") and _is_function(function):
+            for inner in value.__all__:
+                if _is_function(getattr(value, inner)):
                     yield f"{name}.{inner}"
         elif _is_function(value):
             yield name
@@ -33,5 +32,9 @@ def tables(package: str) -> dict[str, ModuleType]:
 def _is_function(value: Any) -> bool:
     """Whether it is for calling: not a state (a tuple), an exception, a warning, a protocol or a type alias."""
     if inspect.isclass(value):
-        return not issubclass(value, tuple | BaseException) and not getattr(value, "_is_protocol", False)
+        return (
+            value is not Any
+            and not issubclass(value, tuple | BaseException)
+            and not getattr(value, "_is_protocol", False)
+        )
     return inspect.isfunction(value)

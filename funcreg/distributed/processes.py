@@ -54,6 +54,9 @@ def rank(group: Group = None) -> int:
     Args:
         group: of torch.distributed. Default: all processes.
 
+    Returns:
+        An integer, at least 0 and below `ranks(group)`.
+
     >>> rank()
     0
     """
@@ -65,6 +68,9 @@ def ranks(group: Group = None) -> int:
 
     Args:
         group: of torch.distributed. Default: all processes.
+
+    Returns:
+        An integer, at least 1.
 
     >>> ranks()
     1

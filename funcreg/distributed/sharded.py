@@ -20,6 +20,9 @@ def share(members: int, group: Group = None) -> range:
         members: K, at least the number of ranks.
         group: ranks of torch.distributed. Default: all.
 
+    Returns:
+        A range of members.
+
     Raises:
         FuncregError: for fewer members than ranks.
 

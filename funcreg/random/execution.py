@@ -34,6 +34,12 @@ _compiled: str = "pure"
 def backend(device: str = "cpu") -> str:
     """The execution that eager draws use on a device: "native" or "pure", with the same bits.
 
+    Args:
+        device: as torch names it.
+
+    Returns:
+        "native" or "pure".
+
     Raises:
         FuncregError: when torch does not know the device.
 
@@ -51,6 +57,12 @@ def use_backend(name: str) -> Iterator[None]:
     """Force the execution of every draw inside the block: "auto", "native" or "pure".
 
     The numbers are the same; this is for tests and measurements.
+
+    Args:
+        name: "auto" is native where that agrees with pure.
+
+    Returns:
+        A context manager.
 
     Raises:
         FuncregError: for another name, or "native" where this build of torch has no kernels.

@@ -39,6 +39,12 @@ def partition(tree: dict[str, Any], mask: Mask) -> tuple[dict[str, Any], dict[st
 def merge(*trees: dict[str, Any]) -> dict[str, Any]:
     """One dict of several that share no leaf.
 
+    Args:
+        trees: dicts of tensors; dicts may nest.
+
+    Returns:
+        A dict of all leaves.
+
     Raises:
         FuncregError: when two hold the same leaf, or one is not a dict.
 
@@ -62,6 +68,13 @@ def merge(*trees: dict[str, Any]) -> dict[str, Any]:
 
 def select(tree: Tree, mask: Mask | None) -> list[tuple[str, Tensor]]:
     """The (name, leaf) pairs that a mask picks; all of them when it is None.
+
+    Args:
+        tree: of tensors.
+        mask: (name, leaf) -> bool, or None.
+
+    Returns:
+        A list of pairs.
 
     Raises:
         FuncregError: when a mask that was given picks none.
@@ -91,6 +104,9 @@ def is_weight(name: str, leaf: Tensor | None = None) -> bool:
     Args:
         name: of a parameter: its path, joined by dots.
         leaf: not looked at; a mask is called with it.
+
+    Returns:
+        True or False.
 
     Raises:
         FuncregError: when name is not a string.

@@ -36,6 +36,12 @@ def stack(trees: Iterable[Tree]) -> Tree:
 def unstack(tree: Tree) -> list[Tree]:
     """The K trees of a stacked one.
 
+    Args:
+        tree: of tensors with a leading axis, of one length K.
+
+    Returns:
+        A list of K trees without that axis.
+
     Raises:
         FuncregError: when leaves do not share a leading axis; see `members`.
 
@@ -72,6 +78,12 @@ def index(tree: Tree, member: int | Tensor) -> Tree:
 
 def members(tree: Tree) -> int:
     """The length of the leading axis that all leaves share.
+
+    Args:
+        tree: of tensors with a leading axis, of one length.
+
+    Returns:
+        That length.
 
     Raises:
         FuncregError: when they do not share one; the message names two leaves that differ.

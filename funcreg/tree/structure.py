@@ -53,6 +53,14 @@ def map_as(argument: str, function: Callable[..., Any], tree: Tree, *others: Tre
 def map_named(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     """`map` whose function also gets the leaf's name, first.
 
+    Args:
+        function: takes a leaf's name, and one leaf of each tree.
+        tree: its structure is the result's.
+        others: trees of the same structure.
+
+    Returns:
+        A tree of results.
+
     Raises:
         FuncregError: when the structures differ.
 
@@ -71,6 +79,12 @@ def map_named(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
 def leaves(tree: Tree) -> list[Any]:
     """The leaves, dicts in the order of their sorted keys, an OrderedDict in its own.
 
+    Args:
+        tree: of anything.
+
+    Returns:
+        A list; None has no leaf.
+
     >>> import torch
     >>> leaves({"b": torch.tensor(2), "a": torch.tensor(1)})
     [tensor(1), tensor(2)]
@@ -80,6 +94,12 @@ def leaves(tree: Tree) -> list[Any]:
 
 def names(tree: Tree) -> list[str]:
     """The names of the leaves, in the order of `leaves`.
+
+    Args:
+        tree: of anything.
+
+    Returns:
+        A list: keys, indices and fields joined by dots; "" for a leaf alone.
 
     Raises:
         FuncregError: for a dict whose keys have no order, such as 1 and "a".

@@ -68,6 +68,12 @@ def where(condition: Tensor, true: Tree, false: Tree) -> Tree:
 def zeros_like(tree: Tree) -> Tree:
     """Zeros with the shapes and dtypes of a tree.
 
+    Args:
+        tree: of tensors.
+
+    Returns:
+        A tree of its structure.
+
     Raises:
         FuncregError: for a leaf that is not a tensor, by its name.
 
@@ -79,6 +85,13 @@ def zeros_like(tree: Tree) -> Tree:
 
 def cast(tree: Tree, dtype: torch.dtype) -> Tree:
     """Floating-point leaves in another dtype; integers, keys and masks as they are.
+
+    Args:
+        tree: of tensors.
+        dtype: a floating-point one.
+
+    Returns:
+        A tree of its structure.
 
     Raises:
         FuncregError: when dtype is not a floating-point one, or for a leaf that is not a tensor, by its name.
@@ -94,6 +107,13 @@ def cast(tree: Tree, dtype: torch.dtype) -> Tree:
 def to(tree: Tree, device: torch.device | str) -> Tree:
     """Every leaf on a device.
 
+    Args:
+        tree: of tensors.
+        device: as torch names it.
+
+    Returns:
+        A tree of its structure.
+
     Raises:
         FuncregError: when torch does not know the device, or for a leaf that is not a tensor, by its name.
 
@@ -107,6 +127,12 @@ def to(tree: Tree, device: torch.device | str) -> Tree:
 def clone(tree: Tree) -> Tree:
     """Copies that share no storage with the leaves and carry no gradient history.
 
+    Args:
+        tree: of tensors.
+
+    Returns:
+        A tree of its structure.
+
     Raises:
         FuncregError: for a leaf that is not a tensor, by its name.
 
@@ -118,6 +144,12 @@ def clone(tree: Tree) -> Tree:
 
 def count(tree: Tree) -> int:
     """How many numbers a tree of tensors holds.
+
+    Args:
+        tree: of tensors.
+
+    Returns:
+        The number of all elements of all leaves.
 
     Raises:
         FuncregError: for a leaf that is not a tensor, by its name.
