@@ -71,6 +71,39 @@ def test_the_listing_of_the_house_has_its_folders_in_their_order() -> None:
     assert named == [*FLOORS[1:], "results"]
 
 
+# question: why its file is longer than others, each of which tells its story in 300 lines
+LONG = {
+    "adversarial": "eight defences and three attacks",
+    "animal-faces": "four studies",
+    "batch-norm": "parity with torch, the batch's size, its company, and MC dropout both ways",
+    "batch-norm-inside": "with and without, then both modes on small batches, and their boundaries drawn",
+    "dropout": "seven kinds of dropout, each against its own statistics",
+    "early-stopping": "the rule alone, a fit that comes back, members that stop by themselves, patiences",
+    "gradient-clipping": "a network, a transform that records, a sampler of text",
+    "gradient-flow": "stopped gradients, frozen weights, recording: three questions in one",
+    "hyperparameter-search": "five methods of search",
+    "input-normalization": "four ways to scale, the Hessian's conditioning, and boundaries in their coordinates",
+    "label-smoothing": "logits, two formulas, features and calibration",
+    "learn-kernel": "two tasks by four losses, with a closed form beside",
+    "mc-dropout": "turned digits, clean ones, an ensemble, and how many passes are enough",
+    "mixup-cutmix": "six recipes trained, and pictures of each",
+    "random-labels": "three kinds of labels by eight regularizers",
+    "running-statistics": "a grid of settings against two predictions",
+    "sharpness": "four methods, curvature, and what SAM's passes draw",
+    "spectral-norm": "a GAN, four ways to bound it, two searches for the steepest place",
+    "weight-decay-polynomial": "fits, and a path of decays against the closed form",
+    "weight-penalties": "five pairs of optimizers, decay's rate by parameter, sparsity",
+}
+
+
+def test_a_question_is_told_in_300_lines_or_says_why_not() -> None:
+    lengths = {
+        path.stem.replace("_", "-"): len(path.read_text(encoding="utf-8").splitlines())
+        for path in (LAB / "questions").glob("*.py")
+    }
+    assert {name for name, lines in lengths.items() if lines > 300} == set(LONG)
+
+
 def test_among_the_questions_is_nothing_else() -> None:
     files = {path.stem for path in (LAB / "questions").glob("*.py")} - {"__init__"}
     assert files == {name.replace("-", "_") for name in registry.experiments()}

@@ -20,7 +20,7 @@ from experiments import cli, data
 from experiments.errors import WriteError
 from experiments.harness import environment, files, records, registry, request, runner
 from experiments.harness.context import Context
-from experiments.report import estimates, plots, result
+from experiments.report import claims, estimates, plots, result
 from experiments.report.result import Result, plain
 
 from .lab import Fake, Point, broken, damaged, fake, good, interrupted, names_in, reads
@@ -436,7 +436,7 @@ def test_intervals_are_students() -> None:
     assert estimates.estimate([2.0])[2:] == (2.0, 2.0, 1)
 
 
-@pytest.mark.parametrize("module", [estimates, result])
+@pytest.mark.parametrize("module", [claims, estimates, result])
 def test_examples(module: Any) -> None:
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     outcome = doctest.testmod(module, extraglobs={"torch": torch}, optionflags=flags)

@@ -28,7 +28,7 @@ def is_larger(
     >>> is_larger("a > b", [3.0, 4.0, 5.0], [1.0, 2.5, 3.0], "{larger:g} against {smaller:.2f}").measured
     '4 against 2.17'
     """
-    first, second = (torch.as_tensor(each).double() for each in (larger, smaller))
+    first, second = (torch.as_tensor(each, dtype=torch.float64) for each in (larger, smaller))
     difference = paired(first, second)
     shown = measured.format(larger=float(first.mean()), smaller=float(second.mean()), difference=difference)
     kept = {under: difference._asdict()} if under else difference._asdict()

@@ -45,7 +45,7 @@ def _shown(cell: Any) -> str:
     """What stands in a table's cell."""
     if isinstance(cell, int | float) and not isinstance(cell, bool):
         return number(cell) if isinstance(cell, float) else f"{cell:,}"
-    return "" if cell is None else str(cell)
+    return "" if cell is None else str(cell).replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
 
 
 def _numbers_behind(claim: Mapping[str, Any]) -> list[list[Any]]:
