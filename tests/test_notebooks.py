@@ -1,6 +1,7 @@
 """The notebooks: committed as executed, free of machinery, and running on a machine without data."""
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -93,6 +94,16 @@ def test_it_runs_experiments_that_exist(path: Path) -> None:
     assert names
     assert set(names) <= set(registry.experiments())
     assert len(names) == len(set(names)), "each once: the run is kept"
+
+
+@each_notebook
+def test_what_it_imports_of_the_lab_is_there(path: Path) -> None:
+    for cell in code_cells(read(path)):
+        for node in ast.walk(parsed(cell)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("experiments"):
+                module = importlib.import_module(node.module or "")
+                for each in node.names:
+                    assert hasattr(module, each.name) or importlib.import_module(f"{node.module}.{each.name}")
 
 
 @pytest.mark.slow
