@@ -1,22 +1,26 @@
 """`jit`: a whole step, sweep or Monte Carlo loop as one compiled program."""
 
 import functools
+import operator
 import os
 import shutil
 import sys
 import sysconfig
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 import optree
 import torch
+from torch import Tensor
 
 from . import _checks
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Result = TypeVar("Result", covariant=True)
 T = TypeVar("T")
 
 # Where a guard's name says that it looks at what nobody changes: libraries, and the inside of a Model's apply.
@@ -25,25 +29,36 @@ _FIXED = (
     *(".apply.", "___unnamed_scope"),
 )
 _IDENTITY = ".apply.identity"  # which Model it is
-_NUMBERS = frozenset((bool, int, float))
 _recording = False
 
 
-def jit(function: Callable[P, R]) -> Callable[P, R]:
+class Compiled(Protocol[P, Result]):
+    """What `jit` returns: the function, and how often it was compiled."""
+
+    compilations: int
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result: ...
+
+
+def jit(function: Callable[P, R]) -> Compiled[P, R]:
     """Compile a pure function whole: `torch.compile(fullgraph=True, dynamic=False)`.
 
     Python numbers in the arguments become 0-dimensional tensors first, so that a new learning
-    rate or step number is data, not a reason to compile again; a new shape is one. `vmap` goes
-    inside: `jit(vmap(f))`, not `vmap(jit(f))`.
+    rate or step number is data, not a reason to compile again; a new shape is one. Nor is it one that
+    a tensor comes twice, or as a parameter of a module; and results lie in memory as new tensors do, so
+    that a state goes in as it came out. `vmap` goes inside: `jit(vmap(f))`, not `vmap(jit(f))`.
 
     Args:
         function: of trees of tensors and numbers; other leaves (strings, None) are passed as they are.
 
     Returns:
-        A function of the same arguments and results.
+        A function of the same arguments and results, whose `compilations` says how often it was compiled.
 
     Raises:
         FuncregError: when function cannot be called, or this machine has no C++ compiler.
+
+    Warns:
+        UserWarning: once, when it is compiled again for fewer rows than before: a smaller last batch.
 
     >>> double = jit(lambda x, factor: x * factor) if can_compile() else lambda x, factor: x * factor
     >>> double(torch.ones(2), 2.0), double(torch.ones(2), 3.0)  # compiled once
@@ -63,7 +78,7 @@ def jit(function: Callable[P, R]) -> Callable[P, R]:
 
 def traced(
     function: Callable[P, R], backend: str | Callable[..., Any], options: Mapping[str, Any] | None = None
-) -> Callable[P, R]:
+) -> Compiled[P, R]:
     """A function that is traced whole, once, as `jit` has it, and run by any backend of `torch.compile`.
 
     >>> traced(lambda x: x + 1, lambda graph, inputs: graph.forward)(torch.ones(1))
@@ -71,15 +86,17 @@ def traced(
     """
 
     def program(*args: P.args, **kwargs: P.kwargs) -> R:
-        return function(*args, **kwargs)
+        return optree.tree_map(_whole, function(*args, **kwargs))  # type: ignore[return-value]
 
-    # To look for numbers at each call would take as long as a few small layers. So: always, once there were some;
-    # else (None) at the first call, and at the next one after compiling for new arguments.
-    numbers: bool | None = None
+    # To look at all arguments at each call would take as long as a few small layers. So: always, once some were
+    # unlike what a program takes; else (None) at the first call, and at the next one after compiling for new ones.
+    unlike: bool | None = None
+    shapes: list[list[torch.Size]] = []
 
     def guards(all_of: Sequence[Any]) -> list[bool]:
-        nonlocal numbers
-        numbers = numbers or None
+        nonlocal unlike
+        unlike = unlike or None
+        result.compilations += 1
         return _guards_that_can_fail(all_of)
 
     # torch counts recompilations by code object, and gives up at the ninth: each program has its own.
@@ -89,23 +106,74 @@ def traced(
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        nonlocal numbers
+        nonlocal unlike
         if compiling():
             return function(*args, **kwargs)
         given: Any = (args, kwargs)
-        if numbers is not False:
-            found = not _NUMBERS.isdisjoint(map(type, optree.tree_leaves(given)))
-            numbers = numbers or found
-            if found:
-                given = optree.tree_map(as_data, given)
+        if unlike is not False:
+            leaves, structure = optree.tree_flatten(given)
+            alike = _each_once(leaves)
+            unlike = unlike or alike is not leaves
+            given = structure.unflatten(alike)
+        made = result.compilations
         try:
-            return compiled(*given[0], **given[1])
+            results = compiled(*given[0], **given[1])
         except Exception as error:
             if not type(error).__module__.startswith("torch._dynamo"):
                 raise
             raise _explained(function, given, error) from error
+        if result.compilations > made and len(shapes) < 2:
+            shapes.append([leaf.shape for leaf in optree.tree_leaves(given) if isinstance(leaf, Tensor)])
+            if len(shapes) == 2:
+                _warn_of_fewer_rows(getattr(function, "__name__", "a function"), shapes)
+        return results
 
-    return call
+    result = cast("Compiled[P, R]", call)
+    result.compilations = 0
+    return result
+
+
+def _each_once(leaves: list[Any]) -> list[Any]:
+    """Leaves as a program takes them: numbers as tensors, plain tensors for parameters, and each tensor once."""
+    seen, alike = set[int](), list[Any]()
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor):
+            alike.append(as_data(leaf))
+        else:
+            watched = leaf.requires_grad and torch.is_grad_enabled()
+            other = id(leaf) in seen or type(leaf) is torch.nn.Parameter
+            alike.append(leaf.detach() if other and not watched else leaf)
+        seen.add(id(leaf))
+    return leaves if all(map(operator.is_, leaves, alike)) else alike
+
+
+def _whole(leaf: Any) -> Any:
+    """A result as it is, or copied out of a larger tensor, or from one that repeats: else it has other strides."""
+    if not isinstance(leaf, Tensor) or leaf.layout != torch.strided or not leaf.numel():
+        return leaf
+    size = 1
+    for stride, length in sorted(zip(leaf.stride(), leaf.shape, strict=True)):
+        if length != 1:
+            if stride != size:
+                return leaf.clone(memory_format=torch.contiguous_format)
+            size *= length
+    return leaf
+
+
+def _warn_of_fewer_rows(name: str, shapes: list[list[torch.Size]]) -> None:
+    """Say that a function was compiled again for what looks like a smaller last batch."""
+    first, *_, now = shapes
+    differ = [(old, new) for old, new in zip(first, now, strict=False) if old != new]
+    rows = {(old[0], new[0]) for old, new in differ if old[:1] and old[1:] == new[1:] and len(old) == len(new)}
+    if len(first) != len(now) or len(rows) != 1 or any(old[1:] != new[1:] for old, new in differ):
+        return
+    [(before, after)] = rows
+    if after < before:
+        warnings.warn(
+            f"{name} was compiled a second time, for {after} rows after {before}: a smaller last batch? Leave it "
+            f"out, or fill it up to {before} rows; each shape is a program of its own, and `compilations` counts them.",
+            stacklevel=3,
+        )
 
 
 def _explained(function: Callable[..., Any], given: Any, error: Exception) -> Exception:

@@ -157,3 +157,52 @@ def test_what_is_remembered_is_made_once_for_a_function_and_a_kind() -> None:
     for kind in ("a", "b", "a"):
         assert remembered(owner, kind, lambda kind=kind: made.append(kind) or kind) == kind
     assert made == ["a", "b"]
+
+
+def carried(function: Any, state: Any, steps: int = 3) -> int:
+    """How often a function is compiled that gets as its state what it returned."""
+    compiled = fr.jit(function)
+    for _ in range(steps):
+        state = compiled(state)
+    return compiled.compilations
+
+
+def test_a_state_that_goes_in_as_it_came_out_is_compiled_for_once(key: Tensor) -> None:
+    params, grads = {"w": torch.ones(3)}, {"w": torch.full((3,), 0.5)}
+    for optimizer in (
+        fr.transforms.accumulate(optim.adam(0.1), 2),  # begins with one tensor in two fields
+        fr.transforms.skip_nonfinite(optim.adam(0.1)),
+    ):
+        assert carried(lambda state, o=optimizer: o.update(grads, state, params)[1], optimizer.init(params)) == 1
+    keys = fr.random.split(key, 4)
+    expected = [fr.random.split(fr.random.split(k)[0])[0] for k in keys]
+    step = fr.jit(vmap(lambda k: fr.random.split(k)[0]))
+    assert torch.equal(step(step(keys)), torch.stack(expected))
+    assert step.compilations == 1, "a member's key has the strides of all halves"
+    repeated = torch.zeros(4, 2)  # what no member changes comes out of vmap with a stride of 0
+    assert carried(vmap(lambda both: (both[0] + 1, torch.zeros(2))), (torch.ones(4, 2), repeated)) == 1
+
+
+def test_a_tensor_may_come_twice_or_not() -> None:
+    both, x = fr.jit(lambda a, b: a * b), torch.arange(3.0)
+    for other in (x, x + 1, x, x.clone()):
+        assert torch.equal(both(x, other), x * other)
+    assert both.compilations == 1
+    weight = torch.nn.Parameter(torch.ones(3))
+    scaled = fr.jit(lambda w, b: w * b)
+    (slope,) = torch.autograd.grad(scaled(weight, weight).sum(), weight)
+    torch.testing.assert_close(slope, torch.full((3,), 2.0))
+    with torch.no_grad():
+        once = fr.jit(lambda w: w - 1)
+        assert torch.equal(once(once(weight)), weight - 2)
+    assert once.compilations == 1
+
+
+def test_a_smaller_last_batch_is_said_once() -> None:
+    mean = fr.jit(lambda params, x, y: (params["w"] * x - y).mean())
+    params = {"w": torch.ones(())}
+    mean(params, torch.ones(5, 2), torch.ones(5, 2))
+    with pytest.warns(UserWarning, match=r"for 3 rows after 5: a smaller last batch\? Leave it out, or fill it up"):
+        assert float(mean(params, torch.ones(3, 2), torch.zeros(3, 2))) == 1
+    mean(params, torch.ones(2, 2), torch.ones(2, 2))
+    assert mean.compilations == 3
