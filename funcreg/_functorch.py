@@ -72,14 +72,47 @@ def gradients(
     if torch.compiler.is_compiling() or watched or torch.is_inference_mode_enabled() or not _only_vmapped():
         return torch.func.grad_and_value(function, has_aux=True)(params)
     flat, structure = optree.tree_flatten(params)
+    unsure = torch.is_grad_enabled()  # the function may hold tensors of its own that ask for gradients
     with _watching() as (watch, released), torch.enable_grad():
         flat = [watch(leaf) for leaf in flat]
         value, aux = function(structure.unflatten(flat))
+        if unsure and _reaches_others((value, aux), flat):
+            return torch.func.grad_and_value(function, has_aux=True)(params)
         if value.requires_grad:
             grads = torch.autograd.grad(value, flat, allow_unused=True, materialize_grads=True)
         else:
             grads = [torch.zeros_like(leaf) for leaf in flat]
         return structure.unflatten(map(released, grads)), (released(value), optree.tree_map(released, aux))
+
+
+def asks_for_gradients(arguments: Any) -> bool:
+    """Whether plain autograd records what is computed with any of a tree's tensors.
+
+    >>> asks_for_gradients({"x": torch.ones(1)}), asks_for_gradients({"x": torch.ones(1, requires_grad=True)})
+    (False, True)
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return False
+    leaves = optree.tree_leaves(arguments)
+    return any(innermost(leaf).requires_grad for leaf in leaves if isinstance(leaf, Tensor))
+
+
+def _reaches_others(results: Any, own: list[Any]) -> bool:
+    """Whether plain autograd could differentiate results by other tensors than one's own."""
+    tensors = [leaf for leaf in optree.tree_leaves(results) if isinstance(leaf, Tensor)]
+    if in_transform():
+        return any(innermost(leaf).requires_grad for leaf in tensors)
+    leaves = set(map(id, own))
+    nodes: list[Any] = [leaf.grad_fn for leaf in tensors if leaf.grad_fn is not None]
+    seen = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        if hasattr(node, "variable") and id(node.variable) not in leaves:
+            return True
+        fresh = {after for after, _ in node.next_functions if after is not None} - seen
+        seen |= fresh
+        nodes.extend(fresh)
+    return False
 
 
 @contextmanager

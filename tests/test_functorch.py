@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, grad_and_value, vmap
 
+import funcreg as fr
 from funcreg._functorch import gradients, in_transform
 
 
@@ -58,3 +59,38 @@ def test_an_error_leaves_no_transform_behind() -> None:
         with pytest.raises(ArithmeticError):
             run(torch.ones(2))
         assert not in_transform()
+
+
+def test_a_step_outside_no_grad_keeps_no_graph_where_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    graphed = torch.func.grad_and_value
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(True)
+        return graphed(*args, **kwargs)
+
+    monkeypatch.setattr(torch.func, "grad_and_value", counted)
+    x, rate = torch.arange(3.0), torch.tensor(0.5, requires_grad=True)
+
+    def loss_fn(params: Any, state: Any, batch: Any, *, key: Tensor, hparams: Any) -> Any:
+        held = rate if hparams["holds"] else rate.detach()
+        return (held * params["w"] * batch).square().sum(), (state, {})
+
+    step = fr.train.make_step(loss_fn, lambda hparams: fr.optim.sgd(hparams["lr"]))
+    first = fr.train.init({"w": torch.ones(3)}, {}, fr.optim.sgd(0.1), key=fr.random.key(0))
+    quick, metrics = step(first, x, {"lr": 0.1, "holds": False})
+    torch.testing.assert_close(quick.params["w"], 1 - 0.1 * 2 * 0.25 * x**2)
+    assert not calls
+    assert not metrics["loss"].requires_grad
+    # w - lr * 2 rate**2 w x**2, by the rate that the loss holds, or by the learning rate that it is given
+    held = step(first, x, {"lr": 0.1, "holds": True})[0].params["w"]
+    (slope,) = torch.autograd.grad(held.sum(), rate)
+    torch.testing.assert_close(slope, -0.1 * 4 * 0.5 * (x**2).sum())
+    lr = torch.tensor(0.1, requires_grad=True)
+    (slope,) = torch.autograd.grad(step(first, x, {"lr": lr, "holds": False})[0].params["w"].sum(), lr)
+    torch.testing.assert_close(slope, -2 * 0.25 * (x**2).sum())
+    assert len(calls) == 2
+    members = fr.tree.stack([first, first])
+    together = torch.func.vmap(lambda state: step(state, x, {"lr": 0.1, "holds": True}))(members)[0].params["w"]
+    (slope,) = torch.autograd.grad(together.sum(), rate)
+    torch.testing.assert_close(slope, 2 * -0.1 * 4 * 0.5 * (x**2).sum())

@@ -1,5 +1,6 @@
 """Programs: what is compiled gives what is eager, and compiles once."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -118,7 +119,9 @@ def _recompiles(program: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapp
             lines = [line.strip() for line in str(error).splitlines()]
             if "recompile" not in lines[0]:
                 raise
-            program(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # that it is compiled again is said here
+                program(*args, **kwargs)
             reasons = [line.split(": ", 1)[-1] for line in lines if line.startswith("- ")]
             return reasons[0] if reasons else lines[0]
         return ""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _jit, optim, random, tree
-from .._functorch import gradients
+from .._functorch import asks_for_gradients, gradients
 from ..transforms import Transform, master_weights
 from ..tree.checks import check_floating
 
@@ -109,8 +109,9 @@ def make_step(
     """A training step: gradients of the loss, an update, and what there is to know about both.
 
     Pure: it can be vmapped over members, compiled with `fr.jit`, and differentiated. Where nobody
-    can differentiate through it (inside `torch.no_grad()`, as in `fit`, and no other transform) it
-    takes gradients by plain autograd: the same to rounding, in about half the time for small models.
+    can differentiate through it (inside `torch.no_grad()`, as in `fit`, or of tensors that ask for no
+    gradients, and in no transform but vmap) it takes gradients by plain autograd: the same to rounding,
+    in about half the time for small models.
 
     Args:
         loss_fn: (params, state, batch, *, key, hparams) -> (loss of shape (), (state, metrics)),
@@ -173,7 +174,7 @@ def make_step(
             grads, (loss, (state, metrics)) = _per_example(total, params, batch, loss_key)
             mean = tree.map(lambda g: g.mean(0), grads)
         else:
-            watched = torch.is_grad_enabled()
+            watched = asks_for_gradients((train_state, batch, hparams))
             grads, (loss, (state, metrics)) = gradients(lambda p: total(p, batch, loss_key), params, watched=watched)
             mean = grads
         updates, opt_state = transform(optimizer, hparams).update(grads, opt_state, params)
