@@ -1,6 +1,6 @@
 """The lab: one file a question, run by `python -m experiments run NAME`.
 
-    cli.py          the command line: list, run, report, bench
+    cli.py          the command line: list, run, report, reference, bench
     notebook.py     what the notebooks call
     questions/      one file a question, and nothing else
     parts/          what several questions share: networks, arms of seeds, tasks

@@ -1,4 +1,4 @@
-"""The command line: list, run, report, bench."""
+"""The command line: list, run, report, reference, bench."""
 
 import argparse
 import importlib
@@ -38,7 +38,9 @@ def main(argv: Sequence[str]) -> int:
         return int(importlib.import_module(f"{__package__}.benchmarks").main(list(argv[1:])) or 0)
     arguments = _parser().parse_args(argv)
     try:
-        return {"list": _list, "run": _run, "report": _report}[arguments.command](arguments, argv)
+        return {"list": _list, "run": _run, "report": _report, "reference": _reference}[arguments.command](
+            arguments, argv
+        )
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -88,6 +90,10 @@ def _parser() -> argparse.ArgumentParser:
         help="print a Markdown table of the records instead (results/README's), write nothing",
     )
     _add_out(report)
+    reference = commands.add_parser("reference", help="the library's API reference, from its docstrings")
+    reference.add_argument(
+        "--out", type=Path, default=Path("results/reference"), metavar="DIR", help="its folder (default: %(default)s)"
+    )
     commands.add_parser("bench", help="measure funcreg's speed against plain PyTorch", add_help=False)
     return parser
 
@@ -151,4 +157,11 @@ def _report(arguments: argparse.Namespace, _: Sequence[str]) -> int:
     from .harness import publish
 
     print(publish.table(arguments.out) if arguments.table else f"report: {publish.rebuild(arguments.out)}")
+    return 0
+
+
+def _reference(arguments: argparse.Namespace, _: Sequence[str]) -> int:
+    from .report import reference
+
+    print(f"reference: {reference.build(arguments.out)}")
     return 0

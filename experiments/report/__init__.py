@@ -7,6 +7,7 @@ plots.py        canvas and palette; PNG and GIF
 charts.py       rows of panels in one call: curves with bands, strips of dots
 verdicts.py     how many claims held; the Markdown table
 page.py         one self-contained HTML page
+reference.py    the library's reference, by pdoc
 html.py         templates filled with records, for the notebooks too
 templates/      the page, its pieces, its style sheet
 """
