@@ -70,6 +70,17 @@ def test_a_first_call_that_is_compiled_has_its_noise(make: Callable[[], nn.Modul
     assert not torch.equal(eager[0], eager[1])
 
 
+def test_a_first_call_that_is_traced_may_have_a_rate() -> None:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5))
+    model, (params, state), x = fr.from_module(net), fr.variables(net), inputs(3, 4)
+
+    def call(rate: Any) -> Tensor:
+        return model.apply(params, state, x, key=KEY, train=True, rates=rate)[0]
+
+    compiled = torch.compile(call, backend="eager", fullgraph=True)(torch.tensor(0.3))
+    torch.testing.assert_close(compiled, call(0.3))
+
+
 def test_a_frozen_part_evaluates_while_the_rest_trains() -> None:
     backbone = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
     module = nn.Sequential(backbone, nn.BatchNorm1d(4)).double()

@@ -188,7 +188,7 @@ class Skeleton:
     def _next_key(self, name: str, lent: dict[str, Any], stride: int) -> Tensor:
         """The key of a layer's call: the one that was lent, and further along its stream in the same forward again."""
         key = lent[KEY]
-        if torch.compiler.is_compiling():  # where a draw that nobody uses costs nothing
+        if torch.compiler.is_dynamo_compiling():  # where a draw that nobody uses costs nothing
             lent[KEY] = random.skip(key, stride)
             return key
         calls = self.calls.get(name, 0)
