@@ -11,7 +11,7 @@ from .example import Example, Settings, example, title
 from .reports import Finding, Report, refuse_broken
 from .surroundings import put_back
 
-DTYPES = ("kept", "widened", "either", None)
+DTYPES = ("kept", "widened", "either", "any")
 _FIRST = ("arguments", "global state", "state", "results", "key")
 
 
@@ -22,7 +22,7 @@ def check(
     batched: Settings = (),
     jit: bool = False,
     gradients: bool | Collection[str] = True,
-    dtype: str | None = "kept",
+    dtype: str = "kept",
     **kwargs: Any,
 ) -> None:
     """Refuse a function that breaks a rule: pure, keyed, batched, differentiable. See `report` for the rules.
@@ -35,7 +35,7 @@ def check(
         jit: compile it too, which takes seconds.
         gradients: whether it is differentiated, or the names of the arguments by which.
         dtype: of a result: "kept" is the inputs', "widened" float32 for 16 bits, "either" one of the two, settings
-            being Python numbers; None: any.
+            being Python numbers; or "any".
 
     Raises:
         AssertionError: lists each broken rule with its evidence.
@@ -60,7 +60,7 @@ def report(
     batched: Settings = (),
     jit: bool = False,
     gradients: bool | Collection[str] = True,
-    dtype: str | None = "kept",
+    dtype: str = "kept",
     **kwargs: Any,
 ) -> Report:
     """What `check` finds, as a value that prints as a table.
@@ -97,7 +97,7 @@ def report(
     return Report(title(function), tuple(findings(tried, jit=jit, gradients=gradients, dtype=dtype)))
 
 
-def findings(tried: Example, *, jit: bool, gradients: bool | Collection[str], dtype: str | None) -> list[Finding]:
+def findings(tried: Example, *, jit: bool, gradients: bool | Collection[str], dtype: str) -> list[Finding]:
     """Each rule's finding, for an example that is there already.
 
     >>> import torch
@@ -129,8 +129,8 @@ def findings(tried: Example, *, jit: bool, gradients: bool | Collection[str], dt
         places = []
     places = [place for place in places if place in tried.floating or place in tried.settings]
     rows.append(_found("finite", lambda tried: transformed.finite(tried, places), tried))
-    if dtype is None or not tried.floating:
-        rows.append(Finding("dtype", (), "any is allowed" if dtype is None else "no floating-point tensor is given"))
+    if dtype == "any" or not tried.floating:
+        rows.append(Finding("dtype", (), "any is allowed" if dtype == "any" else "no floating-point tensor is given"))
     else:
         rows.append(_found("dtype", lambda tried: transformed.dtype(tried, dtype), tried))
     uncompiled = batchable or ("" if jit else "ask for it: jit=True")

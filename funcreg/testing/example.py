@@ -178,7 +178,7 @@ class _Setting(str):
 def _varied(leaf: Tensor, by: int) -> Tensor:
     """Other numbers of the same kind: none leaves an interval around 0 or changes sign; what sums to 1 still does."""
     if not by or not leaf.numel():
-        return leaf
+        return leaf.clone()
     if leaf.ndim and bool((leaf >= 0).all()) and _sums_to_one(leaf):
         return (leaf * (1 - by / 8) + by / 8 / leaf.shape[-1]).to(leaf.dtype)
     return leaf * (1 - by / 16)

@@ -88,7 +88,7 @@ def _findings(
         tried = example(called, params, state, *inputs, key=drawn, train=train)
         kept = [name for name in tried.names if name.split(".")[0] != "state"]
         floating = {tried.names[at] for at in tried.floating} & set(kept)
-        rows = findings(tried, jit=jit, gradients=sorted(floating), dtype="kept" if rule == "evaluating" else None)
+        rows = findings(tried, jit=jit, gradients=sorted(floating), dtype="kept" if rule == "evaluating" else "any")
         lines = [f"{row.rule}: {line}" for row in rows for line in row.broken if row.rule != "key" or draws]
         found.append(Finding(rule, tuple(line for line in lines if line not in known)))
         known.update(lines)

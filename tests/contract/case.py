@@ -10,6 +10,7 @@ from torch import Tensor
 import funcreg as fr
 from funcreg import transforms
 
+KEY = fr.random.key(5)
 Settings = tuple[float, float, float]
 
 
@@ -23,7 +24,6 @@ class Case:
     settings: Mapping[str, Settings] = field(default_factory=dict)
     keyed: bool = False
     variant: str = ""
-    dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.float32, torch.bfloat16)
     at_least_float32: bool = False  # 16-bit inputs give float32
     fixed_dtype: bool = False  # the result's dtype does not come from the inputs
     has_slope: bool = True
@@ -31,6 +31,13 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.name}[{self.variant}]" if self.variant else self.name
+
+    def arguments(self) -> dict[str, Any]:
+        """What `fr.testing.example` and `fr.testing.check` take."""
+        return {**self.inputs, "key": KEY if self.keyed else None, "batched": self.settings}
+
+    def example(self) -> fr.testing.Example:
+        return fr.testing.example(self.call, **self.arguments())
 
 
 def drawn(seed: int, *shape: int) -> Tensor:

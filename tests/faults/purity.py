@@ -74,7 +74,7 @@ ARGUMENTS = [
     fault(
         "arguments", "running statistics",
         lambda x, mean, var: F.batch_norm(x, mean, var, training=True), X, torch.zeros(3), torch.ones(3),
-        gradients=False, dtype=None,
+        gradients=False, dtype="any",
     ),
     fault("arguments", "the key", lambda x, *, key: x * fr.random.uniform(key.add_(1), ()).to(x.dtype), key=KEY),
 ]  # fmt: skip
@@ -185,7 +185,7 @@ def _state() -> list[Fault]:
         fault("state", "a generator of its own", lambda x: x + torch.rand(3, generator=own).to(x.dtype)),
         fault("state", "running statistics", lambda x: F.batch_norm(x, mean, var, training=True), gradients=False),
         fault("state", "a layer's buffers", lambda x: layer(x), gradients=False),
-        fault("state", "a layer as the function", nn.BatchNorm1d(3), gradients=False, dtype=None),
+        fault("state", "a layer as the function", nn.BatchNorm1d(3), gradients=False, dtype="any"),
     ]  # fmt: skip
 
 
@@ -201,7 +201,7 @@ RESULTS = [
     fault("results", "a name", lambda x: {"loss": x.sum(), "kind": "mse"}),
     fault("results", "an optional that is absent", lambda x: {"loss": x.sum(), "auxiliary": None}),
     fault("results", "a dataclass", lambda x: _Output(x)),
-    fault("results", "an array", lambda x: x.detach().numpy(), gradients=False, dtype=None),
+    fault("results", "an array", lambda x: x.detach().numpy(), gradients=False, dtype="any"),
 ]
 
 
@@ -227,7 +227,7 @@ def _modes() -> list[Fault]:
     dropout, norm, switch = nn.Dropout(0.5).eval(), nn.BatchNorm1d(3).eval(), nn.Linear(1, 1)
     return [
         fault("mode", "a layer of noise that evaluates for now", lambda x: dropout(x)),
-        fault("mode", "batch norm that evaluates for now", lambda x: norm(x), dtype=None),
+        fault("mode", "batch norm that evaluates for now", lambda x: norm(x), dtype="any"),
         fault("mode", "a layer's mode is read", lambda x: x * 2 if switch.training else x),
         fault("mode", "a module that is given", lambda module, x: module(x), dropout, X),
         fault("mode", "the function is a module", nn.Dropout(0.5).eval()),

@@ -52,7 +52,6 @@ CASES = [
         _refreshed,
         {"params": _PARAMS, "state": _STATE, "x": drawn(81, 6, 3)},
         keyed=True,
-        dtypes=(torch.float64, torch.float32),
         constant=("state",),
     ),
 ]

@@ -31,7 +31,6 @@ CASES = [
         {"rates": (0.1, 0.5, 0.8)},
         keyed=True,
         variant="train" if train_mode else "monte carlo",
-        dtypes=(torch.float64, torch.float32),
         constant=("state",),
     )
     for train_mode in (True, False)
