@@ -261,9 +261,10 @@ def test_every_fit_is_logged(lab: Any, writer: type[Writer], tmp_path: Path) -> 
     assert list(writer.written) == [str(folder / fit) for fit in "123"]
     assert writer.closed == 3
     one, two, nine = ([tag for tag, _, step in each if step == 3] for each in writer.written.values())
-    assert one == ["loss", "grad_norm", "param_norm"]
-    assert two == ["loss/0", "loss/1", "grad_norm/0", "grad_norm/1", "param_norm/0", "param_norm/1"]
-    assert nine == ["loss/mean", "loss/sd", "grad_norm/mean", "grad_norm/sd", "param_norm/mean", "param_norm/sd"]
+    names = ["loss", "grad_norm", "param_norm", "learning_rate"]
+    assert one == names
+    assert two == [f"{name}/{member}" for name in names for member in "01"]
+    assert nine == [f"{name}/{part}" for name in names for part in ("mean", "sd")]
     losses = {(tag, step): value for tag, value, step in writer.written[str(folder / "1")]}
     assert losses["loss", 1] == 1.0
     assert losses["loss", 2] == pytest.approx(0.64)
@@ -274,7 +275,7 @@ def test_an_experiments_own_on_epoch_is_called_too(writer: type[Writer], tmp_pat
     context = Context(logs=tensorboard.Logs(tmp_path))
     result = train(context, on_epoch=lambda epoch: seen.append(epoch.number))
     assert seen == [1, 2, 3]
-    assert len(writer.written[str(tmp_path / "1")]) == 9
+    assert len(writer.written[str(tmp_path / "1")]) == 12
     alone = train(Context(), on_epoch=lambda epoch: seen.append(epoch.number))
     assert len(seen) == 6
     torch.testing.assert_close(alone.history, result.history)

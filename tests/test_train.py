@@ -372,7 +372,7 @@ def test_fit_is_the_loop_it_documents() -> None:
                 losses.append(metrics["loss"])
     assert same_bits(result.train_state, train_state)
     assert torch.equal(result.history["loss"], torch.stack(losses).reshape(4, 4).T.mean(0))
-    assert set(result.history) == {"loss", "accuracy", "l2", "grad_norm", "param_norm"}
+    assert set(result.history) == {"loss", "accuracy", "l2", "grad_norm", "param_norm", "learning_rate"}
     best = int(result.history["loss"].argmin()) + 1
     assert result[3:] == (best, 0, 0, False, 1)
     assert same_bits(result.best, quick_fit(data=data(70), epochs=best).train_state)

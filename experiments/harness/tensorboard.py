@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from funcreg.train import Epoch
+from funcreg.train.logs import curves
 
 from ..errors import LabError
 from .files import told
-
-SEPARATE = 8  # members that get a curve each
 
 
 class Logs:
@@ -47,15 +46,8 @@ class Log:
 
     def __call__(self, epoch: Epoch) -> None:
         """Write an epoch's metrics: a curve for each member up to 8, beyond that their mean and sd."""
-        for name, value in epoch.metrics.items():
-            if value.ndim == 0:
-                curves = {name: value}
-            elif len(value) <= SEPARATE:
-                curves = {f"{name}/{member}": each for member, each in enumerate(value)}
-            else:
-                curves = {f"{name}/mean": value.mean(), f"{name}/sd": value.std()}
-            for tag, number in curves.items():
-                self.writer.add_scalar(tag, float(number), epoch.number)
+        for tag, number in curves(epoch.metrics):
+            self.writer.add_scalar(tag, number, epoch.number)
 
 
 def summary_writer() -> Any:

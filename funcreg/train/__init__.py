@@ -5,6 +5,7 @@ train_state = init(params, state, optimizer, key=key)
 result = fit(step, train_state, Batch(x, y), key=other_key, epochs=30, batch_size=128)
 
 step.py      TrainState, init, make_step: one step, pure
+rates.py     the learning rates of a step
 unroll.py    unroll: a run of steps, differentiable
 stopping.py  early_stopping, and which epoch is best
 arrays.py    numpy's arrays as tensors
@@ -19,6 +20,7 @@ run.py       what a fit knows at the end of an epoch
 structure.py trees as JSON
 resume.py    the checkpoints of a fit
 result.py    Epoch, FitResult; load: one from a checkpoint
+logs.py      csv_log, tensorboard_log: ready on_epochs
 console.py   progress bar and Ctrl-C
 alone.py     what a fit asks of other processes that train the same model
 chunks.py    K members in chunks of one size
@@ -31,6 +33,7 @@ fit.py       the loop, for one model or K members
 from .evaluate import make_evaluate
 from .fit import fit
 from .loader import loader
+from .logs import csv_log, tensorboard_log
 from .result import Epoch, FitResult, load
 from .run import DivergenceWarning
 from .step import Batch, TrainState, init, make_step
@@ -45,6 +48,7 @@ __all__ = [
     "FitResult",
     "StoppingState",
     "TrainState",
+    "csv_log",
     "early_stopping",
     "fit",
     "init",
@@ -52,5 +56,6 @@ __all__ = [
     "loader",
     "make_evaluate",
     "make_step",
+    "tensorboard_log",
     "unroll",
 ]

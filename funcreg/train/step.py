@@ -10,11 +10,12 @@ from .. import _checks, _jit, optim, random, tree
 from .._functorch import asks_for_gradients, gradients
 from ..transforms import Transform, master_weights
 from ..tree.checks import check_floating
+from .rates import learning_rates
 
 Metrics = dict[str, Tensor]
 Penalties = Mapping[str, Callable[[tree.Tree, Any], Tensor]]
 
-_OWN = ("loss", "grad_norm", "param_norm")
+_OWN = ("loss", "grad_norm", "param_norm", "learning_rate")
 
 
 class Batch(NamedTuple):
@@ -126,7 +127,8 @@ def make_step(
     Returns:
         step(train_state, batch, hparams=None) -> (train_state, metrics). Metrics are those of
         loss_fn, each penalty by its name, "loss" (with penalties), "grad_norm" (before any
-        clipping) and "param_norm" (after the update and the constraint); with per_example, means
+        clipping), "param_norm" (after the update and the constraint) and "learning_rate", that of a
+        group as "learning_rate/head", by its label in `partition`; with per_example, means
         over the examples, and the norm of the mean gradient. The key is split: one half draws this
         step's noise, the other is the next key.
 
@@ -177,12 +179,14 @@ def make_step(
             watched = asks_for_gradients((train_state, batch, hparams))
             grads, (loss, (state, metrics)) = gradients(lambda p: total(p, batch, loss_key), params, watched=watched)
             mean = grads
-        updates, opt_state = transform(optimizer, hparams).update(grads, opt_state, params)
+        made = transform(optimizer, hparams)
+        rates = learning_rates(made, opt_state, loss.device)
+        updates, opt_state = made.update(grads, opt_state, params)
         updated = optim.apply_updates(params, updates)
         if constraint is not None:
             updated = constraint(updated, hparams)
             _check_like("constraint", updated, params, "It takes and returns the whole tree of parameters.")
-        metrics = {"loss": loss, **metrics, "grad_norm": tree.norm(mean), "param_norm": tree.norm(updated)}
+        metrics = {"loss": loss, **metrics, "grad_norm": tree.norm(mean), "param_norm": tree.norm(updated), **rates}
         return TrainState(updated, state, opt_state, key, count + 1), metrics
 
     return step

@@ -18,11 +18,20 @@ Init = Callable[[tree.Tree], Any]
 Update = Callable[[tree.Tree, Any, tree.Tree], tuple[tree.Tree, Any]]
 
 
+def no_rates(state: Any) -> dict[str, Number]:
+    """The learning rates of a transform that has none."""
+    return {}
+
+
 class Transform(NamedTuple):
-    """A gradient transform: `init(params) -> state`, `update(grads, state, params) -> (updates, state)`."""
+    """A gradient transform: `init(params) -> state`, `update(grads, state, params) -> (updates, state)`.
+
+    `rates(state)`: the learning rates that the next update takes, by the label of their group, "" without groups.
+    """
 
     init: Init
     update: Update
+    rates: Callable[[Any], dict[str, Number]] = no_rates
 
 
 Check = Callable[[tree.Tree, tree.Tree], None]
@@ -147,7 +156,14 @@ def chain(*transforms: Transform) -> Transform:
     # What ours gives, ours need not check again.
     changes = [getattr(each, "inside", each) if all(ours[: place + 1]) else each for place, each in enumerate(updates)]
     check = getattr(updates[0], "check", check_structure) if updates else check_alike
-    return transform(init, update, check)
+
+    def rates(state: tuple[Any, ...]) -> dict[str, Number]:
+        found: dict[str, Number] = {}
+        for each, own in zip(transforms, state, strict=False):  # a group without leaves has no state
+            found |= each.rates(own)
+        return found
+
+    return transform(init, update, check)._replace(rates=rates)
 
 
 def check_transform(argument: str, value: Any) -> None:

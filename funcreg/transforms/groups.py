@@ -78,7 +78,7 @@ def masked(transform: Transform, mask: tree.Mask) -> Transform:
         updates, states = both.update(grads, {"picked": state, "rest": ()}, params)
         return updates, states["picked"]
 
-    return core.transform(init, update, core.check_structure)
+    return core.transform(init, update, core.check_structure)._replace(rates=transform.rates)
 
 
 def grouped(transforms: Mapping[str, Transform], label: Label, *, may_be_empty: Collection[str]) -> Transform:
@@ -138,7 +138,11 @@ def grouped(transforms: Mapping[str, Transform], label: Label, *, may_be_empty: 
                 states[name] = state[name]
         return tree.map_named(lambda name, _: updates[name], grads), states
 
-    return core.transform(init, update, core.check_structure)
+    def rates(state: dict[str, Any]) -> dict[str, core.Number]:
+        found = {own: each.rates(state[own]) for own, each in transforms.items()}
+        return {f"{own}/{name}" if name else own: rate for own, part in found.items() for name, rate in part.items()}
+
+    return core.transform(init, update, core.check_structure)._replace(rates=rates)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -94,6 +94,8 @@ def scale_by_learning_rate(lr: Number | Schedule) -> Transform:
     {'w': tensor([-0.1000, -0.1000])}
     """
     if callable(lr):
-        return scale_by_schedule(lambda step: -lr(step))
+        scheduled = scale_by_schedule(lambda step: -lr(step))
+        # A group without leaves has no state.
+        return scheduled._replace(rates=lambda state: {"": lr(state.step)} if state else {})
     _checks.check_setting("lr", lr)
-    return scale(-lr)
+    return scale(-lr)._replace(rates=lambda state: {"": lr})

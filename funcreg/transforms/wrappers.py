@@ -69,7 +69,7 @@ def skip_nonfinite(transform: Transform) -> Transform:
         return updates, SkipState(tree.where(good, inner, state.inner), state.skipped + ~good)
 
     # Not `core.transform`: what is finite in float32 may not be so in the gradients' 16 bits.
-    return Transform(init, update)
+    return Transform(init, update, lambda state: transform.rates(state.inner))
 
 
 def accumulate(transform: Transform, steps: int | Tensor) -> Transform:
@@ -119,7 +119,7 @@ def accumulate(transform: Transform, steps: int | Tensor) -> Transform:
         inner = tree.where(due, inner, state.inner)
         return updates, AccumulateState(inner, total, torch.where(due, 0, state.count + 1))
 
-    return core.transform(init, update)
+    return core.transform(init, update)._replace(rates=lambda state: transform.rates(state.inner))
 
 
 def master_weights(transform: Transform) -> Transform:
@@ -176,7 +176,10 @@ def master_weights(transform: Transform) -> Transform:
         rounded = tree.map(lambda w, u: (w + u).to(w.dtype), params, updates)
         return updates, MasterState(inner, exact, rounded)
 
-    return Transform(init, update)
+    def rates(state: Any) -> dict[str, core.Number]:
+        return transform.rates(state.inner if isinstance(state, MasterState) else state)
+
+    return Transform(init, update, rates)
 
 
 def _has_halves(params: tree.Tree) -> bool:

@@ -1,5 +1,6 @@
 """`train` against backward() and torch.optim in a loop, scikit-learn's scores, and torch's learning rate plateaus."""
 
+import csv
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from funcreg import optim, random, train, tree
 from tests.oracles import Pair, oracle
 
 # name: why there is nothing to compare it with
-WITHOUT_ORACLE = {"train.init": "gathers its arguments; the rows of make_step start with it"}
+WITHOUT_ORACLE = {
+    "train.init": "gathers its arguments; the rows of make_step start with it",
+    "train.tensorboard_log": "its files are read where the package is installed: test_logs.py",
+}
 HPARAMS = {"l2": 0.001, "lr": 0.05}
 MEMBERS = {name: torch.tensor([0.5, 1.0, 1.5, 2.0, 3.0], dtype=torch.float64) * each for name, each in HPARAMS.items()}
 
@@ -100,6 +104,22 @@ def loader() -> Pair:
     dataset, key = TensorDataset(*data(50)), random.key(3)
     order = random.permutation(random.fold_in(key, 1), 50).tolist()
     return list(train.loader(dataset, 8, key=key).epoch(1)), list(DataLoader(dataset, 8, sampler=order))
+
+
+@oracle("train.csv_log", against="csv's own reader of it, and the history", tolerance=0, because="the same bits")
+def csv_log() -> Pair:
+    params, state = fr.model_members(MODEL, random.key(0), 5)
+    begin = train.init(params, state, optimizer, key=random.key(1), hparams=MEMBERS, members=5)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.csv"
+        result = train.fit(
+            STEP, begin, data(), key=random.key(2), epochs=3, hparams=MEMBERS, members=5, jit=False,
+            on_epoch=train.csv_log(path),
+        )  # fmt: skip
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    theirs = {name: [[float(rows[5 * e + m][name]) for m in range(5)] for e in range(3)] for name in result.history}
+    return result.history, {name: torch.tensor(values, dtype=torch.float64) for name, values in theirs.items()}
 
 
 @oracle("train.load", against="what safetensors.torch.load_file reads", tolerance=0, because="the same bytes")

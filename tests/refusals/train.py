@@ -20,6 +20,7 @@ def metric_fn(params: Any, state: Any, batch: Any) -> Any:
 OPTIMIZER = optim.sgd(0.1)
 TRAIN_STATE = train.init(PARAMS, {}, OPTIMIZER, key=KEY)
 STEP = train.make_step(loss_fn, OPTIMIZER)
+EPOCH = train.Epoch(1, TRAIN_STATE, {"loss": X.sum()}, {})
 
 REFUSALS: list[Refusal] = [
     ("train.loader", "dataset", lambda: train.loader(bad(3), 2, key=KEY)),
@@ -30,6 +31,10 @@ REFUSALS: list[Refusal] = [
     ("train.loader", "drop_last", lambda: train.loader([1, 2], 1, key=KEY, drop_last=bad(None))),
     ("train.loader", "collate", lambda: train.loader([1, 2], 1, key=KEY, collate=bad(3))),
     ("train.loader", "num_workers", lambda: train.loader([1, 2], 1, key=KEY, num_workers=2)),
+    ("train.csv_log", "path", lambda: train.csv_log(bad(3))),
+    ("train.csv_log", "path", lambda: train.csv_log("no/such/folder/log.csv")(EPOCH)),
+    ("train.csv_log", "epoch", lambda: train.csv_log("unwritten.csv")(bad({"loss": 1.0}))),
+    ("train.tensorboard_log", "folder", lambda: train.tensorboard_log(bad(3))),
     ("train.load", "path", lambda: train.load("no-such-run")),
     ("train.load", "path", lambda: train.load(bad(3))),
     ("train.fit", "data", lambda: train.fit(STEP, TRAIN_STATE, iter([]), key=KEY, epochs=1)),

@@ -100,6 +100,8 @@ CASES = [
 EXEMPT: dict[str, tuple[str, str]] = {
     "train.init": ("called by the case of make_step", "test_train.py"),
     "train.fit": ("the Python loop", "test_train.py"),
+    "train.csv_log": ("writes a file", "test_logs.py"),
+    "train.tensorboard_log": ("writes a file", "test_logs.py"),
     "train.load": ("reads a file", "test_resume.py"),
     "train.loader": ("gives batches, one after the other", "test_sources.py"),
     "train.make_evaluate": ("a Python loop over a data set", "test_train.py"),
