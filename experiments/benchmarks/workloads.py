@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 import funcreg as fr
 
-from . import pure, regularizers, sizes, stateful, stock
+from . import fits, pure, regularizers, sizes, stateful, stock
 from .measure import Run, Workload
 from .pure import classification
 from .steps import step_workload
@@ -165,4 +165,6 @@ WORKLOADS: dict[str, Callable[[torch.device], Workload]] = {
     "sam-step": regularizers.sam_step,
     "spectral-step": regularizers.spectral_step,
     "ensemble": regularizers.ensemble,
+    "fit-source": fits.from_source,
+    "fit-step": fits.small_steps,
 }
