@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import funcreg as fr
 from funcreg import distributed, optim, random, train, tree
@@ -216,3 +217,26 @@ def beside_torch() -> dict[str, tuple[Any, Any]]:
 
 def places() -> tuple[int, int, range]:
     return distributed.rank(), distributed.ranks(), distributed.share(MEMBERS)
+
+
+def from_source(path: Path) -> Any:
+    """A fit from a loader, interrupted after an epoch and gone on with."""
+    source: Any = train.loader(TensorDataset(*DATA), 16, key=KEY, drop_last=True)
+    for epochs in (1, 3):
+        result = distributed.fit(
+            in_shards(4), begin(NOISY), source, key=KEY, epochs=epochs, hparams=tree.index(HPARAMS, 2), jit=False,
+            checkpoint=path,
+        )  # fmt: skip
+    return result
+
+
+def from_a_source_each() -> str:
+    """What is said of batches that are not the same on every rank."""
+    source: Any = [Batch(*(leaf[:16] + distributed.rank() for leaf in DATA))]
+    try:
+        distributed.fit(
+            in_shards(4), begin(NOISY), iter(source), key=KEY, epochs=1, hparams=tree.index(HPARAMS, 2), jit=False
+        )
+    except fr.FuncregError as error:
+        return str(error)
+    return "nothing"

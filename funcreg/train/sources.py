@@ -64,6 +64,8 @@ def to_device(batch: tree.Tree, device: torch.device) -> tree.Tree:
     >>> to_device(torch.ones(1), torch.device("cpu"))
     tensor([1.])
     """
+    if all(leaf.device == device for leaf in tree.leaves(batch)):
+        return batch
     return tree.map(lambda leaf: leaf.to(device, non_blocking=leaf.device.type == "cpu"), batch)
 
 
