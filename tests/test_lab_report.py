@@ -20,7 +20,7 @@ from experiments import cli, notebook
 from experiments.errors import LabError
 from experiments.harness import publish, records, registry, runner, tensorboard
 from experiments.harness.context import Context
-from experiments.report import estimates, html, plots
+from experiments.report import charts, estimates, html, plots
 from experiments.report.result import Claim, Result
 
 from .lab import Fake, Point, fake, fill, good, reads, still, train, trains, use
@@ -43,6 +43,21 @@ def test_a_figure_of_few_colours_loses_nothing_to_the_eye() -> None:
     assert len(content) < len(buffer.getvalue())
     assert np.abs(drawn - kept).max() <= 16
     assert content == plots.png(still(good(Point(), Context()))["point"])
+
+
+@pytest.mark.parametrize("members", [None, 3])
+def test_a_history_is_drawn_in_one_call(members: int | None) -> None:
+    shape = (5,) if members is None else (5, members)
+    names = ("loss", "accuracy", "grad_norm", "learning_rate", "val_loss")
+    history = {name: torch.rand(shape, generator=torch.Generator().manual_seed(1)) for name in names}
+    figure = charts.learning_curves(history)
+    assert [axis.get_ylabel() for axis in figure.axes] == ["loss", "accuracy", "learning_rate"]
+    drawn: dict[Any, Any] = {line.get_label(): line.get_xydata() for line in figure.axes[0].get_lines()}
+    assert set(drawn) == {"training", "validation"}
+    expected = history["val_loss"].double().reshape(5, -1).mean(1)
+    np.testing.assert_allclose(drawn["validation"], np.stack((np.arange(1, 6), expected), 1))
+    assert len(figure.axes[0].collections) == (0 if members is None else 2), "a band for each"
+    assert len(charts.learning_curves(history, names=["accuracy"]).axes) == 1
 
 
 def test_a_photograph_keeps_its_colours() -> None:

@@ -49,6 +49,25 @@ def curves(
     return figure
 
 
+def learning_curves(
+    history: Mapping[str, Any], *, names: Sequence[str] | None = None, caption: str = "Learning curves.", **canvas: Any
+) -> Figure:
+    """The history of a fit: a panel a metric, that of training and its `val_` twin in one; members as a band.
+
+    Args:
+        history: of `fr.train.fit`'s result, name -> (epochs,) or (epochs, members).
+        names: the metrics to draw, without `val_`. Default: all but norms.
+        canvas: options of `plots.canvas`.
+    """
+    first = {name.removeprefix("val_"): None for name in history}
+    chosen = [name for name in first if not name.endswith("_norm")] if names is None else list(names)
+    panels = [
+        Panel({label: _by_member(history[key]) for label, key in _twins(name) if key in history}, ylabel=name)
+        for name in chosen
+    ]
+    return curves(*panels, caption=caption, legend=0, **canvas)
+
+
 def strips(
     *panels: Panel, caption: str, unit: str = "", finish: Callable[[Axes], object] = lambda _: None, **canvas: Any
 ) -> Figure:
@@ -66,6 +85,15 @@ def strips(
         _label(axis, panel)
         finish(axis)
     return figure
+
+
+def _twins(name: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("training", name), ("validation", f"val_{name}")
+
+
+def _by_member(column: Any) -> Any:
+    """(epochs,) or (epochs, members) as (members, epochs)."""
+    return column.reshape(len(column), -1).T
 
 
 def _points(members: Any) -> int:
