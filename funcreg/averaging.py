@@ -74,17 +74,21 @@ def ema(decay: Number, *, debias: bool = False) -> Averaging:
     return _averaging(weight)
 
 
-def swa() -> Averaging:
-    """Stochastic weight averaging: the plain mean of the parameters of all updates.
+def swa(*, start: Number = 0, every: Number = 1) -> Averaging:
+    """Stochastic weight averaging: the plain mean of the parameters of the updates after `start`, each or some.
 
-    Until the first update, the average is what init got; it does not count.
+    Until then, the average is the latest parameters; they do not count.
+
+    Args:
+        start: updates before the first that counts, at least 0: some three quarters of a run.
+        every: of the updates from there on, one in so many counts, at least 1: an epoch's steps, or a cycle's.
 
     Returns:
         An Averaging. 16-bit parameters are averaged in float32.
 
     Raises:
-        FuncregError: from init, for a leaf that is not floating-point (the message names it); from
-            update, for another structure.
+        FuncregError: for a number out of range; from init, for a leaf that is not floating-point
+            (the message names it); from update, for another structure.
 
     >>> averaging = swa()
     >>> state = averaging.init({"w": torch.tensor([9.0])})
@@ -95,7 +99,16 @@ def swa() -> Averaging:
 
     Izmailov et al., "Averaging weights leads to wider optima and better generalization", UAI 2018.
     """
-    return _averaging(lambda t: 1 / t)
+    _checks.check_setting("start", start)
+    _checks.check_setting("every", every, 1.0)
+
+    def weight(t: Tensor) -> Tensor:
+        later = t - start - 1
+        counted = torch.floor(later / every).clamp(min=0.0)
+        share = torch.where(later == counted * every, 1 / (counted + 1), 0.0)
+        return torch.where(later < 0, 1.0, share)
+
+    return _averaging(weight)
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ def test_ranks_give_the_bits_of_one_process(count: int, tmp_path: Path) -> None:
 
 
 def test_shards_are_batches_of_their_own_with_folded_keys() -> None:
-    params, state, _, key, _ = jobs.begin(jobs.NOISY)
+    params, state, _, key, *_ = jobs.begin(jobs.NOISY)
     loss_fn, hparams = jobs.loss_of(jobs.NOISY), None
     whole = distributed.data_parallel(loss_fn, shards=2)(params, state, jobs.DATA, key=key, hparams=hparams)
     halves = [

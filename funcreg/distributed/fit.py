@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import _checks, random, train, tree
+from .. import random, train, tree
 from ..train import EarlyStopping, FitResult, TrainState, console
-from ..train.arguments import facts_of
+from ..train.arguments import check_shuffling, facts_of
 from ..train.fingerprint import fingerprint
 from ..train.step import Metrics, Step, as_hparams, check_members
 from .parallel import each_for_itself
@@ -114,7 +114,7 @@ def _sharded(
     trees = {"train_state": train_state, "hparams": given["hparams"]}
     for name, stacked in trees.items():
         check_members(name, stacked, members)
-    _checks.check_key(key)
+    check_shuffling(key=key, members=members, batches=given["batches"])
     plain = {name: value for name, value in given.items() if isinstance(value, int | str)}
     prints = {name: text for argument, value in trees.items() for name, text in fingerprint(argument, value).items()}
     facts = {**plain, **prints, **facts_of(data), "key": key.tolist()}
@@ -125,7 +125,8 @@ def _sharded(
     if stopping is not None:
         given["early_stopping"] = stopping_of(stopping, members, own)
     if given["batches"] == "own":
-        key = random.skip(key, 4 * own.start)  # whose split gives the keys of this rank's members
+        # One key's split gives the keys of this rank's members.
+        key = key[own.start : own.stop] if key.ndim == 2 else random.skip(key, 4 * own.start)
     if rank(room) > 0:
         given["progress"] = False
     path = None if checkpoint is None else file_of(checkpoint, room)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, tree
-from ..train import FitResult
+from ..train import FitResult, variables
 
 
 class Member(NamedTuple):
@@ -50,6 +50,8 @@ def at_best(result: FitResult) -> dict[str, Tensor]:
 def best(result: FitResult, hparams: Any, metric: str = "loss", mode: str = "min") -> Member:
     """The member with the best metric at its own best epoch, and the parameters that it had then.
 
+    Where the step has an average, these are the average's, which were evaluated: `train.variables`.
+
     A member that diverged competes by its last good epoch; one without any, or whose metric is
     not finite, never wins. Of equals the first does.
 
@@ -84,5 +86,5 @@ def best(result: FitResult, hparams: Any, metric: str = "loss", mode: str = "min
     if not finite.any():
         _checks.fail("result", f"no member whose {metric!r} is finite", "at least one")
     index = int(torch.where(finite, values, torch.inf).argmin())
-    chosen = tree.clone(tree.index((result.best.params, result.best.state, hparams, metrics), index))
+    chosen = tree.clone(tree.index((*variables(result.best), hparams, metrics), index))
     return Member(index, *chosen)

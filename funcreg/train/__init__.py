@@ -6,6 +6,8 @@ result = fit(step, train_state, Batch(x, y), key=other_key, epochs=30, batch_siz
 
 step.py      TrainState, init, make_step: one step, pure
 rates.py     the learning rates of a step
+average.py   the average of the parameters in a train state: variables
+per_example.py  gradients of each example
 unroll.py    unroll: a run of steps, differentiable
 stopping.py  early_stopping, and which epoch is best
 arrays.py    numpy's arrays as tensors
@@ -30,6 +32,7 @@ arguments.py what a fit is called with, checked
 fit.py       the loop, for one model or K members
 """
 
+from .average import Average, variables
 from .evaluate import make_evaluate
 from .fit import fit
 from .loader import loader
@@ -41,6 +44,7 @@ from .stopping import EarlyStopping, StoppingState, early_stopping
 from .unroll import unroll
 
 __all__ = [
+    "Average",
     "Batch",
     "DivergenceWarning",
     "EarlyStopping",
@@ -58,4 +62,5 @@ __all__ = [
     "make_step",
     "tensorboard_log",
     "unroll",
+    "variables",
 ]

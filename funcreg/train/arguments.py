@@ -18,15 +18,26 @@ from .stopping import EarlyStopping
 Monitor = str | Callable[[Metrics], Tensor]
 
 
-def check(step: Any, train_state: Any, counts: dict[str, int | None], *, key: Any) -> None:
-    """Refuse a step, a train state or a key that is none, and counts that are neither None nor at least 1."""
+def check(step: Any, train_state: Any, counts: dict[str, int | None]) -> None:
+    """Refuse a step or a train state that is none, and counts that are neither None nor at least 1."""
     _checks.check_callable("step", step, "a function (train_state, batch, hparams), from make_step")
     if not isinstance(train_state, TrainState):
         _checks.fail("train_state", _checks.describe(train_state), "a TrainState", "Make one: fr.train.init.")
-    _checks.check_key(key)
     for name, value in counts.items():
         if value is not None or name in ("epochs", "checkpoint_every"):
             _checks.check_count(name, value)
+
+
+def check_shuffling(*, key: Any, members: int | None, batches: str) -> None:
+    """Refuse what is not one key; nor, where members shuffle on their own, one for each."""
+    _checks.check_choice("batches", batches, ("shared", "own"))
+    each = isinstance(key, Tensor) and key.dtype == torch.int64 and key.ndim == 2
+    if each and key.shape == (members, 2):
+        if batches != "own":
+            got, allowed = f"a key for each of {members} members", "one, as all members see the same batches"
+            _checks.fail("key", got, allowed, 'A key each goes with batches="own".')
+        return
+    _checks.check_key(key)
 
 
 def check_callbacks(stopping: Any, monitor: Any, version: Any, evaluate: Any, on_epoch: Any) -> None:
@@ -46,7 +57,6 @@ def check_callbacks(stopping: Any, monitor: Any, version: Any, evaluate: Any, on
 
 def check_many(members: int | None, batches: str, chunk_size: Any, train_state: TrainState, hparams: Any) -> None:
     """Refuse what does not fit the number of members."""
-    _checks.check_choice("batches", batches, ("shared", "own"))
     _checks.check_chunk_size(chunk_size)
     if members is not None:
         _checks.check_count("members", members)

@@ -13,6 +13,7 @@ from .. import _checks, tree
 from . import arguments, console, resume
 from .alone import Alone
 from .arguments import Monitor
+from .average import variables
 from .chunk_size import FEW, quickest
 from .chunks import Chunks
 from .feed import Feed
@@ -75,7 +76,8 @@ def fit(
             object; a pair of tensors is a `Batch`. Where the step is compiled all batches have one
             shape, and a last smaller one is left out, with a warning. Batches are moved to the
             parameters' device.
-        key: int64 (2,), which shuffles; other than train_state's.
+        key: int64 (2,), which shuffles; other than train_state's. With batches="own" it may be a key each,
+            (members, 2), such as `fr.sweep.paired_keys`.
         epochs: at least 1.
         batch_size: samples a step. Default, and where it exceeds the data: all. Not for a source.
         epoch_steps: steps of an epoch, over as many passes as it takes or within a long one; for sources
@@ -84,7 +86,7 @@ def fit(
         hparams: a tree of numbers or tensors, handed to step as tensors.
         members: K models. Default: one.
         batches: "shared": all members see the same batches, those of a single run with this key;
-            "own": member i shuffles by `random.split(key, members)[i]`.
+            "own": member i shuffles by `random.split(key, members)[i]`, or by its own key.
         chunk_size: members that a step takes at a time, one chunk after the other: memory for the
             work on so many, and for everyone's state; K or more: all at once. The numbers are the
             same, to rounding where a kernel of torch's depends on how many it computes (on a CPU
@@ -94,7 +96,8 @@ def fit(
             is clearly quicker. A fit of fewer than 32 steps takes all. What was picked is in the
             result and in the checkpoint; pass it where another run must have the same bits.
         jit: compile the step, once, whatever the hyperparameters.
-        evaluate: (params, state) -> name -> tensor () or (K,), after each epoch; see `make_evaluate`.
+        evaluate: (params, state) -> name -> tensor () or (K,), after each epoch, of the average's where the
+            step has one (`train.variables`); see `make_evaluate`.
         early_stopping: from `early_stopping`.
         monitor: the metric by which an epoch is the best, and which early stopping watches: a step's or
             evaluate's name, or a function of all (name -> float64 () or (K,)), whose value is the metric
@@ -135,7 +138,8 @@ def fit(
     tensor([0.7379, 0.9999])
     """
     counts = {"epochs": epochs, "epoch_steps": epoch_steps, "checkpoint_every": checkpoint_every}
-    arguments.check(step, train_state, counts | {"batch_size": batch_size}, key=key)
+    arguments.check(step, train_state, counts | {"batch_size": batch_size})
+    arguments.check_shuffling(key=key, members=members, batches=batches)
     arguments.check_callbacks(early_stopping, monitor, version, evaluate, on_epoch)
     device = train_state.step.device
     hparams = as_hparams(hparams, device)
@@ -236,7 +240,7 @@ def fit(
 def _row(steps: Metrics, evaluate: Callable[[Any, Any], Metrics] | None, train_state: TrainState) -> Metrics:
     """The metrics of an epoch, on the CPU in float64."""
     row = {name: values.mean(0) for name, values in steps.items()}
-    evaluated = {} if evaluate is None else evaluate(train_state.params, train_state.state)
+    evaluated = {} if evaluate is None else evaluate(*variables(train_state))
     if not isinstance(evaluated, dict):
         _checks.fail("evaluate", f"a return of {_checks.describe(evaluated)}", "a dict of name -> tensor")
     shape = train_state.step.shape

@@ -35,9 +35,9 @@ class FitResult(NamedTuple):
 
     `train_state`: the last one; `history`: name -> float64 (epochs,), or (epochs, K) for members, on
     the CPU; `best`: the train state after `best_epoch`, by the monitored metric, from which training
-    can go on; `stopped_epoch`, `diverged_epoch`: when training ended early; `interrupted`: whether
-    Ctrl-C ended it; `chunk_size`: members that a step took at a time, 1 for one model. The epochs are
-    integers, or int64 (K,) for members.
+    can go on, and of which `train.variables(best)` was evaluated; `stopped_epoch`, `diverged_epoch`: when
+    training ended early; `interrupted`: whether Ctrl-C ended it; `chunk_size`: members that a step took
+    at a time, 1 for one model. The epochs are integers, or int64 (K,) for members.
     """
 
     train_state: TrainState

@@ -23,8 +23,9 @@ class Shuffled(Passes):
         data: a tree of tensors with a shared first axis.
         key: int64 (2,); the order of a pass is `random.permutation(random.fold_in(key, number), samples)`.
         size: samples a batch, at most all.
-        own: None, or K members with an order each, by `random.split(key, K)`. For these a batch is the
-            numbers of its samples, (K, size), which `taken` turns into the samples of some or all.
+        own: None, or K members with an order each, by `random.split(key, K)`, or by their own keys where key is
+            (K, 2). For these a batch is the numbers of its samples, (K, size), which `taken` turns into the
+            samples of some or all.
         device: where batches go.
     """
 
@@ -42,7 +43,7 @@ class Shuffled(Passes):
         elif self.own is None:
             yield from self._together(self._order(self.key, number)[start * self.size :])
         else:
-            keys = random.split(self.key, self.own)
+            keys = self.key if self.key.ndim == 2 else random.split(self.key, self.own)
             orders = torch.func.vmap(lambda key: self._order(key, number))(keys)
             yield from orders[:, start * self.size :].split(self.size, dim=1)
 

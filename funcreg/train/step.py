@@ -10,6 +10,8 @@ from .. import _checks, _jit, optim, random, tree
 from .._functorch import asks_for_gradients, gradients
 from ..transforms import Transform, master_weights
 from ..tree.checks import check_floating
+from .average import Average, begin, check_average, follow
+from .per_example import gradients_of_each
 from .rates import learning_rates
 
 Metrics = dict[str, Tensor]
@@ -26,13 +28,17 @@ class Batch(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes: one tree, vmapped, compiled and saved whole."""
+    """Everything that a step changes: one tree, vmapped, compiled and saved whole.
+
+    average: of the parameters and their batch statistics, `()` without; `train.variables` reads it.
+    """
 
     params: tree.Tree
     state: tree.Tree
     opt_state: tree.Tree
     key: Tensor
     step: Tensor
+    average: Any = ()
 
 
 class LossFn(Protocol):
@@ -56,6 +62,7 @@ def init(
     key: Tensor,
     hparams: Any = None,
     members: int | None = None,
+    average: Average | None = None,
 ) -> TrainState:
     """The train state before the first step.
 
@@ -67,6 +74,7 @@ def init(
         key: one key, int64 (2,), which with members is split into as many; or a key each, (members, 2).
         hparams: what the optimizer takes, if it is a function; with members, stacked likewise.
         members: how many models train side by side. Default: one, and no leading axis.
+        average: what `make_step` is given.
 
     Returns:
         A TrainState; its key and step lie on the parameters' device.
@@ -84,19 +92,25 @@ def init(
         _checks.fail("params", "no leaves", "a tree of floating-point tensors")
     device = flat[0].device
     hparams = as_hparams(hparams, device)
+    check_average(average)
+
+    def begun(params: tree.Tree, state: tree.Tree, hparams: Any) -> tuple[Any, Any]:
+        return transform(optimizer, hparams).init(params), begin(average, params, state, hparams)
+
     if members is None:
         _checks.check_key(key)
-        opt_state = transform(optimizer, hparams).init(params)
-        return TrainState(params, state, opt_state, key.to(device), torch.zeros((), dtype=torch.int64, device=device))
+        opt_state, mean = begun(params, state, hparams)
+        step = torch.zeros((), dtype=torch.int64, device=device)
+        return TrainState(params, state, opt_state, key.to(device), step, mean)
     _checks.check_count("members", members)
     keys = key
     if not isinstance(key, Tensor) or key.shape != (members, 2):
         keys = random.split(key, members)
     for argument, stacked in (("params", params), ("state", state), ("hparams", hparams)):
         check_members(argument, stacked, members)
-    each = torch.func.vmap(lambda p, h: transform(optimizer, h).init(p), (0, None if hparams is None else 0))
+    opt_states, means = torch.func.vmap(begun, (0, 0, None if hparams is None else 0))(params, state, hparams)
     steps = torch.zeros(members, dtype=torch.int64, device=device)
-    return TrainState(params, state, each(params, hparams), keys.to(device), steps)
+    return TrainState(params, state, opt_states, keys.to(device), steps, means)
 
 
 def make_step(
@@ -106,6 +120,7 @@ def make_step(
     penalties: Penalties | None = None,
     constraint: Constraint | None = None,
     per_example: bool = False,
+    average: Average | None = None,
 ) -> Step:
     """A training step: gradients of the loss, an update, and what there is to know about both.
 
@@ -123,6 +138,9 @@ def make_step(
         per_example: take the gradient of each example: loss_fn gets each as a batch of one, with a
             key of its own (`random.split`), and penalties are part of each one's loss. The optimizer's
             chain starts with `fr.transforms.clip_per_example`. Examples must not change the state.
+        average: of the parameters, such as `fr.averaging.ema(0.999)`, or a function hparams -> one; `init` is
+            given the same. It follows what each step gives, and the running statistics of batch norm with
+            it; `fit` evaluates, and so selects, by it: `train.variables(train_state)`.
 
     Returns:
         step(train_state, batch, hparams=None) -> (train_state, metrics). Metrics are those of
@@ -155,9 +173,10 @@ def make_step(
     if constraint is not None:
         _checks.check_callable("constraint", constraint, "a function (params, hparams) -> params")
     _checks.check_choice("per_example", per_example, (True, False))
+    check_average(average)
 
     def step(train_state: TrainState, batch: Any, hparams: Any = None) -> tuple[TrainState, Metrics]:
-        params, state, opt_state, key, count = train_state
+        params, state, opt_state, key, count, mean_so_far = train_state
         key, loss_key = random.split(key)
 
         def total(params: tree.Tree, batch: Any, key: Tensor) -> Any:  # a subscripted annotation cannot be compiled
@@ -173,7 +192,7 @@ def make_step(
             return loss, (new_state, metrics)
 
         if per_example:
-            grads, (loss, (state, metrics)) = _per_example(total, params, batch, loss_key)
+            grads, (loss, (state, metrics)) = gradients_of_each(total, params, batch, key=loss_key)
             mean = tree.map(lambda g: g.mean(0), grads)
         else:
             watched = asks_for_gradients((train_state, batch, hparams))
@@ -187,7 +206,8 @@ def make_step(
             updated = constraint(updated, hparams)
             _check_like("constraint", updated, params, "It takes and returns the whole tree of parameters.")
         metrics = {"loss": loss, **metrics, "grad_norm": tree.norm(mean), "param_norm": tree.norm(updated), **rates}
-        return TrainState(updated, state, opt_state, key, count + 1), metrics
+        followed = follow(average, mean_so_far, updated, state, hparams)
+        return TrainState(updated, state, opt_state, key, count + 1, followed), metrics
 
     return step
 
@@ -220,25 +240,6 @@ def check_members(argument: str, stacked: tree.Tree, members: int) -> None:
             remedy = "Stack one for each member: fr.tree.stack([...])."
             where = f"{argument}'s {name}" if name else argument
             _checks.fail(where, _checks.describe(leaf), f"a leading axis of members = {members}", remedy)
-
-
-def _per_example(function: Callable[..., Any], params: tree.Tree, batch: Any, key: Tensor) -> tuple[tree.Tree, Any]:
-    """(gradients (N, ...), (mean value, (state, mean metrics))) of a function of (params, batch, key)."""
-
-    def one(example: Any, key: Tensor) -> tuple[tree.Tree, Any]:
-        alone = tree.map(lambda leaf: leaf.unsqueeze(0), example)
-        return torch.func.grad_and_value(function, has_aux=True)(params, alone, key)
-
-    keys = random.split(key, tree.members(batch))
-    grads, (values, (states, metrics)) = torch.func.vmap(one)(batch, keys)
-    for name, leaf in zip(tree.names(states), tree.leaves(states), strict=True):
-        # What no example took part in is one tensor, seen by all of them through a stride of 0.
-        if len(leaf) > 1 and leaf.stride(0) != 0:
-            remedy = "Batch statistics have no gradient of one example: run the model with train=False, or by groups."
-            _checks.fail("loss_fn's state", f"another {name} for each example", "a state they do not change", remedy)
-    state = tree.index(states, 0)
-    metrics = tree.map(lambda m: m.mean(dtype=torch.promote_types(m.dtype, torch.float32)), metrics)
-    return grads, (values.mean(), (state, metrics))
 
 
 def _checked(output: Any, state: tree.Tree) -> tuple[Tensor, tuple[tree.Tree, Metrics]]:

@@ -103,6 +103,23 @@ def swa() -> Pair:
 
 
 @oracle(
+    "averaging.swa",
+    against="swa_utils.AveragedModel, told of every third update after the fourth",
+    tolerance=1e-14,
+    because=EACH_UPDATE,
+)
+def late_swa() -> Pair:
+    module = _network()
+    averaged, theirs = swa_utils.AveragedModel(module), []
+    for number, params in enumerate(_walk(module)):
+        if number >= 4 and (number - 4) % 3 == 0:
+            averaged.update_parameters(module)
+        latest = {name: leaf.detach().clone() for name, leaf in averaged.module.named_parameters()}
+        theirs.append(params if number < 4 else latest)
+    return _ours(averaging.swa(start=4, every=3), first_is_start=False), theirs
+
+
+@oracle(
     "averaging.refresh_statistics",
     against="swa_utils.update_bn",
     tolerance=1e-13,

@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import swa_utils
 from torch.utils.data import DataLoader, TensorDataset
 
 import funcreg as fr
@@ -309,3 +310,41 @@ def _add_unroll(name: str, make: Any) -> None:
 
 _add_unroll("sgd", lambda hparams: optim.sgd(hparams["lr"], momentum=0.9, weight_decay=hparams["decay"]))
 _add_unroll("adam", lambda hparams: optim.adam(hparams["lr"], b2=0.99, eps=1e-6, weight_decay=hparams["decay"]))
+
+
+@oracle(
+    "train.variables",
+    against="swa_utils.AveragedModel(use_buffers=True) after each step of a network with batch norm",
+    tolerance=1e-12,
+    because="float64; roundings of 20 steps",
+)
+def variables() -> Pair:
+    """What the two evaluate as, after every step, is compared too."""
+    module = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 2)).double()
+    model, (params, state), batch = fr.from_module(module), fr.variables(module), data()
+
+    def loss(params: Any, state: Any, batch: train.Batch, *, key: Tensor, hparams: Any) -> Any:
+        logits, state = model.apply(params, state, batch.x, train=True)
+        return fr.losses.cross_entropy(logits, batch.y), (state, {})
+
+    sgd, average = optim.sgd(0.3), fr.averaging.ema(0.9)
+    step = train.make_step(loss, sgd, average=average)
+    train_state = train.init(params, state, sgd, key=random.key(1), average=average)
+    averaged = swa_utils.AveragedModel(module, multi_avg_fn=swa_utils.get_ema_multi_avg_fn(0.9), use_buffers=True)
+    averaged.update_parameters(module)  # the first is a copy
+    theirs, ours = torch.optim.SGD(module.parameters(), lr=0.3), []
+    expected = []
+    for number in range(20):
+        some = tree.map(lambda leaf, number=number: leaf[number : number + 16], batch)
+        theirs.zero_grad()
+        F.cross_entropy(module.train()(some.x), some.y).backward()
+        theirs.step()
+        averaged.update_parameters(module)
+        train_state, _ = step(train_state, some)
+        mean_params, mean_state = train.variables(train_state)
+        statistics = {name: mean_state[name] for name in ("1.running_mean", "1.running_var")}
+        ours.append((mean_params, statistics, model.apply(mean_params, mean_state, batch.x)[0]))
+        buffers = {name: leaf.clone() for name, leaf in averaged.module.named_buffers() if name in statistics}
+        values = {name: leaf.detach().clone() for name, leaf in averaged.module.named_parameters()}
+        expected.append((values, buffers, averaged.module.eval()(batch.x).detach()))
+    return ours, expected

@@ -16,6 +16,8 @@ REFUSALS: list[Refusal] = [
     ("averaging.ema", "debias", lambda: averaging.ema(0.9, debias=bad(None))),
     ("averaging.ema", "n", lambda: averaging.ema(0.9).init({"n": INTEGERS})),
     ("averaging.ema", "tree", lambda: averaging.ema(0.9).update(averaging.ema(0.9).init(PARAMS), {"other": X})),
+    ("averaging.swa", "start", lambda: averaging.swa(start=-1)),
+    ("averaging.swa", "every", lambda: averaging.swa(every=0)),
     ("averaging.swa", "params", lambda: averaging.swa().init(INTEGERS)),
     ("averaging.swa", "tree", lambda: averaging.swa().update(averaging.swa().init(PARAMS), {"other": X})),
     ("averaging.refresh_statistics", "key", lambda: averaging.refresh_statistics(MODEL, OWN, STATE, [X], key=KEYS)),

@@ -3,8 +3,8 @@
 from typing import Any
 
 import funcreg as fr
-from funcreg import optim, train
-from tests.refusals import CLASSES, INTEGERS, KEY, PARAMS, Refusal, X, bad
+from funcreg import averaging, optim, train
+from tests.refusals import CLASSES, INTEGERS, KEY, KEYS, PARAMS, Refusal, X, bad
 
 BATCH = train.Batch(X, CLASSES)
 
@@ -21,6 +21,7 @@ OPTIMIZER = optim.sgd(0.1)
 TRAIN_STATE = train.init(PARAMS, {}, OPTIMIZER, key=KEY)
 STEP = train.make_step(loss_fn, OPTIMIZER)
 EPOCH = train.Epoch(1, TRAIN_STATE, {"loss": X.sum()}, {})
+AVERAGED = train.init(PARAMS, {}, OPTIMIZER, key=KEY, average=averaging.ema(0.9))
 
 REFUSALS: list[Refusal] = [
     ("train.loader", "dataset", lambda: train.loader(bad(3), 2, key=KEY)),
@@ -61,6 +62,27 @@ REFUSALS: list[Refusal] = [
         "train.make_step",
         "grads's 0.bias",
         lambda: train.make_step(loss_fn, OPTIMIZER, per_example=True)(TRAIN_STATE, BATCH),
+    ),
+    ("train.make_step", "average", lambda: train.make_step(loss_fn, OPTIMIZER, average=bad(0.999))),
+    (
+        "train.make_step",
+        "average",
+        lambda: train.make_step(loss_fn, OPTIMIZER, average=bad(lambda hparams: 0.9))(AVERAGED, BATCH),
+    ),
+    (
+        "train.make_step",
+        "train_state",
+        lambda: train.make_step(loss_fn, OPTIMIZER, average=averaging.ema(0.9))(TRAIN_STATE, BATCH),
+    ),
+    ("train.make_step", "train_state", lambda: STEP(AVERAGED, BATCH)),
+    ("train.init", "average", lambda: train.init(PARAMS, {}, OPTIMIZER, key=KEY, average=bad(0.999))),
+    ("train.variables", "train_state", lambda: train.variables(bad(PARAMS))),
+    (
+        "train.fit",
+        "key",
+        lambda: train.fit(
+            STEP, fr.tree.stack([TRAIN_STATE, TRAIN_STATE]), BATCH, key=KEYS[:2], epochs=1, members=2, batch_size=2
+        ),
     ),
     ("train.unroll", "step", lambda: train.unroll(bad(None), TRAIN_STATE, BATCH)),
     ("train.unroll", "1", lambda: train.unroll(STEP, TRAIN_STATE, (X, X[:2]))),

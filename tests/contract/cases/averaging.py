@@ -48,6 +48,14 @@ CASES = [
         at_least_float32=True,
     ),
     Case(
+        "averaging.swa",
+        lambda params, start, every: _averaged(averaging.swa(start=start, every=every), params),
+        {"params": PARAMS},
+        {"start": (0.0, 1.0, 2.0), "every": (1.0, 2.0, 3.0)},
+        variant="late",
+        at_least_float32=True,
+    ),
+    Case(
         "averaging.refresh_statistics",
         _refreshed,
         {"params": _PARAMS, "state": _STATE, "x": drawn(81, 6, 3)},

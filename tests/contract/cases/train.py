@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcreg import constraints, losses, noise, optim, penalties, train, transforms
+from funcreg import averaging, constraints, losses, noise, optim, penalties, train, transforms
 from tests.contract.case import CLASSES, LR, Case, drawn
 
 
@@ -27,6 +27,21 @@ def _train_once(params: Any, x: Tensor, y: Tensor, lr: Any, decay: Any, rate: An
     hparams = {"lr": lr, "decay": decay, "rate": rate}
     state = train.init(params, {}, _optimizer, key=key, hparams=hparams)
     return _STEP_ONCE(state, train.Batch(x, y), hparams)
+
+
+def _mean_of(hparams: Any) -> averaging.Averaging:
+    return averaging.ema(hparams["kept"])
+
+
+_STEP_AVERAGED = train.make_step(_loss_fn, _optimizer, average=_mean_of)
+
+
+def _train_averaged(params: Any, x: Tensor, y: Tensor, lr: Any, decay: Any, rate: Any, kept: Any, key: Tensor) -> Any:
+    hparams = {"lr": lr, "decay": decay, "rate": rate, "kept": kept}
+    state = train.init(params, {}, _optimizer, key=key, hparams=hparams, average=_mean_of)
+    for _ in range(2):
+        state, _ = _STEP_AVERAGED(state, train.Batch(x, y), hparams)
+    return train.variables(state)
 
 
 def _clipping(hparams: Any) -> transforms.Transform:
@@ -77,6 +92,13 @@ CASES = [
         keyed=True,
         fixed_dtype=True,
         variant="per example, constrained",
+    ),
+    Case(
+        "train.variables",
+        _train_averaged,
+        {"params": {"w": drawn(25, 3, 4)}, "x": drawn(26, 6, 3), "y": CLASSES},
+        {**LR, "decay": (0.0, 0.1, 0.5), "rate": (0.0, 0.3, 0.9), "kept": (0.0, 0.5, 0.99)},
+        keyed=True,
     ),
     Case(
         "train.unroll",
