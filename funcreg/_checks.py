@@ -87,9 +87,13 @@ def _read(tensor: Tensor) -> float | None:
 
 def _within(value: Tensor, low: float, high: float, exclusive: str) -> Tensor:
     """A tensor with NaN in the place of what is outside, and of infinities."""
+    if not value.is_floating_point():
+        if (low, high) == (-math.inf, math.inf):
+            return value
+        value = value.to(torch.float64)  # which has a NaN
     above = value > low if exclusive in ("low", "both") or low == -math.inf else value >= low
     below = value < high if exclusive in ("high", "both") or high == math.inf else value <= high
-    return torch.where(above & below, value if value.is_floating_point() else value.to(torch.float64), math.nan)
+    return torch.where(above & below, value, math.nan)
 
 
 def _interval(low: float, high: float, exclusive: str) -> str:
@@ -160,11 +164,11 @@ def check_choice(argument: str, value: Any, choices: Collection[object]) -> None
 
 
 def check_device(argument: str, value: Any) -> None:
-    """Refuse what torch does not know as a device."""
+    """Refuse what torch does not know as a device, or does not find here."""
     try:
-        torch.device(value)
-    except (RuntimeError, TypeError):
-        fail(argument, describe(value), 'a device, such as "cpu" or torch.device("cuda", 0)')
+        torch.empty(0, device=torch.device(value))
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError):
+        fail(argument, describe(value), 'a device of this machine, such as "cpu" or torch.device("cuda", 0)')
 
 
 def check_tensor(argument: str, value: Any, *, ndim: int | None = None) -> None:
@@ -180,6 +184,13 @@ def check_floating(argument: str, value: Any, *, ndim: int | None = None) -> Non
     check_tensor(argument, value, ndim=ndim)
     if not value.is_floating_point():
         fail(argument, describe(value), "a floating-point tensor", f"Convert it: {argument}.float().")
+
+
+def check_integers(argument: str, value: Any) -> None:
+    """Refuse what is not a tensor of integers, with values."""
+    check_tensor(argument, value)
+    if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool or value.is_meta:
+        fail(argument, describe(value), "a tensor of integers", f"Convert it: {argument}.long().")
 
 
 def check_callable(argument: str, value: Any, what: str) -> None:
@@ -201,6 +212,8 @@ def check_key(key: Any, beside: Tensor | None = None) -> None:
         batch = key.ndim > 1 and key.shape[-1] == 2
         remedy = "For a batch of keys use torch.func.vmap over them." if batch else "Make one: fr.random.key(seed)."
         fail("key", describe(key), "one key, an int64 tensor of shape (2,)", remedy)
+    if key.is_meta:
+        fail("key", "one on meta", "a key with values", "Make one: fr.random.key(seed).")
     if beside is not None and key.device != beside.device:
         remedy = "Move it: key.to(device)."
         fail("key", f"one on {key.device}", f"one on {beside.device}, where its inputs are", remedy)

@@ -55,7 +55,8 @@ def fgsm(
 
     Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015.
     """
-    start = _start(loss_fn, x, epsilon, low, high, targeted)
+    epsilon = _checks.check_setting("epsilon", epsilon)
+    start = _start(loss_fn, x, low, high, targeted)
     moved = start + epsilon * torch.sign(_ascent(loss_fn, start, x.dtype, targeted))
     return _rounded(_clip(moved, low, high), start, x.dtype).detach()
 
@@ -102,18 +103,17 @@ def pgd(
     Madry, Makelov, Schmidt, Tsipras and Vladu, "Towards deep learning models resistant to adversarial
     attacks", ICLR 2018.
     """
-    centre = _start(loss_fn, x, epsilon, low, high, targeted)
+    epsilon = _checks.check_setting("epsilon", epsilon)
+    centre = _start(loss_fn, x, low, high, targeted)
     _checks.check_choice("norm", norm, tuple(_BALLS))
     _checks.check_count("steps", steps)
-    if step_size is None:
-        step_size = 2.5 * epsilon / steps
-    _checks.check_setting("step_size", step_size)
+    stride = _checks.check_setting("step_size", 2.5 * epsilon / steps if step_size is None else step_size)
     _checks.check_key(key, x)
     ball = _BALLS[norm]
     radius = torch.as_tensor(epsilon, dtype=centre.dtype, device=centre.device)
     found = _clip(centre + radius * ball.draw(key, centre), low, high)
     for _ in range(steps):
-        moved = found + step_size * ball.direction(_ascent(loss_fn, found, x.dtype, targeted))
+        moved = found + stride * ball.direction(_ascent(loss_fn, found, x.dtype, targeted))
         # The box is clipped to last: as x is in it, that brings no point further from x.
         found = _clip(centre + ball.project(moved - centre, radius), low, high)
     return _rounded(found, centre, x.dtype).detach()
@@ -193,18 +193,17 @@ def _rounded(moved: Tensor, start: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where((wide - start).abs() > (moved - start).abs(), back, nearest)
 
 
-def _start(loss_fn: LossFn, x: Tensor, epsilon: float | Tensor, low: Bound, high: Bound, targeted: bool) -> Tensor:
+def _start(loss_fn: LossFn, x: Tensor, low: Bound, high: Bound, targeted: bool) -> Tensor:
     """The inputs in at least float32, all arguments checked."""
     _checks.check_callable("loss_fn", loss_fn, "a function x -> losses of shape () or (N,)")
     _checks.check_floating("x", x)
     if x.ndim == 0:
         _checks.fail("x", _checks.describe(x), "a tensor (N, ...)")
-    _checks.check_setting("epsilon", epsilon)
     for name, bound in (("low", low), ("high", high)):
         if bound is not None:
             _checks.check_setting(name, bound, -math.inf)
-    if isinstance(low, int | float) and isinstance(high, int | float) and low > high:
-        _checks.fail("low", low, f"a number of at most high = {high}")
+    if low is not None and high is not None:
+        low = _checks.check_order("low", low, high, "high")
     _checks.check_choice("targeted", targeted, (True, False))
     start, eps = precise(x).detach(), torch.finfo(x.dtype).eps
     outside = torch.zeros_like(start, dtype=torch.bool)

@@ -60,7 +60,7 @@ def ema(decay: Number, *, debias: bool = False) -> Averaging:
 
     Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017.
     """
-    _checks.check_setting("decay", decay, 0.0, 1.0)
+    decay = _checks.check_setting("decay", decay, 0.0, 1.0)
     _checks.check_choice("debias", debias, (True, False))
     kept = core.precise(decay)
 

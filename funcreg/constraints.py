@@ -40,7 +40,7 @@ def max_norm(params: tree.Tree, maximum: float | Tensor, *, mask: tree.Mask | No
 
     Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout", JMLR 2014.
     """
-    _checks.check_setting("maximum", maximum)
+    maximum = _checks.check_setting("maximum", maximum)
 
     def shrink(weight: Tensor) -> Tensor:
         norm = _slice_norms(weight, dim)
@@ -123,7 +123,7 @@ def spectral_ball(params: tree.Tree, radius: float | Tensor = 1.0, *, mask: tree
     learning", arXiv:1705.10941, 2017, is the penalty; Lefkimmiatis, Ward and Unser, "Hessian
     Schatten-norm regularization", IEEE TIP 2013, has the projection.
     """
-    _checks.check_setting("radius", radius)
+    radius = _checks.check_setting("radius", radius)
 
     def clip(weight: Tensor) -> Tensor:
         # What is inside loses zeros, and so keeps its bits.

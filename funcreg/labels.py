@@ -66,7 +66,7 @@ def smooth_labels(targets: Tensor, smoothing: float | Tensor) -> Tensor:
     if not targets.is_floating_point() or targets.ndim == 0:
         remedy = "Class indices: fr.labels.one_hot(targets, num_classes)."
         _checks.fail("targets", _checks.describe(targets), "floating-point probabilities (..., C)", remedy)
-    _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
+    smoothing = _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
     return ((1 - smoothing) * precise(targets) + smoothing / targets.shape[-1]).to(targets.dtype)
 
 
@@ -89,7 +89,7 @@ def optimal_logit_gap(smoothing: float | Tensor, num_classes: int) -> Tensor:
     >>> optimal_logit_gap(0.1, 10)
     tensor(4.5109)
     """
-    _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
+    smoothing = _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
     _checks.check_count("num_classes", num_classes, 2)
     s = precise(torch.as_tensor(smoothing))
     return torch.log1p(num_classes * (1 - s) / s)

@@ -54,7 +54,7 @@ def sam(loss_fn: LossFn, radius: Radius = 0.05, *, adaptive: bool = False) -> Lo
     _checks.check_callable("loss_fn", loss_fn, "a function (params, state, batch, *, key, hparams)")
     _checks.check_choice("adaptive", adaptive, (True, False))
     if not callable(radius):
-        _checks.check_setting("radius", radius)
+        radius = _checks.check_setting("radius", radius)
 
     def sharp(params: tree.Tree, state: Any, batch: Any, *, key: Tensor, hparams: Any) -> Any:
         def loss(params: tree.Tree) -> Any:
@@ -119,7 +119,7 @@ def hessian_eigenvalue(function: Callable[[Any], Tensor], params: tree.Tree, *, 
 
 def _ascent(params: tree.Tree, grads: tree.Tree, radius: Any, adaptive: bool) -> tree.Tree:
     """The step of length radius along the gradient, in float32 at least; none where the gradient is 0."""
-    _checks.check_setting("radius", radius)
+    radius = _checks.check_setting("radius", radius)
 
     def scaled(w: Tensor, g: Tensor) -> Tensor:
         return w.abs() * _wide(g) if adaptive else _wide(g)

@@ -16,6 +16,8 @@ def check(images: Tensor) -> None:
     if images.ndim != 4 or not (images.is_floating_point() or images.dtype == torch.uint8):
         remedy = "Add the batch: images[None]." if images.ndim == 3 else ""
         _checks.fail("images", _checks.describe(images), "a floating-point or uint8 tensor (N, C, H, W)", remedy)
+    if 0 in images.shape[1:]:
+        _checks.fail("images", _checks.describe(images), "images of at least one channel, row and column")
 
 
 def check_drawn(images: Tensor, *, key: Tensor) -> None:
@@ -29,7 +31,8 @@ def check_fill(fill: Number, images: Tensor) -> Number:
     if isinstance(fill, Tensor) and fill.shape not in ((), images.shape[1:2]):
         allowed = f"a number, or a tensor of shape () or ({images.shape[1]},), one for each channel"
         _checks.fail("fill", _checks.describe(fill), allowed)
-    return _checks.check_number("fill", fill, *((0, 255) if images.dtype == torch.uint8 else ()))
+    info = torch.finfo(images.dtype) if images.is_floating_point() else torch.iinfo(images.dtype)
+    return _checks.check_number("fill", fill, info.min, info.max)
 
 
 def per_image(
@@ -64,7 +67,7 @@ def as_setting(value: Number, images: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value.to(images.device, torch.float64)
     # Not a copy from the CPU, for which it would wait until a GPU is done.
-    return torch.full((), value, dtype=torch.float64, device=images.device)
+    return torch.full((), float(value), dtype=torch.float64, device=images.device)
 
 
 def as_size(size: int | tuple[int, int] | None, images: Tensor, *, at_most: bool = False) -> tuple[int, int]:

@@ -66,6 +66,8 @@ def crop(images: Tensor, padding: int, *, key: Tensor, mode: str = "constant", f
     _checks.check_choice("mode", mode, ("constant", "edge", "reflect"))
     _checks.check_count("padding", padding, 0, min(images.shape[2:]) - 1 if mode == "reflect" else None)
     fill = core.check_fill(fill, images)
+    if not images.shape[0]:
+        return images
     size = images.shape[2], images.shape[3]
     # In float64, where the product of 24 bits with a small integer is exact, so that its floor stays below.
     draws = random.uniform(key, (2, images.shape[0]), dtype=torch.float64)

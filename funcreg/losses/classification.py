@@ -46,7 +46,7 @@ def cross_entropy(
     """
     _checks.check_choice("reduction", reduction, REDUCTIONS)
     _check_classes(logits, targets)
-    _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
+    smoothing = _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
     classes = logits.shape[-1]
     if weight is not None:
         _checks.check_floating("weight", weight)
@@ -99,7 +99,7 @@ def binary_cross_entropy(
     """
     _checks.check_floating("logits", logits)
     check_same_shape("targets", targets, "logits", logits)
-    _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
+    smoothing = _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
     z = precise(logits)
     soft = targets.to(z.dtype)
     soft = soft + smoothing * (0.5 - soft)

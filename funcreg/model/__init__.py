@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from .. import _checks, random, tree
 from . import attention, layers, recurrent  # noqa: F401  (importing them fills the registry)
 from .apply import Apply, Params, State
-from .arguments import check_names
+from .arguments import check_names, check_value
 from .building import check_module, made
 from .decay import decay_mask
 from .lending import Rates
@@ -175,9 +175,9 @@ def to_module(module: nn.Module | Callable[[], nn.Module], params: Params, state
     own, given = {**own_params, **own_state}, {**params, **state}
     with torch.no_grad():
         for name, tensor in own.items():
-            _checks.check_tensor(name, given[name])
-            if tensor.shape != given[name].shape:
-                _checks.fail(name, _checks.describe(given[name]), f"a tensor of shape {tuple(tensor.shape)}")
+            check_value(name, given[name], tensor.shape, tensor.dtype)
+            if given[name].is_meta:
+                _checks.fail(name, "one on meta", "a tensor with values")
             tensor.data = given[name].detach().clone()
     return filled.eval()
 
@@ -261,7 +261,7 @@ def _example_values(model: Model) -> tuple[Params, State]:
 
 
 def _check_model(model: Any) -> None:
-    if not isinstance(model, Model):
+    if not isinstance(model, Model) or not (callable(model.init) and callable(model.apply)):
         _checks.fail("model", _checks.describe(model), "a Model", "Make one: fr.from_module(module).")
 
 

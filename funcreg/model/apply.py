@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from .. import _checks, _jit, random
 from .._functorch import in_transform, plain, sees_random_functions, traced_as_constant
-from .arguments import Signature, check_names
+from .arguments import Signature
 from .checkpointing import without_checkpoints
 from .explained import explained
 from .lending import Rates, lend_momentum, lend_noise
@@ -92,8 +92,7 @@ class Apply:
         self, params: Params, state: State, *args: Any, key: Tensor, train: bool, **named: Any
     ) -> tuple[Impurity, ...]:
         """Rehearse a call, and return what it did that is impure."""
-        check_names("params", params, self.signature.parameters)
-        check_names("state", state, self.signature.buffers)
+        self.signature.check_values(params, state)
         try:
             return self._rehearsed(Mode(True, False, train), {**params, **state}, args, named, None, None).impure
         except _checks.FuncregError as error:

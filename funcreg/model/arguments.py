@@ -48,16 +48,13 @@ class Signature:
         """Refuse what a call cannot be given."""
         usual = not torch.compiler.is_compiling() and self._fits(params, self.parameter_kinds)
         if not (usual and self._fits(state, self.buffer_kinds)):
-            check_names("params", params, self.parameters)
-            check_names("state", state, self.buffers)
-            self._check_kinds("params", params)
-            self._check_kinds("state", state)
+            self.check_values(params, state)
         if not isinstance(train, bool):
             _checks.fail("train", _checks.describe(train), "True or False", self._own_argument("train"))
         if method is not None and (not isinstance(method, str) or method not in self.methods):
             allowed = f"the name of a method of {self.type}"
             _checks.fail("method", repr(method), allowed, self._own_argument("method"))
-        if frozen:
+        if type(frozen) is not tuple or frozen:
             self._check_frozen(frozen)
         if key is not None:
             if "key" in self.arguments and not (isinstance(key, Tensor) and key.shape == (2,)):
@@ -72,6 +69,13 @@ class Signature:
                 _checks.fail("key", None, allowed, "Pass key=fr.random.key(seed).")
         if rates is not None:
             self._check_rates(rates, key)
+
+    def check_values(self, params: Any, state: Any) -> None:
+        """Refuse parameters and buffers that are not the module's: by name, shape and kind."""
+        for argument, given, own in (("params", params, self.parameters), ("state", state, self.buffers)):
+            check_names(argument, given, own)
+            for name, tensor in given.items():
+                check_value(f"{argument}[{name!r}]", tensor, *self.kinds[name])
 
     @staticmethod
     def _fits(given: Any, kinds: tuple[list[str], list[Any]]) -> bool:
@@ -89,22 +93,6 @@ class Signature:
         if name not in self.arguments:
             return ""
         return f"The forward's own argument {name!r} goes into kwargs: kwargs={{{name!r}: value}}."
-
-    def _check_kinds(self, argument: str, given: dict[str, Any]) -> None:
-        kinds = self.kinds
-        for name, tensor in given.items():
-            shape, dtype = kinds[name]
-            if isinstance(tensor, Tensor) and tensor.dtype is dtype and tensor.shape == shape:
-                continue
-            if not isinstance(tensor, Tensor):
-                _checks.fail(f"{argument}[{name!r}]", _checks.describe(tensor), f"a tensor of shape {tuple(shape)}")
-            if tensor.shape != shape:
-                remedy = "Members' stacked values go through torch.func.vmap." if tensor.ndim > len(shape) else ""
-                _checks.fail(
-                    f"{argument}[{name!r}]", _checks.describe(tensor), f"a tensor of shape {tuple(shape)}", remedy
-                )
-            if _kind(tensor.dtype) != _kind(dtype):
-                _checks.fail(f"{argument}[{name!r}]", _checks.describe(tensor), f"a tensor of {_kind(dtype)} numbers")
 
     def _check_frozen(self, frozen: Any) -> None:
         named = isinstance(frozen, Collection) and not isinstance(frozen, str)
@@ -163,6 +151,22 @@ def check_names(argument: str, given: Any, expected: Set[str]) -> None:
         if names
     ]
     _checks.fail(argument, f"entries that do not fit the module ({'; '.join(told)})", "the entries of model.init")
+
+
+def check_value(argument: str, tensor: Any, shape: torch.Size, dtype: torch.dtype) -> None:
+    """Refuse what is not a tensor of a shape, or has numbers of another kind: another precision is none.
+
+    >>> check_value("weight", torch.zeros(1, dtype=torch.float64), torch.Size((1,)), torch.float32)
+    """
+    if isinstance(tensor, Tensor) and tensor.dtype is dtype and tensor.shape == shape:
+        return
+    if not isinstance(tensor, Tensor):
+        _checks.fail(argument, _checks.describe(tensor), f"a tensor of shape {tuple(shape)}")
+    if tensor.shape != shape:
+        remedy = "Members' stacked values go through torch.func.vmap." if tensor.ndim > len(shape) else ""
+        _checks.fail(argument, _checks.describe(tensor), f"a tensor of shape {tuple(shape)}", remedy)
+    if _kind(tensor.dtype) != _kind(dtype):
+        _checks.fail(argument, _checks.describe(tensor), f"a tensor of {_kind(dtype)} numbers")
 
 
 def _kind(dtype: torch.dtype) -> str:

@@ -68,7 +68,7 @@ def decay_mask(model: Any, *, embeddings: bool = False) -> tree.Mask:
     decays = _decisions(_module_of(model), embeddings)
 
     def mask(name: str, leaf: Tensor | None = None) -> bool:
-        if name not in decays:
+        if not isinstance(name, str) or name not in decays:
             allowed = f"a parameter of the model, such as {', '.join(list(decays)[:8])}"
             remedy = "Within another tree: lambda name, leaf: mask(name.removeprefix('backbone.'), leaf)."
             _checks.fail("mask", f"the leaf {name!r}", allowed, remedy)

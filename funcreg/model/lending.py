@@ -41,7 +41,7 @@ def lend_noise(skeleton: Skeleton, tensors: dict[str, Tensor], rates: Rates | No
 
 def lend_momentum(skeleton: Skeleton, tensors: dict[str, Tensor], momentum: float | Tensor) -> None:
     """Add the momentum of running statistics to each layer that has them."""
-    _checks.check_setting("momentum", momentum, 0.0, 1.0)
+    momentum = _checks.check_setting("momentum", momentum, 0.0, 1.0)
     if not skeleton.mode.train:
         remedy = "Running statistics move exactly when train=True."
         _checks.fail("momentum", "a momentum without train=True", "train=True beside it", remedy)

@@ -39,7 +39,7 @@ def as_number(value: float | Tensor, x: Tensor) -> Tensor:
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     if isinstance(value, Tensor):
         return value.to(dtype)
-    return torch.full((), value, dtype=dtype, device=x.device)
+    return torch.full((), value, dtype=torch.float64, device=x.device).to(dtype)  # infinite, if it is too large for it
 
 
 def expand(mask: Tensor, x: Tensor) -> Tensor:

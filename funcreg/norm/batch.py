@@ -48,6 +48,8 @@ def init_batch_stats(channels: int, *, device: torch.device | str | None = None)
     BatchStats(mean=tensor([0., 0.]), var=tensor([1., 1.]), count=tensor(0))
     """
     _checks.check_count("channels", channels)
+    if device is not None:
+        _checks.check_device("device", device)
     return BatchStats(
         mean=torch.zeros(channels, dtype=torch.float32, device=device),
         var=torch.ones(channels, dtype=torch.float32, device=device),
@@ -176,5 +178,5 @@ def _check(
     check_vectors(vectors, (x.shape[1],), "the channels of x")
     _checks.check_choice("train", train, (True, False))
     if momentum is not None:
-        _checks.check_setting("momentum", momentum, 0.0, 1.0)
-    _checks.check_setting("eps", eps, 0.0)
+        momentum = _checks.check_setting("momentum", momentum, 0.0, 1.0)
+    eps = _checks.check_setting("eps", eps, 0.0)

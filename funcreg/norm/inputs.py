@@ -67,10 +67,11 @@ def fit_min_max(x: Tensor, *, low: float | Tensor = 0.0, high: float | Tensor = 
             [ 1., -1.]])
     """
     data = _data(x)
-    _checks.check_setting("low", low, -math.inf)
-    _checks.check_setting("high", high, -math.inf)
+    low = _checks.check_setting("low", low, -math.inf)
+    high = _checks.check_setting("high", high, -math.inf)
     if not isinstance(low, Tensor) and not isinstance(high, Tensor) and high <= low:
         _checks.fail("high", high, f"a number above low, {low}")
+    low = _checks.check_order("low", low, high, "high", strict=True)
     least = data.amin(dim=0)
     width = data.amax(dim=0) - least
     factor = (high - low) / torch.where(width == 0, 1.0, width)
@@ -131,7 +132,7 @@ def unit_norm(x: Tensor, *, dim: int = -1, order: float = 2.0) -> Tensor:
     if isinstance(order, Tensor):
         _checks.fail("order", _checks.describe(order), "a Python number")
     if order != math.inf:
-        _checks.check_number("order", order, 1.0)
+        order = _checks.check_number("order", order, 1.0)
     data = precise(x)
     norm = torch.linalg.vector_norm(data, order, dim=dim, keepdim=True)
     return (data / torch.where(norm == 0, 1.0, norm)).to(x.dtype)

@@ -49,7 +49,7 @@ def layer_norm(
     """
     features = _check_last(x, dims, scale, shift)
     _check_size(x, math.prod(features), "feature")
-    _checks.check_setting("eps", eps, 0.0)
+    eps = _checks.check_setting("eps", eps, 0.0)
     inputs, scale, shift = _all_precise(x, scale, shift)
     if isinstance(eps, Tensor):
         y = _standardise(inputs, tuple(range(-dims, 0)), eps)
@@ -90,7 +90,7 @@ def rms_norm(
     Zhang and Sennrich, "Root mean square layer normalization", NeurIPS 2019.
     """
     _check_last(x, dims, scale, None)
-    _checks.check_setting("eps", eps, 0.0)
+    eps = _checks.check_setting("eps", eps, 0.0)
     inputs, scale, _ = _all_precise(x, scale, None)
     y = inputs * torch.rsqrt((inputs * inputs).mean(dim=tuple(range(-dims, 0)), keepdim=True) + eps)
     return (y if scale is None else y * scale).to(x.dtype)
@@ -133,7 +133,7 @@ def group_norm(
         _checks.fail("groups", groups, f"a divisor of the channels of x, {channels}")
     check_vectors({"scale": scale, "shift": shift}, (channels,), "the channels of x")
     _check_size(x, math.prod(x.shape[1:]) // groups, "value in a group")
-    _checks.check_setting("eps", eps, 0.0)
+    eps = _checks.check_setting("eps", eps, 0.0)
     inputs, scale, shift = _all_precise(x, scale, shift)
     if not isinstance(eps, Tensor):
         return F.group_norm(inputs, groups, scale, shift, eps).to(x.dtype)

@@ -128,7 +128,7 @@ def spectral_norm(
     matrix = _matrix(weight, dim)
     _check_state(state, matrix)
     _checks.check_count("steps", steps, 0)
-    _checks.check_setting("eps", eps, 0.0, exclusive="low")
+    eps = _checks.check_setting("eps", eps, 0.0, exclusive="low")
     if torch.is_autocast_enabled(weight.device.type):
         with torch.autocast(weight.device.type, enabled=False):  # its products would round the vectors to 16 bits
             sigma, u, v = _power_steps(matrix, state, steps, eps)

@@ -60,8 +60,8 @@ def sgd(
     >>> apply_updates(params, updates)
     {'w': tensor([0.9000])}
     """
-    _checks.check_setting("momentum", momentum, 0.0, 1.0)
-    _checks.check_setting("weight_decay", weight_decay)
+    momentum = _checks.check_setting("momentum", momentum, 0.0, 1.0)
+    weight_decay = _checks.check_setting("weight_decay", weight_decay)
     if nesterov and not isinstance(momentum, Tensor) and momentum == 0:
         _checks.fail("momentum", momentum, "a number above 0 when nesterov=True")
     return transforms.chain(
@@ -104,7 +104,7 @@ def adam(
     >>> updates
     {'w': tensor([-0.1000])}
     """
-    _checks.check_setting("weight_decay", weight_decay)
+    weight_decay = _checks.check_setting("weight_decay", weight_decay)
     return transforms.chain(
         transforms.add_decayed_weights(weight_decay, mask=mask),
         transforms.scale_by_adam(b1, b2, eps),
@@ -144,7 +144,7 @@ def adamw(
     >>> updates
     {'w': tensor([-0.1500])}
     """
-    _checks.check_setting("weight_decay", weight_decay)
+    weight_decay = _checks.check_setting("weight_decay", weight_decay)
     return transforms.chain(
         transforms.scale_by_adam(b1, b2, eps),
         transforms.add_decayed_weights(weight_decay, mask=mask),
@@ -188,8 +188,8 @@ def rmsprop(
     >>> updates
     {'w': tensor([-0.2000])}
     """
-    _checks.check_setting("momentum", momentum, 0.0, 1.0)
-    _checks.check_setting("weight_decay", weight_decay)
+    momentum = _checks.check_setting("momentum", momentum, 0.0, 1.0)
+    weight_decay = _checks.check_setting("weight_decay", weight_decay)
     return transforms.chain(
         transforms.add_decayed_weights(weight_decay, mask=mask),
         transforms.scale_by_rms(decay, eps, centered=centered),

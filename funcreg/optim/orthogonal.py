@@ -51,8 +51,8 @@ def muon(
     Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024
     (kellerjordan.github.io/posts/muon).
     """
-    _checks.check_setting("momentum", momentum, 0.0, 1.0)
-    _checks.check_setting("weight_decay", weight_decay)
+    momentum = _checks.check_setting("momentum", momentum, 0.0, 1.0)
+    weight_decay = _checks.check_setting("weight_decay", weight_decay)
     _checks.check_choice("nesterov", nesterov, (True, False))
     core.check_mask(matrices, "matrices")
     if rest is not None:

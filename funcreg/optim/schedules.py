@@ -23,7 +23,7 @@ def constant(value: Number) -> Callable[[Tensor], Tensor]:
     >>> constant(0.1)(torch.tensor(7))
     tensor(0.1000, dtype=torch.float64)
     """
-    _checks.check_number("value", value, 0.0)
+    value = _checks.check_number("value", value, 0.0)
     return lambda step: value + 0.0 * _float(step)
 
 
@@ -41,9 +41,9 @@ def step(value: Number, *, every: Number, factor: Number = 0.1) -> Callable[[Ten
     >>> step(1.0, every=10, factor=0.5)(torch.tensor(20))
     tensor(0.2500, dtype=torch.float64)
     """
-    _checks.check_number("value", value, 0.0)
-    _checks.check_number("every", every, 0.0, exclusive="low")
-    _checks.check_number("factor", factor, 0.0)
+    value = _checks.check_number("value", value, 0.0)
+    every = _checks.check_number("every", every, 0.0, exclusive="low")
+    factor = _checks.check_number("factor", factor, 0.0)
     return lambda step: value * factor ** torch.floor(_float(step) / every)
 
 
@@ -60,8 +60,8 @@ def exponential(value: Number, *, factor: Number) -> Callable[[Tensor], Tensor]:
     >>> exponential(1.0, factor=0.5)(torch.tensor(3))
     tensor(0.1250, dtype=torch.float64)
     """
-    _checks.check_number("value", value, 0.0)
-    _checks.check_number("factor", factor, 0.0)
+    value = _checks.check_number("value", value, 0.0)
+    factor = _checks.check_number("factor", factor, 0.0)
     return lambda step: value * factor ** _float(step)
 
 
@@ -82,9 +82,9 @@ def linear(value: Number, *, steps: Number, final: Number = 0.0) -> Callable[[Te
     >>> linear(1.0, steps=10)(torch.tensor(4))
     tensor(0.6000, dtype=torch.float64)
     """
-    _checks.check_number("value", value, 0.0)
-    _checks.check_number("steps", steps, 0.0, exclusive="low")
-    _checks.check_number("final", final, 0.0)
+    value = _checks.check_number("value", value, 0.0)
+    steps = _checks.check_number("steps", steps, 0.0, exclusive="low")
+    final = _checks.check_number("final", final, 0.0)
     return lambda step: _linear(value, final, _float(step) / steps)
 
 
@@ -105,9 +105,9 @@ def cosine(value: Number, *, steps: Number, final: Number = 0.0) -> Callable[[Te
     >>> cosine(1.0, steps=10)(torch.tensor(5))
     tensor(0.5000, dtype=torch.float64)
     """
-    _checks.check_number("value", value, 0.0)
-    _checks.check_number("steps", steps, 0.0, exclusive="low")
-    _checks.check_number("final", final, 0.0)
+    value = _checks.check_number("value", value, 0.0)
+    steps = _checks.check_number("steps", steps, 0.0, exclusive="low")
+    final = _checks.check_number("final", final, 0.0)
     return lambda step: _cosine(value, final, _float(step) / steps)
 
 
@@ -134,11 +134,11 @@ def warmup_cosine(
     >>> [round(float(schedule(torch.tensor(step))), 3) for step in (0, 5, 10, 60, 110)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    _checks.check_number("value", value, 0.0)
-    _checks.check_number("warmup", warmup, 0.0, exclusive="low")
-    _checks.check_number("steps", steps, 0.0, exclusive="low")
-    _checks.check_number("initial", initial, 0.0)
-    _checks.check_number("final", final, 0.0)
+    value = _checks.check_number("value", value, 0.0)
+    warmup = _checks.check_number("warmup", warmup, 0.0, exclusive="low")
+    steps = _checks.check_number("steps", steps, 0.0, exclusive="low")
+    initial = _checks.check_number("initial", initial, 0.0)
+    final = _checks.check_number("final", final, 0.0)
     if not isinstance(steps, Tensor) and not isinstance(warmup, Tensor) and steps <= warmup:
         _checks.fail("steps", steps, f"a number above warmup = {warmup}")
 
@@ -184,11 +184,11 @@ def one_cycle(
     Smith and Topin, "Super-convergence: very fast training of neural networks using large learning rates", 2019
     (arXiv:1708.07120).
     """
-    _checks.check_number("value", value, 0.0)
-    _checks.check_number("steps", steps, 1.0, exclusive="low")
-    _checks.check_number("pct_start", pct_start, 0.0, 1.0)
-    _checks.check_number("div_factor", div_factor, 0.0, exclusive="low")
-    _checks.check_number("final_div_factor", final_div_factor, 0.0, exclusive="low")
+    value = _checks.check_number("value", value, 0.0)
+    steps = _checks.check_number("steps", steps, 1.0, exclusive="low")
+    pct_start = _checks.check_number("pct_start", pct_start, 0.0, 1.0)
+    div_factor = _checks.check_number("div_factor", div_factor, 0.0, exclusive="low")
+    final_div_factor = _checks.check_number("final_div_factor", final_div_factor, 0.0, exclusive="low")
     _checks.check_choice("anneal", anneal, ("cosine", "linear"))
     between = _cosine if anneal == "cosine" else _linear
     first = value / div_factor
@@ -240,7 +240,7 @@ def join_schedules(
         last = boundary
 
     def schedule(step: Tensor) -> Tensor:
-        step = torch.as_tensor(step)
+        step = torch.as_tensor(_checks.check_number("step", step))
         rate = _float(schedules[0](step.clamp(max=boundaries[0]) if boundaries else step))
         for index, (each, begin) in enumerate(zip(schedules[1:], boundaries, strict=True), start=1):
             # Each is asked only about its own steps: what it gives elsewhere need not be finite.
@@ -266,4 +266,4 @@ def _positive(length: Tensor) -> Tensor:
 
 def _float(step: Tensor) -> Tensor:
     """A step as float64, in which every rate is computed."""
-    return torch.as_tensor(step).to(torch.float64)
+    return torch.as_tensor(_checks.check_number("step", step)).to(torch.float64)

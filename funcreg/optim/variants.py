@@ -37,7 +37,7 @@ def lion(
 
     Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023.
     """
-    _checks.check_setting("weight_decay", weight_decay)
+    weight_decay = _checks.check_setting("weight_decay", weight_decay)
     return transforms.chain(
         transforms.scale_by_lion(b1, b2),
         transforms.add_decayed_weights(weight_decay, mask=mask),
@@ -79,7 +79,7 @@ def nadam(
 
     Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop 2016.
     """
-    _checks.check_setting("weight_decay", weight_decay)
+    weight_decay = _checks.check_setting("weight_decay", weight_decay)
     return transforms.chain(
         transforms.add_decayed_weights(weight_decay, mask=mask),
         transforms.scale_by_nadam(b1, b2, eps, momentum_decay=momentum_decay),
@@ -121,7 +121,7 @@ def radam(
 
     Liu et al., "On the variance of the adaptive learning rate and beyond", ICLR 2020.
     """
-    _checks.check_setting("weight_decay", weight_decay)
+    weight_decay = _checks.check_setting("weight_decay", weight_decay)
     return transforms.chain(
         transforms.add_decayed_weights(weight_decay, mask=mask),
         transforms.scale_by_radam(b1, b2, eps),

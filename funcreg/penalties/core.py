@@ -28,7 +28,7 @@ def scaled(argument: str, strength: float | Tensor, terms: Sequence[Tensor]) -> 
     >>> scaled("strength", 0.5, [torch.tensor(1.0), torch.tensor(3.0)])
     tensor(2.)
     """
-    _checks.check_setting(argument, strength, 0.0)
+    strength = _checks.check_setting(argument, strength, 0.0)
     total = functools.reduce(torch.add, terms) if terms else torch.zeros(())
     # Two tensors of shape () promote each other; the penalty keeps the parameters' dtype.
     return (strength * total).to(total.dtype)

@@ -97,7 +97,7 @@ def gradient_penalty(
     """
     _check_inputs("x", x)
     _checks.check_callable("function", function, "a function (N, ...) -> (N,) or (N, 1)")
-    _checks.check_setting("target", target, 0.0)
+    target = _checks.check_setting("target", target, 0.0)
     examples = x.shape[0]
 
     def total(x: Tensor) -> Tensor:

@@ -243,6 +243,7 @@ def categorical(key: Tensor, logits: Tensor) -> Tensor:
     tensor([0, 1])
     """
     _checks.check_floating("logits", logits)
+    _checks.check_key(key, logits)
     if logits.ndim == 0 or logits.shape[-1] == 0:
         _checks.fail("logits", _checks.describe(logits), "a tensor (..., classes) of at least one class")
     units = open_unit(execution.words(key, tuple(logits.shape)), torch.float32)

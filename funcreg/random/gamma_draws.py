@@ -102,7 +102,7 @@ def _concentration(
     shape = as_shape(shape)
     value = check_parameter(name, value, shape, 0.0, exclusive="low")
     if not isinstance(value, Tensor):
-        value = torch.full((), float(value), device=key.device)
+        value = torch.full((), float(value), dtype=torch.float64, device=key.device).to(torch.float32)
     elif not value.is_floating_point():
         value = value.to(torch.float32)
     return value.expand(shape), shape

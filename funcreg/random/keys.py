@@ -31,7 +31,8 @@ def key(seed: int | Tensor, *, device: torch.device | str | None = None) -> Tens
     if device is not None:
         _checks.check_device("device", device)
     if isinstance(seed, Tensor):
-        if seed.is_floating_point() or seed.dtype == torch.bool or seed.ndim != 0:
+        _checks.check_integers("seed", seed)
+        if seed.ndim:
             _checks.fail("seed", _checks.describe(seed), "an integer, or an integer tensor of shape ()")
         seed = seed.to(device=device, dtype=torch.int64)
         return torch.stack((seed, torch.zeros_like(seed)))
@@ -80,8 +81,10 @@ def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
     if not isinstance(data, Tensor):
         _check_word("data", data)
         data = torch.tensor(_signed(data), device=key.device)
-    elif data.is_floating_point() or data.dtype == torch.bool or data.ndim != 0:
-        _checks.fail("data", _checks.describe(data), "an integer, or an integer tensor of shape ()")
+    else:
+        _checks.check_integers("data", data)
+        if data.ndim:
+            _checks.fail("data", _checks.describe(data), "an integer, or an integer tensor of shape ()")
     # Key i of a split comes from block offset + i.
     shifted = torch.stack((key[0], key[1] + data.to(torch.int64)))
     return execution.split(shifted, 1)[0]

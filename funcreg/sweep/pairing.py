@@ -33,7 +33,8 @@ def paired_keys(seeds: Tensor, *, key: Tensor) -> Tensor:
     (True, True)
     """
     _checks.check_key(key)
-    if not isinstance(seeds, Tensor) or seeds.ndim != 1 or seeds.is_floating_point() or seeds.dtype == torch.bool:
+    _checks.check_integers("seeds", seeds)
+    if seeds.ndim != 1 or not len(seeds):
         remedy = 'They are an axis of the grid: seed=range(8), then hparams["seed"].'
         _checks.fail("seeds", _checks.describe(seeds), "a tensor of integers (members,)", remedy)
     return torch.func.vmap(lambda seed: random.fold_in(key, seed))(seeds.to(key.device))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,9 +27,10 @@ def uniform(low: float | Tensor, high: float | Tensor) -> Range:
     >>> uniform(0.0, 0.5)(random.key(0), 3)
     tensor([0.0779, 0.2066, 0.1712], dtype=torch.float64)
     """
-    _check_interval(low, high, -math.inf)
+    low, high = _interval(low, high, -math.inf)
 
     def draw(key: Tensor, n: int) -> Tensor:
+        _checks.check_count("n", n)
         return random.uniform(key, n, low=low, high=high, dtype=torch.float64)
 
     return draw
@@ -53,9 +55,11 @@ def log_uniform(low: float | Tensor, high: float | Tensor) -> Range:
 
     Bergstra and Bengio, "Random search for hyper-parameter optimization", JMLR 2012.
     """
-    _check_interval(low, high, 0.0)
+    low, high = _interval(low, high, 0.0)
 
     def draw(key: Tensor, n: int) -> Tensor:
+        _checks.check_key(key)
+        _checks.check_count("n", n)
         first, last = (torch.as_tensor(end, dtype=torch.float64, device=key.device) for end in (low, high))
         draws = random.uniform(key, n, low=first.log(), high=last.log(), dtype=torch.float64).exp()
         return draws.clamp(first, last)  # exp(log(low)) may round to below low
@@ -82,6 +86,7 @@ def integers(low: int, high: int) -> Range:
     _checks.check_count("high", high, low=low + 1, high=low + 2**31)
 
     def draw(key: Tensor, n: int) -> Tensor:
+        _checks.check_count("n", n)
         return random.randint(key, n, low, high)
 
     return draw
@@ -105,6 +110,8 @@ def choice(values: Iterable[float] | Tensor) -> Range:
     column = as_column("values", values)
 
     def draw(key: Tensor, n: int) -> Tensor:
+        _checks.check_key(key)
+        _checks.check_count("n", n)
         return column.to(key.device)[random.randint(key, n, 0, len(column))]
 
     return draw
@@ -116,7 +123,7 @@ def as_column(name: str, values: Iterable[float] | Tensor) -> Tensor:
     if isinstance(values, Tensor):
         if values.ndim != 1 or not len(values):
             _checks.fail(name, _checks.describe(values), allowed)
-        return values
+        return values if values.dtype == torch.bool else _checks.check_number(name, values)
     if isinstance(values, str) or not isinstance(values, Iterable):
         remedy = f"Put it in a list: {name}=[{values!r}]." if isinstance(values, int | float) else ""
         _checks.fail(name, _checks.describe(values), allowed, remedy)
@@ -132,8 +139,7 @@ def as_column(name: str, values: Iterable[float] | Tensor) -> Tensor:
     return torch.tensor(numbers, dtype=torch.int64 if integral else torch.float64)
 
 
-def _check_interval(low: float | Tensor, high: float | Tensor, above: float) -> None:
-    for name, end in (("low", low), ("high", high)):
-        _checks.check_setting(name, end, above, exclusive="low")
-    if not isinstance(low, Tensor) and not isinstance(high, Tensor) and low >= high:
-        _checks.fail("low", low, f"a number below high = {high}")
+def _interval(low: float | Tensor, high: float | Tensor, above: float) -> tuple[Any, Any]:
+    low = _checks.check_setting("low", low, above, exclusive="low")
+    high = _checks.check_setting("high", high, above, exclusive="low")
+    return _checks.check_order("low", low, high, "high", strict=True), high

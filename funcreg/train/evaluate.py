@@ -52,6 +52,7 @@ def make_evaluate(
     >>> evaluate(torch.tensor(1.0), {}, torch.tensor([0.0, 1.0, 3.0]), batch_size=2)
     {'val_loss': tensor(1.6667, dtype=torch.float64)}
     """
+    _checks.check_choice("jit", jit, (True, False))
     _checks.check_callable("metric_fn", metric_fn, "a function (params, state, batch) -> dict of tensors")
     if members is not None:
         _checks.check_count("members", members)

@@ -140,6 +140,7 @@ def fit(
     counts = {"epochs": epochs, "epoch_steps": epoch_steps, "checkpoint_every": checkpoint_every}
     arguments.check(step, train_state, counts | {"batch_size": batch_size})
     arguments.check_shuffling(key=key, members=members, batches=batches)
+    _checks.check_choice("jit", jit, (True, False))
     arguments.check_callbacks(early_stopping, monitor, version, evaluate, on_epoch)
     device = train_state.step.device
     hparams = as_hparams(hparams, device)

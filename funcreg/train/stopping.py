@@ -59,17 +59,24 @@ def early_stopping(patience: int | Tensor, min_delta: float | Tensor = 0.0, mode
     """
     if not isinstance(patience, Tensor):
         _checks.check_count("patience", patience)
-    _checks.check_number("min_delta", min_delta, 0.0)
+    min_delta = _checks.check_number("min_delta", min_delta, 0.0)
     _checks.check_choice("mode", mode, ("min", "max"))
     sign = 1.0 if mode == "min" else -1.0
 
     def init(members: int | None = None, *, device: torch.device | None = None) -> StoppingState:
+        if members is not None:
+            _checks.check_count("members", members)
+        if device is not None:
+            _checks.check_device("device", device)
         shape = () if members is None else (members,)
         no = torch.zeros(shape, dtype=torch.bool, device=device)
         best = torch.full(shape, sign * torch.inf, dtype=torch.float64, device=device)
         return StoppingState(best, torch.zeros(shape, dtype=torch.int64, device=device), no, no)
 
     def update(state: StoppingState, value: Tensor) -> StoppingState:
+        if not isinstance(state, StoppingState):
+            _checks.fail("state", _checks.describe(state), "a StoppingState", "It comes from init.")
+        _checks.check_tensor("value", value)
         value = value.to(torch.float64)
         improved = (sign * (state.best - value) > min_delta) & torch.isfinite(value) & ~state.stopped
         counter = torch.where(improved, 0, state.counter + 1)

@@ -28,7 +28,7 @@ def clip_by_global_norm(max_norm: Number) -> Transform:
     >>> updates
     {'w': tensor([0.6000, 0.8000])}
     """
-    _checks.check_setting("max_norm", max_norm)
+    max_norm = _checks.check_setting("max_norm", max_norm)
 
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
         factor = core.Scalars((max_norm / (tree.norm(grads) + 1e-6)).clamp(max=1.0))
@@ -55,7 +55,7 @@ def clip_by_value(limit: Number) -> Transform:
     >>> updates
     {'w': tensor([ 0.5000, -1.0000])}
     """
-    _checks.check_setting("limit", limit)
+    limit = _checks.check_setting("limit", limit)
 
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
         bounds = core.Scalars(-limit, limit)
@@ -90,8 +90,8 @@ def adaptive_clip(ratio: Number = 0.01, *, eps: Number = 1e-3, mask: tree.Mask |
     Brock, De, Smith and Simonyan, "High-performance large-scale image recognition without
     normalization" (AGC), ICML 2021.
     """
-    _checks.check_setting("ratio", ratio)
-    _checks.check_setting("eps", eps)
+    ratio = _checks.check_setting("ratio", ratio)
+    eps = _checks.check_setting("eps", eps)
     core.check_mask(mask)
 
     def clipped(name: str, w: Tensor, g: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def clip_per_example(max_norm: Number) -> Transform:
 
     Abadi et al., "Deep learning with differential privacy", CCS 2016.
     """
-    _checks.check_setting("max_norm", max_norm)
+    max_norm = _checks.check_setting("max_norm", max_norm)
 
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
         core.check_given(params)

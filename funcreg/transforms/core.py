@@ -108,6 +108,9 @@ def check_state(state: Any, kind: type) -> None:
     if not isinstance(state, kind):
         remedy = "It must come from the init of the same transform."
         _checks.fail("state", _checks.describe(state), f"a {kind.__name__}", remedy)
+    step = getattr(state, "step", None)
+    if step is not None and not isinstance(step, Tensor):
+        _checks.fail("state.step", _checks.describe(step), "an integer tensor of shape ()")
 
 
 def check_moments(name: str, moments: tree.Tree, grads: tree.Tree) -> None:

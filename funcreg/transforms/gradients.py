@@ -27,7 +27,7 @@ def add_decayed_weights(decay: Number, *, mask: tree.Mask | None = None) -> Tran
     >>> updates
     {'w': tensor([0.5000, 0.5000])}
     """
-    _checks.check_setting("decay", decay)
+    decay = _checks.check_setting("decay", decay)
     core.check_mask(mask)
 
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:

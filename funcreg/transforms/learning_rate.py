@@ -36,7 +36,7 @@ def scale(factor: Number) -> Transform:
     >>> updates
     {'w': tensor([0.5000, 0.5000])}
     """
-    _checks.check_setting("factor", factor, -math.inf)
+    factor = _checks.check_setting("factor", factor, -math.inf)
 
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
         return core.scaled(grads, factor), state
@@ -97,5 +97,5 @@ def scale_by_learning_rate(lr: Number | Schedule) -> Transform:
         scheduled = scale_by_schedule(lambda step: -lr(step))
         # A group without leaves has no state.
         return scheduled._replace(rates=lambda state: {"": lr(state.step)} if state else {})
-    _checks.check_setting("lr", lr)
-    return scale(-lr)._replace(rates=lambda state: {"": lr})
+    rate = _checks.check_setting("lr", lr)
+    return scale(-rate)._replace(rates=lambda state: {"": rate})

@@ -63,8 +63,9 @@ def momentum(decay: Number, *, dampening: Number = 0.0, nesterov: bool = False) 
     >>> updates
     {'w': tensor([1.9000])}
     """
-    _checks.check_setting("decay", decay, 0.0, 1.0)
-    _checks.check_setting("dampening", dampening, 0.0, 1.0)
+    decay = _checks.check_setting("decay", decay, 0.0, 1.0)
+    dampening = _checks.check_setting("dampening", dampening, 0.0, 1.0)
+    _checks.check_choice("nesterov", nesterov, (True, False))
     if nesterov and not isinstance(dampening, Tensor) and dampening != 0:
         _checks.fail("dampening", dampening, "0 when nesterov=True")
 
@@ -110,9 +111,9 @@ def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> T
     >>> updates
     {'w': tensor([ 1.0000, -1.0000])}
     """
-    _checks.check_setting("b1", b1, 0.0, 1.0, exclusive="high")
-    _checks.check_setting("b2", b2, 0.0, 1.0, exclusive="high")
-    _checks.check_setting("eps", eps)
+    b1 = _checks.check_setting("b1", b1, 0.0, 1.0, exclusive="high")
+    b2 = _checks.check_setting("b2", b2, 0.0, 1.0, exclusive="high")
+    eps = _checks.check_setting("eps", eps)
     low, high = core.precise(b1), core.precise(b2)
 
     def init(params: tree.Tree) -> AdamState:
@@ -169,8 +170,8 @@ def scale_by_rms(decay: Number = 0.99, eps: Number = 1e-8, *, centered: bool = F
     >>> updates
     {'w': tensor([ 2.0000, -2.0000])}
     """
-    _checks.check_setting("decay", decay, 0.0, 1.0, exclusive="high")
-    _checks.check_setting("eps", eps)
+    decay = _checks.check_setting("decay", decay, 0.0, 1.0, exclusive="high")
+    eps = _checks.check_setting("eps", eps)
     _checks.check_choice("centered", centered, (True, False))
     weight = core.Scalars(1 - core.precise(decay), eps)
 

@@ -38,7 +38,7 @@ def add_noise(std: Number | Schedule, *, key: Tensor) -> Transform:
     (arXiv:1511.06807).
     """
     if not callable(std):
-        _checks.check_setting("std", std)
+        std = _checks.check_setting("std", std)
     _checks.check_key(key)
 
     def init(params: tree.Tree) -> ScheduleState:

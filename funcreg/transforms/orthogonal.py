@@ -53,7 +53,7 @@ def orthogonalize(
     """
     _checks.check_count("steps", steps)
     _checks.check_choice("adjust", adjust, list(_FACTORS))
-    _checks.check_number("eps", eps, 0.0)
+    eps = _checks.check_number("eps", eps, 0.0)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         _checks.fail("dtype", _checks.describe(dtype), "a floating-point dtype such as torch.bfloat16, or None")
 

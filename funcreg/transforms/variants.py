@@ -95,8 +95,8 @@ def scale_by_nadam(
     Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop 2016.
     """
     _check_betas(b1, b2)
-    _checks.check_setting("eps", eps)
-    _checks.check_setting("momentum_decay", momentum_decay)
+    eps = _checks.check_setting("eps", eps)
+    momentum_decay = _checks.check_setting("momentum_decay", momentum_decay)
     low, high, pace = core.precise(b1), core.precise(b2), core.precise(momentum_decay)
 
     def init(params: tree.Tree) -> NadamState:
@@ -148,7 +148,7 @@ def scale_by_radam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> 
     Liu et al., "On the variance of the adaptive learning rate and beyond", ICLR 2020.
     """
     _check_betas(b1, b2)
-    _checks.check_setting("eps", eps)
+    eps = _checks.check_setting("eps", eps)
     low, high = core.precise(b1), core.precise(b2)
 
     def init(params: tree.Tree) -> RadamState:
@@ -197,5 +197,5 @@ def _root(square: Tensor) -> Tensor:
 
 
 def _check_betas(b1: Number, b2: Number) -> None:
-    _checks.check_setting("b1", b1, 0.0, 1.0, exclusive="high")
-    _checks.check_setting("b2", b2, 0.0, 1.0, exclusive="high")
+    b1 = _checks.check_setting("b1", b1, 0.0, 1.0, exclusive="high")
+    b2 = _checks.check_setting("b2", b2, 0.0, 1.0, exclusive="high")

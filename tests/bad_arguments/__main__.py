@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections import Counter
 
-from tests.bad_arguments.judged import CALLS, DOCUMENTED, NOTHING, REFUSED, WRONG, judged
+from tests.bad_arguments.judged import CALLS, DOCUMENTED, NOTHING, REFUSED, THEIRS, WRONG, judged
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
                 if verdict.outcome == WRONG:
                     print(call, *verdict, sep=" | ")
         os.chdir("/")
-    outcomes = (REFUSED, NOTHING, DOCUMENTED, WRONG)
+    outcomes = (REFUSED, THEIRS, NOTHING, DOCUMENTED, WRONG)
     print("|".join(("", "module", *outcomes, "")), "|".join(("", "---", *("---:" for _ in outcomes), "")), sep="\n")
     total = sum(modules.values(), Counter())
     for module, counts in {**modules, "all": total}.items():

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import traceback
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -17,7 +18,12 @@ from tests.public import tables
 
 CALLS: list[Call] = [call for table in tables("tests.bad_arguments.calls").values() for call in table.CALLS]
 
-REFUSED, NOTHING, DOCUMENTED, WRONG = "refused by name", "no number", "documented", "wrong"
+REFUSED, THEIRS, NOTHING = "refused by name", "by the function that was given", "no number"
+DOCUMENTED, WRONG = "documented", "wrong"
+
+
+NOT_SO_CALLED = re.compile(r"\(\) (got an unexpected keyword|missing \d|takes \d)")  # Python says it, and names it
+THEIR_CODE = re.compile(r"/bad_arguments/calls/|/torch/nn/modules/")
 
 
 class Verdict(NamedTuple):
@@ -42,14 +48,26 @@ def _tried(call: Call, argument: str, kind: str, value: Any) -> tuple[str, str]:
             warnings.simplefilter("ignore")
             result = call.function(**{**call.arguments, argument: value})
     except fr.FuncregError as error:
-        named = _is_named(str(error), argument, kind, value, call)
+        named = _is_named(str(error), argument, kind, value, call) or _is_theirs(error, call, argument, value)
         return REFUSED if named else WRONG, str(error)
     except Exception as error:
-        return WRONG, f"{type(error).__name__}: {error}"
+        seen = f"{type(error).__name__}: {error}"
+        return THEIRS if _is_theirs(error, call, argument, value) else WRONG, seen
     if _has_no_number(result, kind):
         return NOTHING, ""
     reason = "its default" if value is None and _is_optional(call, argument) else why(call.name, argument, kind)
     return (DOCUMENTED, reason) if reason else (WRONG, f"a result: {_shown(result)}")
+
+
+def _is_theirs(error: BaseException, call: Call, argument: str, value: Any) -> bool:
+    """Whether a function or module that is an argument raised it, on what it was handed, or cannot be called so."""
+    if callable(call.arguments[argument]) and callable(value):
+        return True
+    if isinstance(error, TypeError) and NOT_SO_CALLED.search(str(error)):
+        return True
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = [number for number, file in enumerate(files) if "/funcreg/" in file]
+    return bool(ours) and any(THEIR_CODE.search(file) for file in files[ours[0] :])
 
 
 def _is_optional(call: Call, argument: str) -> bool:
@@ -64,10 +82,10 @@ def _is_named(message: str, argument: str, kind: str, value: Any, call: Call) ->
     if not got or "; expected " not in message:
         return False
     names = {argument.rstrip("_")}
-    if ":" in kind:
-        names |= set(call.arguments)
+    if ":" in kind or "trees that differ" in got or re.search(rf"\b{argument}\b", got):
+        names |= {name.rstrip("_") for name in call.arguments}
     leaves = set(fr.tree.names(value)) | set(fr.tree.names(call.arguments[argument]))
-    words = set(re.findall(r"[\w.]+", head))
+    words = set(re.findall(r"\w+", head))
     return bool(words & names) or any(head.endswith(leaf) for leaf in leaves if leaf)
 
 

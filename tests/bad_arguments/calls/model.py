@@ -30,7 +30,7 @@ CALLS: list[Call] = [
     call("check", lambda model, args, params, state: fr.check(model, args, params=params, state=state), model=MODEL,
          args=X, params=PARAMS, state=STATE),
     call("decay_mask", fr.decay_mask, model=MODEL, embeddings=False),
-    call("decay_mask()", fr.decay_mask(MODEL), name="0.weight", leaf=PARAMS["0.weight"]),
+    call("decay_mask()", lambda mask: fr.decay_mask(MODEL)(mask, X), mask="0.weight"),
     call("register_layer", fr.register_layer, layer_type=Layer, forward=lambda layer, x: x, rate="p",
          prepare=lambda layer: None, tracks=False),
 ]  # fmt: skip
