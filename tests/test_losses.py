@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import grad, hessian, vmap
 
 import funcreg as fr
-from funcreg import losses
+from funcreg import _jit, losses
 
 
 def drawn(seed: int, *shape: int) -> Tensor:
@@ -229,3 +229,13 @@ def test_smoothing_of_an_excluded_class_is_infinite_and_its_gradient_is_not() ->
                 grad(lambda x, s=rate, t=target: losses.cross_entropy(x, t, smoothing=s))(x) for x in (logits, low)
             )
             torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.binary_cross_entropy])
+def test_targets_that_are_no_probabilities_are_refused_or_nan(loss: Callable[..., Tensor]) -> None:
+    signs = torch.where(torch.arange(24).reshape(6, 4) == 9, -1.0, SOFT)
+    for call in (lambda: loss(LOGITS, signs), lambda: vmap(loss)(LOGITS[None], signs[None])):
+        with pytest.raises(fr.FuncregError, match="targets: got 1 of 24 numbers outside of it"):
+            call()
+    with _jit.recording():  # as in a program that is being made
+        assert loss(LOGITS, signs, reduction="none").isnan().tolist() == [False, False, True, False, False, False]

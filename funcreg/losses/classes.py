@@ -2,7 +2,7 @@
 
 A target outside of [0, C) is refused where its value can be read at once, on the CPU in eager code, also under
 `vmap`. In a compiled program and on a GPU, where a look would wait for it, its example becomes NaN, in value and
-gradient. A target of `ignore_index` is left out, whatever its logits are.
+gradient. A target of `ignore_index` is left out, whatever its logits are. So with probabilities outside of [0, 1].
 """
 
 from typing import NamedTuple
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from .. import _checks, _jit
 from .._functorch import readable
+
+_SLACK = 1e-2
 
 
 class Classes(NamedTuple):
@@ -67,6 +69,23 @@ def as_classes(targets: Tensor, classes: int, ignore_index: int | None = None) -
     if ignore_index is not None:
         share = torch.where(index == ignore_index, 0.0, share)
     return Classes(torch.where(is_class, index, 0), share)
+
+
+def as_shares(targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Targets that are probabilities, in a dtype; what is outside of [0, 1] by more than 16 bits lose is none.
+
+    >>> as_shares(torch.tensor([True, False]), torch.float32)
+    tensor([1., 0.])
+    """
+    shares = targets.to(dtype)
+    wrong = (shares < -_SLACK) | (shares > 1 + _SLACK)
+    values = None if _jit.compiling() else readable(wrong)
+    if values is None:
+        return torch.where(wrong, torch.nan, shares)
+    if bool(values.any()):
+        got = f"{int(values.sum())} of {values.numel()} numbers outside of it"
+        _checks.fail("targets", got, "probabilities in [0, 1]", "Of signs -1 and 1: (targets + 1) / 2.")
+    return shares
 
 
 def _refuse(values: Tensor, classes: int, ignore_index: int | None) -> None:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _checks
-from .classes import as_classes, check_integers
+from .classes import as_classes, as_shares, check_integers
 from .reductions import REDUCTIONS, check_same_shape, precise, reduce, reduce_examples, times
 
 
@@ -37,7 +37,7 @@ def cross_entropy(
 
     Raises:
         FuncregError: when the shapes do not fit or an argument is out of range. In a compiled program, and on a
-            GPU, an integer that is no class makes the loss NaN instead.
+            GPU, an integer that is no class, or a probability outside of [0, 1], makes the loss NaN instead.
 
     >>> cross_entropy(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]), smoothing=0.1)
     tensor(0.2269)
@@ -55,7 +55,7 @@ def cross_entropy(
         weight = weight.to(precise(logits).dtype)
     if targets.is_floating_point():
         log_p = F.log_softmax(precise(logits), dim=-1)
-        soft = targets.to(log_p.dtype)
+        soft = as_shares(targets, log_p.dtype)
         soft = soft + smoothing * (1 / classes - soft)
         soft = soft if weight is None else soft * weight
         return reduce(-times(soft, log_p).sum(dim=-1).to(log_p.dtype), reduction)
@@ -83,7 +83,7 @@ def binary_cross_entropy(
 
     Args:
         logits: floating-point (N, ...).
-        targets: probabilities, integers or booleans, of logits' shape.
+        targets: probabilities in [0, 1], as numbers, integers or booleans, of logits' shape.
         smoothing: in [0, 1], a number or a tensor of shape ().
         weight: broadcasts with logits. Default: 1.
         reduction: "mean", "sum" or "none".
@@ -92,7 +92,7 @@ def binary_cross_entropy(
         A tensor of shape (), or (N,) for "none".
 
     Raises:
-        FuncregError: when the shapes do not fit or an argument is out of range.
+        FuncregError: as `cross_entropy`.
 
     >>> binary_cross_entropy(torch.tensor([0.0, 2.0]), torch.tensor([0, 1]))
     tensor(0.4100)
@@ -101,7 +101,7 @@ def binary_cross_entropy(
     check_same_shape("targets", targets, "logits", logits)
     smoothing = _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
     z = precise(logits)
-    soft = targets.to(z.dtype)
+    soft = as_shares(targets, z.dtype)
     soft = soft + smoothing * (0.5 - soft)
     losses = times(soft, -F.logsigmoid(z)) + times(1 - soft, -F.logsigmoid(-z))
     if weight is not None:
