@@ -18,6 +18,8 @@ from torch import Tensor
 from . import _checks, random, tree
 from .model import Model, Params, State
 from .transforms import Number, core
+from .tree.checks import check_floating, check_like
+from .tree.values import wide
 
 __all__ = ["AverageState", "Averaging", "ema", "refresh_statistics", "swa"]
 
@@ -158,21 +160,18 @@ def _averaging(weight: Callable[[Tensor], Number]) -> Averaging:
     """The average that its t-th update, counting from 1, moves by weight(t), a float64."""
 
     def init(params: tree.Tree) -> AverageState:
-        for name, leaf in tree.select(params, None):
-            _checks.check_floating(name or "params", leaf)
-        return AverageState(tree.map(_wide, params), core.zero_step(params))
+        check_floating("params", params)
+        return AverageState(wide(params), core.zero_step(params))
 
     def update(state: AverageState, params: tree.Tree) -> AverageState:
+        core.check_state(state, AverageState)
+        check_like("params", params, "the average", state.params)
         step = state.step + 1
         share = core.Scalars(weight(step.to(torch.float64)))
-        average = tree.map(lambda a, w: torch.lerp(a, _wide(w), *share.like(a)), state.params, params)
+        average = tree.map(lambda a, w: torch.lerp(a, w.to(a.dtype), *share.like(a)), state.params, params)
         return AverageState(average, step)
 
     return Averaging(init, update)
-
-
-def _wide(leaf: Tensor) -> Tensor:
-    return leaf.to(torch.promote_types(leaf.dtype, torch.float32))
 
 
 def _is_statistic(name: str) -> bool:

@@ -22,7 +22,9 @@ import torch
 from torch import Tensor
 
 from . import _checks
+from ._functorch import is_wrapped
 from .tree import Tree
+from .tree.checks import entry
 
 __all__ = ["load", "read_leaves", "read_metadata", "save"]
 
@@ -30,6 +32,7 @@ _VERSION = 1
 _FORMAT = "funcreg"
 _OURS = "a checkpoint that fr.checkpoint.save wrote"
 _SAME = "the structure that was saved"
+_RESERVED = "__metadata__"  # safetensors' own name; "~" is never followed by "_" in an escaped one
 _LEFTOVER = 3600.0  # seconds after which an unfinished file belongs to a process that was killed
 
 
@@ -58,10 +61,10 @@ def save(path: str | Path, tree: Tree, *, metadata: dict[str, Any] | None = None
     tensors = {name: _stored(name, leaf) for name, leaf in zip(names, leaves, strict=True) if isinstance(leaf, Tensor)}
     values = {name: leaf for name, leaf in zip(names, leaves, strict=True) if not isinstance(leaf, Tensor)}
     for name, value in values.items():
-        if not isinstance(value, bool | int | float | str | None):
-            _checks.fail(name, _checks.describe(value), "a tensor, a number, a string or None")
-    if metadata is not None and not isinstance(metadata, dict):
-        _checks.fail("metadata", _checks.describe(metadata), "a dict that JSON can hold")
+        if type(value) not in (bool, int, float, str, type(None)):
+            _checks.fail(entry("tree", name), _checks.describe(value), "a tensor, a Python number, a string or None")
+    if not (isinstance(metadata, dict | None) and _has_string_keys(metadata)):
+        _checks.fail("metadata", _checks.describe(metadata), "a dict that JSON can hold, whose keys are strings")
     document = {"version": _VERSION, "structure": structure, "values": values, "metadata": metadata or {}}
     try:
         text = json.dumps(document)
@@ -70,7 +73,7 @@ def save(path: str | Path, tree: Tree, *, metadata: dict[str, Any] | None = None
     header = {_FORMAT: text, "sha256": _checksum(text, tensors)}
     try:
         content = safetensors.torch.save(tensors, header)
-    except (KeyError, safetensors.SafetensorError) as error:
+    except (KeyError, UnicodeEncodeError, safetensors.SafetensorError) as error:
         _checks.fail("tree", f"a tensor that safetensors cannot hold ({error})", "dense tensors of common dtypes")
     _write(path, content)
 
@@ -156,7 +159,8 @@ def _as_path(path: Any) -> Path:
 def _flatten(tree: Tree) -> tuple[list[str], list[Any], str]:
     """Names such as `params/0.weight`, leaves, and the structure as text."""
     accessors, leaves, structure = optree.tree_flatten_with_accessor(tree, none_is_leaf=True)
-    names = ["/".join(_part(entry) for entry in accessor) for accessor in accessors]
+    names = ["/".join(_part(step) for step in accessor) for accessor in accessors]
+    names = ["~" + name if name == _RESERVED else name for name in names]
     twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
     if twice:
         _checks.fail("tree", f"two leaves called {sorted(twice)[0]!r}", "leaves with different paths")
@@ -166,14 +170,26 @@ def _flatten(tree: Tree) -> tuple[list[str], list[Any], str]:
 def _part(entry: optree.PyTreeEntry) -> str:
     """One step of a path: a field's name, a key, an index; escaped as in a JSON pointer."""
     part = entry.field if isinstance(entry, optree.NamedTupleEntry) else entry.entry
+    if not isinstance(part, str | int | float):
+        _checks.fail("tree", f"the key {_checks.describe(part)}", "keys that are strings or numbers")
     return str(part).replace("~", "~0").replace("/", "~1")
 
 
 def _stored(name: str, leaf: Tensor) -> Tensor:
     """A leaf as it is written: on the CPU, contiguous, sharing nothing with another."""
-    if leaf.layout != torch.strided or leaf.is_quantized:
-        _checks.fail(name, f"a tensor of layout {leaf.layout}", "a dense tensor")
-    return leaf.detach().cpu().clone(memory_format=torch.contiguous_format)
+    kinds = {"meta": leaf.is_meta, "quantized": leaf.is_quantized, "nested": leaf.is_nested}
+    kinds |= {"in a transform": is_wrapped(leaf), f"of layout {leaf.layout}": leaf.layout != torch.strided}
+    for kind, found in kinds.items():
+        if found:
+            _checks.fail(entry("tree", name), f"a tensor that is {kind}", "a dense tensor with values of its own")
+    return leaf.detach().cpu().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
+
+
+def _has_string_keys(value: Any) -> bool:
+    """Whether a dict's keys, and those of the dicts in it, are strings: JSON would make others so."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _has_string_keys(each) for key, each in value.items())
+    return not isinstance(value, list | tuple) or all(map(_has_string_keys, value))
 
 
 def _checksum(text: str, tensors: dict[str, Tensor]) -> str:

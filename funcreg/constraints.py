@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import _checks, tree
 from .losses.reductions import precise
+from .tree.checks import check_floating, check_tensors, entry
 
 __all__ = ["max_norm", "non_negative", "spectral_ball", "unit_norm"]
 
@@ -171,14 +172,15 @@ def _project(
     params: tree.Tree, mask: tree.Mask | None, function: Callable[[Tensor], Tensor], *, axes: int = 2
 ) -> tree.Tree:
     """A function of the selected leaves, which must be floating-point and have so many axes."""
+    check_tensors("params", params)
     pairs = tree.select(params, mask)
     if mask is None:
         pairs = [(name, leaf) for name, leaf in pairs if leaf.ndim >= axes] or pairs
+    check_floating("params", dict(pairs))
     for name, leaf in pairs:
-        _checks.check_floating(name, leaf)
         if leaf.ndim < axes:
             remedy = f"Leave it out: mask=lambda name, leaf: leaf.ndim >= {axes}."
-            _checks.fail(name, _checks.describe(leaf), f"a tensor of at least {axes} axes", remedy)
+            _checks.fail(entry("params", name), _checks.describe(leaf), f"a tensor of at least {axes} axes", remedy)
     chosen = {name for name, _ in pairs}
 
     def move(name: str, leaf: Tensor) -> Tensor:

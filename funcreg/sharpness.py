@@ -13,6 +13,8 @@ from torch import Tensor
 
 from . import _checks, random, tree
 from ._functorch import constant, gradients
+from .tree.checks import check_floating
+from .tree.values import wide
 
 __all__ = ["LossFn", "Radius", "hessian_eigenvalue", "sam"]
 
@@ -60,6 +62,7 @@ def sam(loss_fn: LossFn, radius: Radius = 0.05, *, adaptive: bool = False) -> Lo
         def loss(params: tree.Tree) -> Any:
             return _checked(loss_fn(params, state, batch, key=key, hparams=hparams))
 
+        check_floating("params", params)
         here = tree.map(constant, params)
         grads, (value, aux) = gradients(loss, here, watched=False)
         ascent = _ascent(here, grads, radius(hparams) if callable(radius) else radius, adaptive)
@@ -99,8 +102,7 @@ def hessian_eigenvalue(function: Callable[[Any], Tensor], params: tree.Tree, *, 
     """
     _checks.check_callable("function", function, "a function params -> tensor of shape ()")
     _checks.check_count("steps", steps)
-    for name, leaf in zip(tree.names(params), tree.leaves(params), strict=True):
-        _checks.check_floating(name or "params", leaf)
+    check_floating("params", params)
     if not tree.leaves(params):
         _checks.fail("params", "no leaves", "a tree of floating-point tensors")
 
@@ -122,7 +124,7 @@ def _ascent(params: tree.Tree, grads: tree.Tree, radius: Any, adaptive: bool) ->
     radius = _checks.check_setting("radius", radius)
 
     def scaled(w: Tensor, g: Tensor) -> Tensor:
-        return w.abs() * _wide(g) if adaptive else _wide(g)
+        return w.abs() * wide(g) if adaptive else wide(g)
 
     direction = tree.map(scaled, params, grads)
     norm = tree.norm(direction)
@@ -140,17 +142,17 @@ def _checked(output: Any) -> Any:
 def _drawn_like(params: tree.Tree, key: Tensor) -> tree.Tree:
     """Gaussian numbers of the parameters' shapes and dtypes; one draw, as each costs time to compile."""
     flat = tree.leaves(params)
-    wide = torch.float64 if any(leaf.dtype == torch.float64 for leaf in flat) else torch.float32
-    numbers = random.normal(key, (tree.count(params),), dtype=wide).split([leaf.numel() for leaf in flat])
+    widest = torch.float64 if any(leaf.dtype == torch.float64 for leaf in flat) else torch.float32
+    numbers = random.normal(key, (tree.count(params),), dtype=widest).split([leaf.numel() for leaf in flat])
     own = dict(zip(tree.names(params), numbers, strict=True))
     return tree.map_named(lambda name, leaf: own[name].reshape(leaf.shape).to(leaf.dtype), params)
 
 
 def _unit(direction: tree.Tree) -> tree.Tree:
     """A direction of length 1, or 0 where it was, with its norm in float32 at least."""
-    wide = tree.map(_wide, direction)
-    norm = tree.norm(wide)
-    return tree.map(lambda v, w: (w / torch.where(norm == 0, 1.0, norm)).to(v.dtype), direction, wide)
+    exact = wide(direction)
+    norm = tree.norm(exact)
+    return tree.map(lambda v, w: (w / torch.where(norm == 0, 1.0, norm)).to(v.dtype), direction, exact)
 
 
 def _product(slope: Callable[[Any], Any], params: tree.Tree, direction: tree.Tree) -> tree.Tree:
@@ -165,9 +167,5 @@ def _product(slope: Callable[[Any], Any], params: tree.Tree, direction: tree.Tre
 
 
 def _dot(one: tree.Tree, other: tree.Tree) -> Tensor:
-    products = tree.map(lambda a, b: (_wide(a) * _wide(b)).sum(), one, other)
+    products = tree.map(lambda a, b: (wide(a) * wide(b)).sum(), one, other)
     return torch.stack(tree.leaves(products)).sum()
-
-
-def _wide(leaf: Tensor) -> Tensor:
-    return leaf.to(torch.promote_types(leaf.dtype, torch.float32))

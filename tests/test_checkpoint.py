@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 
 import funcreg as fr
 from funcreg import FuncregError, checkpoint, tree
@@ -251,11 +253,18 @@ def test_another_container_is_refused(path: Path) -> None:
 @pytest.mark.parametrize(
     ("saved", "metadata", "message"),
     [
-        ({"a": object()}, None, "a: got <object"),
-        ({"a": {1, 2}}, None, r"a: got \{1, 2\}"),
-        ({"a": torch.eye(2).to_sparse()}, None, "a: got a tensor of layout torch.sparse_coo"),
+        ({"a": object()}, None, "tree's a: got <object"),
+        ({"a": {1, 2}}, None, r"tree's a: got \{1, 2\}"),
+        ({"a": torch.eye(2).to_sparse()}, None, "tree's a: got a tensor that is of layout torch.sparse_coo"),
         ({"a": torch.zeros(1, dtype=torch.complex128)}, None, "safetensors cannot hold"),
+        ({"a": torch.zeros(1, device="meta")}, None, "tree's a: got a tensor that is meta"),
+        ({"a": np.float64(1.0)}, None, "tree's a: got .*float64"),
+        ({"a": np.ones(1)}, None, "tree's a: got array"),
+        ({object(): torch.ones(1)}, None, r"tree: got the key <object.*keys that are strings or numbers"),
+        ({"\ud800": torch.ones(1)}, None, "tree: got .*safetensors cannot hold"),
         ({"a": 1}, {"when": object()}, "metadata: got .*JSON"),
+        ({"a": 1}, {1: "one"}, "metadata: got .*keys are strings"),
+        ({"a": 1}, {"inner": [{1: "one"}]}, "metadata: got .*keys are strings"),
         ({1: torch.zeros(1), "1": torch.zeros(1)}, None, "two leaves called '1'"),
     ],
 )
@@ -263,6 +272,57 @@ def test_what_cannot_be_saved_is_refused(path: Path, saved: Any, metadata: Any, 
     with pytest.raises(FuncregError, match=message):
         checkpoint.save(path, saved, metadata=metadata)
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "__metadata__",
+        "~__metadata__",
+        "",
+        " ",
+        "a/b",
+        "a.b",
+        "/",
+        "~",
+        "~1",
+        "sha256",
+        "funcreg",
+        "\n",
+        "é",
+        '"',
+        1,
+        -1.5,
+        "x" * 999,
+    ],
+)
+def test_every_name_is_a_name(path: Path, name: Any) -> None:
+    for saved in ({name: torch.ones(2)}, {"inner": {name: torch.ones(2), "other": 3}}, {name: {name: torch.ones(2)}}):
+        checkpoint.save(path, saved)
+        loaded = checkpoint.load(path, tree.map(lambda leaf: 0 * leaf, saved))
+        same = tree.map(lambda one, other: bool(torch.as_tensor(one == other).all()), saved, loaded)
+        assert all(tree.leaves(same))
+
+
+def test_views_are_saved_as_what_they_show(path: Path) -> None:
+    """Conjugates and negations that torch only marks; parts of one storage; a tensor of a gradient."""
+    numbers = torch.tensor([1 + 2j, 3 - 4j])
+    whole = torch.arange(6.0).reshape(2, 3)
+    saved = {
+        "conjugate": numbers.conj(),
+        "negated": numbers.conj().imag,
+        "row": whole[1],
+        "transposed": whole.T,
+        "expanded": torch.ones(1).expand(3),
+        "parameter": nn.Parameter(torch.ones(2)),
+        "empty": torch.ones(0, 3),
+        "scalar": torch.tensor(2.0),
+        "whole": whole,
+    }
+    checkpoint.save(path, saved)
+    loaded = checkpoint.load(path, {name: torch.zeros_like(leaf) for name, leaf in saved.items()})
+    assert all(torch.equal(loaded[name], leaf) for name, leaf in saved.items())
+    assert len({leaf.data_ptr() for leaf in loaded.values() if leaf.numel()}) == len(saved) - 1
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:

@@ -157,7 +157,23 @@ def test_backend_is_restored_after_an_error() -> None:
 def test_uniform_is_one_draw_in_every_dtype(key: Tensor, dtype: torch.dtype) -> None:
     drawn = fr.random.uniform(key, (100,), dtype=dtype)
     assert drawn.dtype == dtype
-    assert torch.equal(drawn, fr.random.uniform(key, (100,)).to(dtype))
+    rounded = fr.random.uniform(key, (100,)).to(dtype)
+    assert torch.equal(drawn, torch.where(rounded == 1, 1 - torch.finfo(dtype).eps / 2, rounded))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 0.0), (0.5, 1.5), (-8.0, -7.0), (60.0, 61.0), (1.0, 1.0)])
+def test_uniform_never_reaches_high(dtype: torch.dtype, low: float, high: float) -> None:
+    """Half of the interval's last step is rounded up to its end: in 16 bits, one of 256 or 2048 draws."""
+    drawn = fr.random.uniform(fr.random.key(3), (200_000,), low=low, high=high, dtype=dtype)
+    assert float(drawn.min()) >= low
+    assert float(drawn.max()) < high or low == high
+    bounds = torch.tensor([[low, high], [low, high]], dtype=dtype)
+    keys = fr.random.key(3).expand(2, 2)
+    each = torch.func.vmap(lambda key, low, high: fr.random.uniform(key, (100,), low=low, high=high, dtype=dtype))
+    assert torch.equal(
+        each(keys, *bounds.T)[1], fr.random.uniform(fr.random.key(3), (100,), low=low, high=high, dtype=dtype)
+    )
 
 
 def test_uniform_interval_may_be_batched(key: Tensor) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import _checks, random, tree
 from .._functorch import constant, gradients
 from ..train.step import LossFn
+from ..tree.stacking import members_of
 from .processes import Group, answered, rank, ranks
 
 _groups: dict[str, Group] = {"": None}
@@ -63,7 +64,7 @@ def data_parallel(loss_fn: LossFn, *, shards: int | None = None, group: Group = 
 
     def parallel(params: tree.Tree, state: Any, batch: Any, *, key: Tensor, hparams: Any) -> Any:
         size = ranks(group)
-        count, samples = size if shards is None else shards, tree.members(batch)
+        count, samples = size if shards is None else shards, members_of("batch", batch)
         if count == 1:
             return loss_fn(params, state, batch, key=key, hparams=hparams)
         if count % size:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .. import _checks, tree
 from ..losses.reductions import precise
+from ..tree.checks import check_floating, check_tensors
 
 
 def selected(params: tree.Tree, mask: tree.Mask | None) -> list[tuple[str, Tensor]]:
@@ -16,9 +17,9 @@ def selected(params: tree.Tree, mask: tree.Mask | None) -> list[tuple[str, Tenso
     >>> selected({"weight": torch.ones(1), "bias": torch.ones(2)}, tree.is_weight)
     [('weight', tensor([1.]))]
     """
+    check_tensors("params", params)
     pairs = tree.select(params, mask)
-    for name, leaf in pairs:
-        _checks.check_floating(name, leaf)
+    check_floating("params", dict(pairs))
     return [(name, precise(leaf)) for name, leaf in pairs]
 
 

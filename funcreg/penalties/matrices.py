@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, tree
+from ..tree.checks import entry
 from . import core
 
 
@@ -81,7 +82,7 @@ def _grams(params: tree.Tree, mask: tree.Mask | None) -> list[Tensor]:
     for name, leaf in pairs:
         if leaf.ndim < 2:
             remedy = "Leave it out: mask=lambda name, leaf: leaf.ndim >= 2."
-            _checks.fail(name, _checks.describe(leaf), "a tensor of at least 2 axes", remedy)
+            _checks.fail(entry("params", name), _checks.describe(leaf), "a tensor of at least 2 axes", remedy)
         matrix = leaf.flatten(1)
         grams.append(matrix @ matrix.mT if matrix.shape[0] <= matrix.shape[1] else matrix.mT @ matrix)
     return grams

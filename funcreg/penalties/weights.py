@@ -141,8 +141,8 @@ def l2_distance(
     pairs, start = core.selected(params, mask), dict(zip(tree.names(anchor), tree.leaves(anchor), strict=True))
     for name, leaf in pairs:
         own = start.get(name)
-        if not isinstance(own, Tensor) or own.shape != leaf.shape:
-            got = "a tree without " + name if own is None else f"{_checks.describe(own)} at {name}"
+        if not isinstance(own, Tensor) or not own.is_floating_point() or own.shape != leaf.shape:
+            got = f"a tree without {name or 'it'}" if own is None else f"{_checks.describe(own)} at {name}"
             allowed = f"the leaves that mask picks in params, {name} of shape {tuple(leaf.shape)}"
             _checks.fail("anchor", got, allowed, "A mask can leave it out.")
     return core.scaled("strength", strength, [(leaf - start[name]).square().sum() for name, leaf in pairs])

@@ -43,7 +43,7 @@ def uniform(
     """Uniform numbers in [low, high).
 
     Drawn as multiples of 2**-24 in float32, `torch.func._random.uniform`'s bits, then cast: so
-    a mask does not depend on dtype. Scaling, or a cast to 16 bits, may round up to high.
+    a mask does not depend on dtype. What scaling or the cast rounds up to high is the number below it.
 
     Args:
         key: int64 (2,).
@@ -65,10 +65,13 @@ def uniform(
     shape = as_shape(shape)
     low, high = check_parameter("low", low, shape), check_parameter("high", high, shape)
     low = _checks.check_order("low", low, high, "high")
-    unit = execution.uniform(key, shape).to(dtype)
-    if isinstance(low, Tensor) or isinstance(high, Tensor) or (low, high) != (0.0, 1.0):
-        return (low + (high - low) * unit).to(dtype)
-    return unit
+    unit = execution.uniform(key, shape).to(torch.float64 if dtype == torch.float64 else torch.float32)
+    numbers = not isinstance(low, Tensor) and not isinstance(high, Tensor)
+    if numbers and (low, high) == (0.0, 1.0) and dtype.itemsize > 2:
+        return unit
+    drawn = (low + (high - low) * unit).to(dtype)
+    first, end = (torch.as_tensor(bound, device=key.device).to(dtype) for bound in (low, high))
+    return torch.maximum(torch.minimum(drawn, _below(end)), first)
 
 
 def normal(
@@ -258,6 +261,14 @@ def categorical(key: Tensor, logits: Tensor) -> Tensor:
         got = f"{int((~values).sum())} of {values.numel()} rows without a class, or with NaN"
         _checks.fail("logits", got, "at least one class above -inf in each row, and no NaN")
     return drawn
+
+
+def _below(number: Tensor) -> Tensor:
+    """The largest number below, of the same dtype; torch's nextafter is not compiled for 16 bits."""
+    whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}[number.dtype.itemsize]
+    bits = number.view(whole)
+    smallest = torch.full_like(number, -0.0).view(whole) + 1
+    return torch.where(number == 0, smallest, torch.where(number > 0, bits - 1, bits + 1)).view(number.dtype)
 
 
 def box_muller(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import _checks, tree
 from ..train import FitResult, variables
+from ..tree.stacking import members_of
 
 
 class Member(NamedTuple):
@@ -79,7 +80,7 @@ def best(result: FitResult, hparams: Any, metric: str = "loss", mode: str = "min
     _checks.check_choice("metric", metric, list(metrics))
     _checks.check_choice("mode", mode, ("min", "max"))
     members = len(result.best_epoch)
-    if tree.leaves(hparams) and tree.members(hparams) != members:
+    if tree.leaves(hparams) and members_of("hparams", hparams) != members:
         _checks.fail("hparams", f"those of {tree.members(hparams)} members", f"those of the result's {members}")
     values = metrics[metric] if mode == "min" else -metrics[metric]
     finite = torch.isfinite(values)

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .. import _checks, tree
+from .. import _checks
+from ..tree.checks import entry
+from ..tree.stacking import members_of
 
 
 class Table(NamedTuple):
@@ -97,11 +99,14 @@ def table(hparams: Any, metrics: dict[str, Tensor]) -> Table:
     columns = settings | metrics
     if "member" in columns:
         _checks.fail("hparams or metrics", "the name 'member'", "another: it is the number's of a member", "Rename it.")
-    members = tree.members(columns)
+    members = members_of("metrics", metrics) if metrics else members_of("hparams", settings)
+    if settings and (own := members_of("hparams", settings)) != members:
+        _checks.fail("metrics", f"those of {members} members", f"those of {own}, as hparams")
     for name, column in columns.items():
         if column.ndim != 1:
+            where = entry("metrics" if name in metrics else "hparams", name)
             remedy = "Of a history take each member's best epoch: fr.sweep.at_best(result)."
-            _checks.fail(name, _checks.describe(column), f"a tensor of shape ({members},)", remedy)
+            _checks.fail(where, _checks.describe(column), f"a tensor of shape ({members},)", remedy)
     values = {"member": range(members)} | {name: column.tolist() for name, column in columns.items()}
     return Table(tuple(dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)), (*settings,))
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, tree
+from ..tree.stacking import members_of
 from .arrays import as_tensors
 from .feed import Passes
 from .fingerprint import fingerprint
@@ -99,7 +100,7 @@ def passes_of(
     if not tree.leaves(data):
         allowed = "a tree of tensors with a shared first axis, such as Batch(x, y), or a source of batches"
         _checks.fail("data", "no tensors", allowed)
-    samples = tree.members(data)
+    samples = members_of("data", data)
     if not samples:
         _checks.fail("data", "tensors without a sample", "at least one")
     size = samples if batch_size is None else min(batch_size, samples)

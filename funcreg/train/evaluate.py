@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _jit, tree
+from ..tree.stacking import members_of
 from .arrays import as_tensors
 from .chunks import Chunks
 from .generators import Draws
@@ -99,7 +100,9 @@ def _batches(data: Any, size: int | None) -> Iterator[tree.Tree]:
             yield from (batch for raw in data if tree.members(batch := as_batch(raw)))
         return
     data = as_tensors("data", data)
-    samples = tree.members(data)
+    samples = members_of("data", data)
+    if not samples:
+        _checks.fail("data", "tensors without a sample", "at least one")
     size = samples if size is None else size
     _checks.check_count("batch_size", size)
     for start in range(0, samples, size):

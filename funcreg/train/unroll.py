@@ -3,6 +3,7 @@
 from typing import Any
 
 from .. import _checks, tree
+from ..tree.stacking import members_of
 from .step import Metrics, Step, TrainState
 
 
@@ -41,7 +42,7 @@ def unroll(step: Step, train_state: TrainState, batches: tree.Tree, hparams: Any
     """
     _checks.check_callable("step", step, "a function (train_state, batch, hparams), from make_step")
     records: list[Metrics] = []
-    for batch in tree.unstack(batches):
+    for batch in (tree.index(batches, place) for place in range(members_of("batches", batches))):
         train_state, metrics = step(train_state, batch, hparams)
         records.append(metrics)
     return train_state, tree.stack(records)

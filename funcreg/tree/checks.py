@@ -21,6 +21,21 @@ def entry(argument: str, name: str) -> str:
     return f"{argument}'s {name}" if name else argument
 
 
+def check_tensors(argument: str, tree: Tree) -> None:
+    """Refuse None, and a leaf that is not a tensor.
+
+    >>> check_tensors("params", "text")
+    Traceback (most recent call last):
+    ...
+    funcreg._checks.FuncregError: params: got 'text' (str); expected a tensor.
+    """
+    if tree is None:
+        _checks.fail(argument, "None", "a tree of tensors")
+    for index, leaf in enumerate(optree.tree_leaves(tree)):
+        if not isinstance(leaf, Tensor):
+            _checks.fail(entry(argument, names(tree)[index]), _checks.describe(leaf), "a tensor")
+
+
 def check_floating(argument: str, tree: Tree) -> None:
     """Refuse None, and a leaf that is not a tensor of real floating-point numbers.
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from .checks import check_tensors, entry
 from .structure import Tree, leaves, map, map_as, map_named, names
 
 
@@ -25,6 +26,8 @@ def stack(trees: Iterable[Tree]) -> Tree:
     >>> stack([{"w": torch.tensor(1)}, {"w": torch.tensor(2)}])
     {'w': tensor([1, 2])}
     """
+    if not isinstance(trees, Iterable):
+        _checks.fail("trees", _checks.describe(trees), "several trees, such as a list of them")
     first, *rest = _nonempty(list(trees))
     try:
         return map_as("trees", lambda *each: torch.stack([torch.as_tensor(leaf) for leaf in each]), first, *rest)
@@ -70,6 +73,7 @@ def index(tree: Tree, member: int | Tensor) -> Tree:
     mask = isinstance(member, bool) or (isinstance(member, Tensor) and member.dtype == torch.bool)
     if mask or not isinstance(member, int | torch.SymInt | Tensor):
         _checks.fail("member", _checks.describe(member), "an integer, or a tensor of integers")
+    check_tensors("tree", tree)
     try:
         return map(lambda leaf: leaf[member], tree)
     except (IndexError, TypeError):
@@ -91,15 +95,25 @@ def members(tree: Tree) -> int:
     >>> members({"a": torch.zeros(3, 2), "b": torch.zeros(3)})
     3
     """
+    return members_of("tree", tree)
+
+
+def members_of(argument: str, tree: Tree) -> int:
+    """`members` for a caller whose tree has another name, which an error tells.
+
+    >>> members_of("data", {"a": torch.zeros(3, 2)})
+    3
+    """
     named = list(zip(names(tree), leaves(tree), strict=True))
     if not named:
-        _checks.fail("tree", "no leaves", "a tree of tensors with a leading axis")
+        _checks.fail(argument, "no leaves", "a tree of tensors with a leading axis")
     for name, leaf in named:
+        where = entry(argument, name)
         if not isinstance(leaf, Tensor) or leaf.ndim == 0:
-            _checks.fail(name, _checks.describe(leaf), "a tensor with a leading axis")
+            _checks.fail(where, _checks.describe(leaf), "a tensor with a leading axis")
         if leaf.shape[0] != named[0][1].shape[0]:
             first, length = named[0][0], named[0][1].shape[0]
-            _checks.fail(name, _checks.describe(leaf), f"a leading axis of {length}, as {first} has")
+            _checks.fail(where, _checks.describe(leaf), f"a leading axis of {length}, as {first} has")
     return named[0][1].shape[0]
 
 
@@ -107,7 +121,7 @@ def _check_one_shape(name: str, *each: Any) -> None:
     shapes = [tuple(torch.as_tensor(leaf).shape) for leaf in each if isinstance(leaf, Tensor | bool | int | float)]
     if len(shapes) < len(each) or len(set(shapes)) > 1:
         got = f"leaves of shapes {shapes}" if len(shapes) == len(each) else _checks.describe(each[0])
-        _checks.fail(name or "trees", got, "tensors or numbers, of one shape in every tree")
+        _checks.fail(entry("trees", name), got, "tensors or numbers, of one shape in every tree")
 
 
 def _nonempty(trees: list[Tree]) -> list[Tree]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .checks import check_floating
+from .checks import check_floating, check_tensors, entry
 from .structure import Tree, leaves, map, map_as, names
 
 
@@ -62,7 +62,12 @@ def where(condition: Tensor, true: Tree, false: Tree) -> Tree:
     """
     if not isinstance(condition, Tensor) or condition.dtype != torch.bool:
         _checks.fail("condition", _checks.describe(condition), "a tensor of booleans", "Compare, or use Python's if.")
-    return map_as("false", lambda a, b: torch.where(condition, a, b), true, false)
+    try:
+        return map_as("false", lambda a, b: torch.where(condition, a, b), true, false)
+    except TypeError:
+        check_tensors("true", true)
+        check_tensors("false", false)
+        raise
 
 
 def zeros_like(tree: Tree) -> Tree:
@@ -171,4 +176,4 @@ def _map_tensors(function: Callable[[Tensor], Any], tree: Tree) -> Tree:
 
 def _name_what_is_not(check: Callable[[str, Any], None], tree: Tree) -> None:
     for name, leaf in zip(names(tree), leaves(tree), strict=True):
-        check(name or "tree", leaf)
+        check(entry("tree", name), leaf)

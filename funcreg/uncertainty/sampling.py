@@ -9,6 +9,7 @@ from torch import Tensor
 from .. import _checks, _jit, random, tree
 from .._functorch import in_transform, varies_with
 from ..losses.reductions import precise
+from ..tree.stacking import members_of
 from . import predictive
 from .chunking import Chunking, ChunkSize, evenly
 from .predictive import Predictive
@@ -147,10 +148,10 @@ def ensemble(
     deep ensembles", NeurIPS 2017.
     """
     _check_model(model)
-    members = tree.members(params)
+    members = members_of("params", params)
     if members == 0:
         _checks.fail("params", "no members", "a leading axis of at least one")
-    if tree.leaves(state) and tree.members(state) != members:
+    if tree.leaves(state) and members_of("state", state) != members:
         _checks.fail("state", f"that of {tree.members(state)} members", f"that of {members}, as params")
 
     def member(variables: tuple[Any, Any], x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ def loaded_like(like: object) -> object:
 REFUSALS: list[Refusal] = [
     ("checkpoint.save", "path", lambda: checkpoint.save(Path("no", "such", "folder", "x.safetensors"), PARAMS)),
     ("checkpoint.save", "path", lambda: checkpoint.save(bad(PARAMS), bad(PATH))),
-    ("checkpoint.save", "run", lambda: checkpoint.save(PATH, {"run": object()})),
+    ("checkpoint.save", "tree's run", lambda: checkpoint.save(PATH, {"run": object()})),
     ("checkpoint.save", "tree", lambda: checkpoint.save(PATH, {1: 0.5, "1": 0.5})),
     ("checkpoint.save", "metadata", lambda: checkpoint.save(PATH, PARAMS, metadata=bad("digits"))),
     ("checkpoint.save", "metadata", lambda: checkpoint.save(PATH, PARAMS, metadata={"when": object()})),

@@ -37,7 +37,7 @@ REFUSALS: list[Refusal] = [
     ("sharpness.hessian_eigenvalue", "function", lambda: eigenvalue(bad(0.5))),
     ("sharpness.hessian_eigenvalue", "function", lambda: eigenvalue(lambda params: params["0.weight"])),
     ("sharpness.hessian_eigenvalue", "function", lambda: eigenvalue(lambda params: (params["0.weight"].sum(), {}))),
-    ("sharpness.hessian_eigenvalue", "0.weight", lambda: eigenvalue(total, {"0.weight": X.long()})),
+    ("sharpness.hessian_eigenvalue", "params's 0.weight", lambda: eigenvalue(total, {"0.weight": X.long()})),
     ("sharpness.hessian_eigenvalue", "params", lambda: eigenvalue(total, {})),
     ("sharpness.hessian_eigenvalue", "steps", lambda: eigenvalue(total, steps=0)),
     ("sharpness.hessian_eigenvalue", "key", lambda: sharpness.hessian_eigenvalue(total, PARAMS, key=bad(0))),

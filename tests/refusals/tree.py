@@ -17,8 +17,8 @@ REFUSALS: list[Refusal] = [
     ("tree.map", "tree", lambda: tree.map(lambda a, b: a, PARAMS, {"other": X})),
     ("tree.map_named", "tree", lambda: tree.map_named(lambda name, a, b: a, PARAMS, {"other": X})),
     ("tree.stack", "trees", lambda: tree.stack([])),
-    ("tree.members", "0.bias", lambda: tree.members({"0.bias": torch.tensor(1.0)})),
-    ("tree.members", "b", lambda: tree.members({"a": torch.ones(3), "b": torch.ones(2)})),
+    ("tree.members", "tree's 0.bias", lambda: tree.members({"0.bias": torch.tensor(1.0)})),
+    ("tree.members", "tree's b", lambda: tree.members({"a": torch.ones(3), "b": torch.ones(2)})),
     ("tree.members", "tree", lambda: tree.members({})),
     ("tree.partition", "tree", lambda: tree.partition(bad((X,)), tree.is_weight)),
     ("tree.merge", "trees", lambda: tree.merge({"a": X}, {"a": X})),
@@ -35,13 +35,13 @@ REFUSALS: list[Refusal] = [
     ("tree.where", "condition", lambda: tree.where(torch.tensor(1), PARAMS, PARAMS)),
     ("tree.where", "false", lambda: tree.where(torch.tensor(True), PARAMS, {"other": X})),
     ("tree.stack", "trees", lambda: tree.stack([PARAMS, {"other": X}])),
-    ("tree.stack", "w", lambda: tree.stack([{"w": torch.ones(2)}, {"w": torch.ones(3)}])),
-    ("tree.stack", "w", lambda: tree.stack([{"w": "sgd"}, {"w": "adam"}])),
-    ("tree.unstack", "rate", lambda: tree.unstack({"rate": 0.5})),
+    ("tree.stack", "trees's w", lambda: tree.stack([{"w": torch.ones(2)}, {"w": torch.ones(3)}])),
+    ("tree.stack", "trees's w", lambda: tree.stack([{"w": "sgd"}, {"w": "adam"}])),
+    ("tree.unstack", "tree's rate", lambda: tree.unstack({"rate": 0.5})),
     ("tree.index", "member", lambda: tree.index(PARAMS, 2)),
     ("tree.index", "member", lambda: tree.index(PARAMS, bad(0.0))),
     ("tree.index", "member", lambda: tree.index(PARAMS, torch.tensor([True, False]))),
-    ("tree.index", "rate", lambda: tree.index({"rate": torch.tensor(0.5)}, 0)),
+    ("tree.index", "tree's rate", lambda: tree.index({"rate": torch.tensor(0.5)}, 0)),
     ("tree.partition", "mask", lambda: tree.partition(PARAMS, bad("weight"))),
     ("tree.merge", "trees", lambda: tree.merge({"a": X}, bad([X]))),
     ("tree.is_weight", "name", lambda: tree.is_weight(bad(X))),
@@ -49,7 +49,7 @@ REFUSALS: list[Refusal] = [
     ("tree.to", "device", lambda: tree.to(PARAMS, bad(torch.float64))),
     ("tree.cast", "dtype", lambda: tree.cast(PARAMS, torch.int64)),
     *(
-        (f"tree.{name}", "head.rate", lambda function=function: function({"head": {"rate": 0.5, "w": X}}))
+        (f"tree.{name}", "tree's head.rate", lambda function=function: function({"head": {"rate": 0.5, "w": X}}))
         for name, function in {
             "cast": lambda of: tree.cast(of, torch.float64),
             "clone": tree.clone,

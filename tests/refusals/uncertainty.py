@@ -71,7 +71,7 @@ REFUSALS: list[Refusal] = [
     ),
     (
         "uncertainty.ensemble",
-        "0.weight",
+        "params's 0.weight",
         lambda: uncertainty.ensemble(MODEL, {**MEMBERS_PARAMS, "0.weight": X}, MODEL_STATE, X),
     ),
     (
@@ -80,7 +80,7 @@ REFUSALS: list[Refusal] = [
         lambda: uncertainty.ensemble(MODEL, MEMBERS_PARAMS, MODEL_STATE, X, batch_size=bad("all")),
     ),
     ("uncertainty.ensemble", "state", lambda: uncertainty.ensemble(MODEL, MEMBERS_PARAMS, {"mean": X}, X)),
-    ("uncertainty.ensemble", "tree", lambda: uncertainty.ensemble(MODEL, {}, {}, X)),
+    ("uncertainty.ensemble", "params", lambda: uncertainty.ensemble(MODEL, {}, {}, X)),
     (
         "uncertainty.ensemble",
         "params",
