@@ -52,6 +52,7 @@ from . import (
 )
 from ._checks import FuncregError
 from ._jit import can_compile, jit
+from ._memory import keep_memory
 from .model import Model, check, decay_mask, from_module, model_members, register_layer, to_module, variables
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "distributed",
     "from_module",
     "jit",
+    "keep_memory",
     "labels",
     "losses",
     "model_members",
