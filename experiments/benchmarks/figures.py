@@ -10,7 +10,13 @@ from .tables import shown
 
 Record = dict[str, Any]
 TICKS = (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
-COLORS = {"stateful": plots.VERMILLION, "torch.func": plots.ORANGE, "JAX": plots.GREEN, "matrix": plots.BLACK}
+COLORS = {
+    "stateful": plots.VERMILLION,
+    "torch.func": plots.ORANGE,
+    "JAX": plots.GREEN,
+    "matrix": plots.BLACK,
+    "funcreg": plots.SKY,
+}
 OURS = {"funcreg jit": plots.BLUE, "funcreg vmap": plots.SKY, "funcreg eager": plots.SKY}
 
 

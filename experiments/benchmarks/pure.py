@@ -77,13 +77,13 @@ def chunked_step(make: Callable[[], nn.Module], batch: Batch, hparams: Any, memb
     return advance(step, chunks.split(first), batch, chunks.split(hparams))
 
 
-def monte_carlo(module: nn.Module, x: Tensor, samples: int, *, jit: bool) -> Run:
+def monte_carlo(module: nn.Module, x: Tensor, samples: int, *, jit: bool, **how: Any) -> Run:
     """Mean and variance of the softmax, entropies and mutual information, over noisy forward passes."""
     model, (params, state) = fr.from_module(module), fr.variables(module)
     key = fr.random.key(1, device=x.device)
 
     def predict() -> Any:
-        return fr.uncertainty.mc_dropout(model, params, state, x, key=key, samples=samples, jit=jit)
+        return fr.uncertainty.mc_dropout(model, params, state, x, key=key, samples=samples, jit=jit, **how)
 
     return torch.no_grad()(predict)
 

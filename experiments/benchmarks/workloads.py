@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 import funcreg as fr
 
-from . import fits, pure, regularizers, sizes, stateful, stock
+from . import everyday, fits, pure, regularizers, sizes, stateful, stock
 from .measure import Run, Workload
 from .pure import classification
 from .steps import step_workload
@@ -161,6 +161,8 @@ WORKLOADS: dict[str, Callable[[torch.device], Workload]] = {
     "mlp-sweep": mlp_sweep,
     "monte-carlo": monte_carlo,
     "monte-carlo-1000": functools.partial(monte_carlo, size=1000),
+    "head-monte-carlo": everyday.head_monte_carlo,
+    "open-step": everyday.open_step,
     "augmentation": regularizers.augmentation,
     "sam-step": regularizers.sam_step,
     "spectral-step": regularizers.spectral_step,

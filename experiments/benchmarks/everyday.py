@@ -1,0 +1,68 @@
+"""Where users meet speed: Monte Carlo with the noise in the head alone, and a step that nobody put into `no_grad`."""
+
+import torch
+import torchvision
+from torch import nn
+
+from . import pure, sizes, stateful
+from .measure import Run, Workload
+
+HEAD = (16, 3, 64, 64)
+HEAD_SAMPLES = 50
+
+
+def head_monte_carlo(device: torch.device) -> Workload:
+    """The trunk once, by hand and by default."""
+    module = torchvision.models.resnet18(num_classes=sizes.CLASSES)
+    module.fc = nn.Sequential(nn.Dropout(sizes.RATE), module.fc)
+    module = module.to(device).eval()
+    x = pure.classification(HEAD, sizes.CLASSES, device).x
+    head, trunk = module.fc.train(), nn.Sequential(*list(module.children())[:-1], nn.Flatten())
+
+    @torch.no_grad()
+    def by_hand() -> object:
+        return stateful.monte_carlo(head, trunk(x), HEAD_SAMPLES)()
+
+    chunks = {f"funcreg eager, chunks of {size}": size for size in (1, 7)}
+    contenders: dict[str, Run] = {
+        "stateful eager": by_hand,
+        "stateful, the trunk for each sample": stateful.monte_carlo(module, x, HEAD_SAMPLES),
+        "funcreg eager": pure.monte_carlo(module, x, HEAD_SAMPLES, jit=False),
+        **{
+            name: pure.monte_carlo(module, x, HEAD_SAMPLES, jit=False, chunk_size=size) for name, size in chunks.items()
+        },
+    }
+    return Workload(
+        name="head-monte-carlo",
+        question=f"MC dropout of a ResNet-18 with noise in its head alone, {HEAD}, {HEAD_SAMPLES} samples",
+        contenders=contenders,
+        targets={("funcreg eager", "stateful eager"): 1 / 1.1},
+    )
+
+
+def open_step(device: torch.device) -> Workload:
+    """The same step inside of `torch.no_grad()` and outside, where no argument asks for gradients."""
+
+    def make() -> nn.Sequential:
+        return stateful.convolutional(sizes.CHANNELS, sizes.CLASSES)
+
+    batch = pure.classification((sizes.NETWORKS_BATCH, *sizes.IMAGE), sizes.CLASSES, device)
+    module = make().to(device)
+    step, first = pure.functional_step(make, sizes.SETTINGS, device=device)
+
+    def outside() -> object:
+        return step(first, batch, sizes.SETTINGS)
+
+    contenders: dict[str, Run] = {
+        "stateful eager": stateful.training_step(
+            module, batch.x, batch.y, lr=sizes.SETTINGS["lr"], decay=sizes.SETTINGS["decay"]
+        ),
+        "funcreg eager": torch.no_grad()(outside),
+        "funcreg eager, outside of no_grad": outside,
+    }
+    return Workload(
+        name="open-step",
+        question="an eager step of a CNN 3-16-32-64, outside of torch.no_grad()",
+        contenders=contenders,
+        targets={("funcreg eager, outside of no_grad", "funcreg eager"): 1 / 1.05},
+    )
