@@ -13,11 +13,10 @@ HEAD_SAMPLES = 50
 
 def head_monte_carlo(device: torch.device) -> Workload:
     """The trunk once, by hand and by default."""
-    module = torchvision.models.resnet18(num_classes=sizes.CLASSES)
-    module.fc = nn.Sequential(nn.Dropout(sizes.RATE), module.fc)
-    module = module.to(device).eval()
+    *trunk, head = torchvision.models.resnet18(num_classes=sizes.CLASSES).to(device).eval().children()
+    trunk, head = nn.Sequential(*trunk, nn.Flatten()), nn.Sequential(nn.Dropout(sizes.RATE), head)
+    module = nn.Sequential(trunk, head)
     x = pure.classification(HEAD, sizes.CLASSES, device).x
-    head, trunk = module.fc.train(), nn.Sequential(*list(module.children())[:-1], nn.Flatten())
 
     @torch.no_grad()
     def by_hand() -> object:
