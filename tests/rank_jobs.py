@@ -41,14 +41,14 @@ def penalties() -> dict[str, Any]:
     return {"l2": lambda params, hparams: fr.penalties.l2(params, 1e-3)}
 
 
-def begin(model: fr.Model, members: int | None = None) -> train.TrainState:
+def begin(model: fr.Model, members: int | None = None, dtype: torch.dtype = torch.float64) -> train.TrainState:
     if members is None:
         params, state = model.init(random.key(0))
         hparams = tree.index(HPARAMS, 2)
     else:
         params, state = fr.model_members(model, random.key(0), members)
         hparams = HPARAMS
-    params, state = (tree.cast(each, torch.float64) for each in (params, state))
+    params, state = (tree.cast(each, dtype) for each in (params, state))
     return train.init(params, state, optimizer, key=random.key(3), hparams=hparams, members=members)
 
 
@@ -79,7 +79,7 @@ def one_model() -> dict[str, Any]:
         found["sam in shards"] = train.make_step(sharp, optimizer)(begin(NOISY), batch, hparams)
         sharp = fr.sharpness.sam(distributed.data_parallel(loss_of(NOISY), shards=4), 0.1)
         found["shards in sam"] = train.make_step(sharp, optimizer)(begin(NOISY), batch, hparams)
-        halves = tree.map(lambda leaf: leaf.to(torch.bfloat16) if leaf.dtype == torch.float64 else leaf, begin(NOISY))
+        halves = begin(NOISY, dtype=torch.bfloat16)
         found["bfloat16"] = step(halves, tree.cast(batch, torch.bfloat16), tree.cast(hparams, torch.bfloat16))
     return found
 
