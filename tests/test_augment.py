@@ -12,7 +12,7 @@ from torch.func import grad, jvp, vmap
 
 import funcreg as fr
 from funcreg import augment
-from funcreg.augment import operators
+from funcreg.augment import operators, policies
 
 SIZE = (5, 3, 9, 14)
 TARGETS = torch.eye(5)
@@ -33,6 +33,11 @@ ALL: dict[str, Augmentation] = {
     "resized_crop": augment.resized_crop,
     "resized_crop plain": partial(augment.resized_crop, antialias=False, size=(4, 20)),
     "color_jitter": partial(augment.color_jitter, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1),
+    "gaussian_blur": partial(augment.gaussian_blur, kernel_size=5),
+    "shear": partial(augment.shear, amount=0.3),
+    "translate": partial(augment.translate, share=0.3),
+    "rand_augment": augment.rand_augment,
+    "trivial_augment": augment.trivial_augment,
     "mixup": partial(augment.mixup, alpha=0.5),
     "cutmix": partial(augment.cutmix, alpha=1.0),
 }
@@ -96,8 +101,11 @@ def test_an_alpha_of_zero_keeps_the_targets_too(mix: Augmentation, key: Tensor) 
 # Dtypes.
 
 
-# Not those with a fill, which is in the images' unit, nor colours, which tests/oracles compares.
-@pytest.mark.parametrize("name", sorted(ALL.keys() - {"crop filled", "rotate nearest", "affine", "color_jitter"}))
+# Those with a fill, which is in the images' unit, and with colours or levels, which tests/oracles compares.
+WITH_A_UNIT = {"crop filled", "rotate nearest", "affine", "color_jitter", "rand_augment", "trivial_augment"}
+
+
+@pytest.mark.parametrize("name", sorted(ALL.keys() - WITH_A_UNIT))
 def test_uint8_results_are_the_rounded_results_of_the_levels(name: str, key: Tensor) -> None:
     x = images(torch.uint8)
     y = call(name, x, key)
@@ -321,6 +329,48 @@ def test_hue_is_a_group() -> None:
     torch.testing.assert_close(augment.apply_color(there, hue=-0.3), x, rtol=0, atol=1e-12)
     assert float((there - x).abs().max()) > 0.1
     torch.testing.assert_close(augment.apply_color(x, hue=0.5), augment.apply_color(x, hue=-0.5), rtol=0, atol=1e-12)
+
+
+# Policies.
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float64])
+def test_images_grouped_by_operation_equal_every_operation_of_all(dtype: torch.dtype) -> None:
+    """The first is what runs on a CPU, the second on a GPU and under a derivative."""
+    x = images(dtype, (60, 3, 9, 14))
+    operation, amount = torch.arange(60) % 15, torch.linspace(0, 0.9, 60, dtype=torch.float64)
+    fill = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64).expand(60, 3)
+    given = (x, operation, amount, fill, "bilinear", True)
+    assert torch.equal(policies._grouped(*given), policies._each(*given))
+
+
+def test_strengths_and_keys_are_batched_together(key: Tensor) -> None:
+    x, strengths = images(torch.uint8), torch.tensor([0.0, 9.0, 30.0])
+    keys = fr.random.split(key, 3)
+    batched = vmap(lambda key, magnitude: augment.rand_augment(x, key=key, magnitude=magnitude))(keys, strengths)
+    looped = [augment.rand_augment(x, key=each, magnitude=m) for each, m in zip(keys, (0, 9, 30), strict=True)]
+    assert torch.equal(batched, torch.stack(looped))
+
+
+def test_an_operation_or_an_amount_that_is_none_gives_nan() -> None:
+    operation, amount = torch.tensor([-1, 15, 10, 6, 6]), torch.tensor([0.0, 0.0, 9.0, -2.0, 0.0])
+    result = augment.apply_operation(images(), operation, amount)
+    assert result.isnan().flatten(1).all(dim=1).tolist() == [True] * 4 + [False]
+    assert torch.equal(result[4], images()[4])
+
+
+def test_a_name_is_an_operation_of_all_images() -> None:
+    x = images()
+    for place, name in enumerate(augment.OPERATIONS):
+        each = augment.apply_operation(x, torch.full((5,), place), 0.5)
+        assert torch.equal(augment.apply_operation(x, name, 0.5), each)
+        still = ("identity", "translate_x", "translate_y", "rotate")  # by half a pixel or half a degree
+        assert torch.equal(each, x) == (name in still), name
+
+
+def test_every_operation_is_drawn_equally_often(key: Tensor) -> None:
+    operation = policies._chosen(fr.random.uniform(key, (14_000,), dtype=torch.float64), 14)
+    assert scipy.stats.chisquare(operation.bincount(minlength=14).numpy()).pvalue > 1e-3
 
 
 # Derivatives, and operators that a compiler does not look into.

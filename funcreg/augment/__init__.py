@@ -8,33 +8,59 @@ batch, or a `vmap` of batches each with its own settings, is one program. The fu
     crops.py        flip, crop, cutout: pixels moved or covered
     resizing.py     resized_crop: a box resized
     geometry.py     rotate, affine
-    color.py        color_jitter: brightness, contrast, saturation, hue
+    moves.py        shear, translate
+    color.py        color_jitter: brightness, contrast, saturation, hue; grey images and normal ones
+    levels.py       invert, solarize, posterize, autocontrast, equalize: levels for levels
+    filters.py      gaussian_blur, sharpness: pixels mixed with their neighbours
+    policies.py     rand_augment, trivial_augment: operations drawn for each image
     mixing.py       mixup, cutmix: of images and targets
     composition.py  compose: several as one
     core.py         what they share
 """
 
-from .color import apply_color, color_jitter
+from .color import apply_color, apply_grayscale, apply_normalize, color_jitter
 from .composition import compose
 from .crops import apply_crop, apply_cutout, crop, cutout, flip
+from .filters import apply_gaussian_blur, apply_sharpness, gaussian_blur
 from .geometry import affine, apply_affine, rotate
+from .levels import apply_autocontrast, apply_equalize, apply_invert, apply_posterize, apply_solarize
 from .mixing import cutmix, mixup
+from .moves import apply_shear, apply_translate, shear, translate
+from .policies import OPERATIONS, apply_operation, rand_augment, trivial_augment
 from .resizing import apply_resized_crop, resized_crop
 
 __all__ = [
+    "OPERATIONS",
     "affine",
     "apply_affine",
+    "apply_autocontrast",
     "apply_color",
     "apply_crop",
     "apply_cutout",
+    "apply_equalize",
+    "apply_gaussian_blur",
+    "apply_grayscale",
+    "apply_invert",
+    "apply_normalize",
+    "apply_operation",
+    "apply_posterize",
     "apply_resized_crop",
+    "apply_sharpness",
+    "apply_shear",
+    "apply_solarize",
+    "apply_translate",
     "color_jitter",
     "compose",
     "crop",
     "cutmix",
     "cutout",
     "flip",
+    "gaussian_blur",
     "mixup",
+    "rand_augment",
     "resized_crop",
     "rotate",
+    "shear",
+    "translate",
+    "trivial_augment",
 ]

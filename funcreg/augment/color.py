@@ -1,4 +1,4 @@
-"""Brightness, contrast, saturation and hue: each image under its own factors."""
+"""Brightness, contrast, saturation and hue, each image under its own factors; grey images and normal ones."""
 
 import math
 
@@ -43,7 +43,7 @@ def color_jitter(
     (arXiv:1312.5402).
     """
     core.check_drawn(images, key=key)
-    _check_channels(images)
+    check_channels(images)
     factors: dict[str, Number] = {}
     draws = random.uniform(key, (4, images.shape[0]), dtype=torch.float64)
     settings = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
@@ -88,9 +88,8 @@ def apply_color(
     tensor([0., 1., 0.])
     """
     core.check(images)
-    _check_channels(images)
-    top = 255.0 if images.dtype == torch.uint8 else 1.0
-    x, colored = core.widened(images), images.shape[1] == 3
+    check_channels(images)
+    top, x, colored = core.top(images), core.widened(images), images.shape[1] == 3
 
     def ended(x: Tensor) -> Tensor:
         return _whole(x.clamp(0.0, top), images)
@@ -113,6 +112,51 @@ def apply_color(
         turned = _turned(x, turn) if top == 1.0 else _whole(_turned(x / top, turn) * 255.999, images)
         x = torch.where(core.spread(turn == 0), x, turned)
     return x.to(images.dtype)
+
+
+def apply_grayscale(images: Tensor) -> Tensor:
+    """The luminance in every channel: `0.2989 red + 0.587 green + 0.114 blue`.
+
+    Args:
+        images: (N, C, H, W) of 1 or 3 channels; floating-point or uint8.
+
+    Returns:
+        The images' shape and dtype; uint8 rounded down.
+
+    Raises:
+        FuncregError: for wrong images.
+
+    >>> apply_grayscale(torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1)).flatten()
+    tensor([0.2989, 0.2989, 0.2989])
+    """
+    core.check(images)
+    check_channels(images)
+    return _grey(core.widened(images), images).to(images.dtype).expand(images.shape)
+
+
+def apply_normalize(images: Tensor, mean: Number, std: Number) -> Tensor:
+    """`(x - mean) / std`, of each channel.
+
+    Args:
+        images: floating-point (N, C, H, W).
+        mean: a number, or a tensor of shape () or (C,).
+        std: above 0; a number, or a tensor of shape () or (C,).
+
+    Returns:
+        The images' shape and dtype.
+
+    Raises:
+        FuncregError: for wrong images, mean or std.
+
+    >>> apply_normalize(torch.full((1, 2, 1, 1), 0.75), 0.5, torch.tensor([0.25, 0.5])).flatten()
+    tensor([1.0000, 0.5000])
+    """
+    core.check(images)
+    _checks.check_floating("images", images)
+    x = core.widened(images)
+    mean = core.channelled(core.check_channelled("mean", mean, images), images, x.dtype)
+    std = core.channelled(core.check_channelled("std", std, images, 0.0, exclusive="low"), images, x.dtype)
+    return ((x - mean) / std).to(images.dtype)
 
 
 def _grey(x: Tensor, images: Tensor) -> Tensor:
@@ -155,6 +199,7 @@ def _whole(x: Tensor, images: Tensor) -> Tensor:
     return x.floor() if images.dtype == torch.uint8 else x
 
 
-def _check_channels(images: Tensor) -> None:
+def check_channels(images: Tensor) -> None:
+    """Refuse images that are neither grey nor red, green and blue."""
     if images.shape[1] not in (1, 3):
         _checks.fail("images", _checks.describe(images), "1 channel, or 3: red, green and blue")

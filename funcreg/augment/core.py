@@ -28,11 +28,18 @@ def check_drawn(images: Tensor, *, key: Tensor) -> None:
 
 def check_fill(fill: Number, images: Tensor) -> Number:
     """The fill, checked: one number or one for each channel, which of uint8 images is a grey level."""
-    if isinstance(fill, Tensor) and fill.shape not in ((), images.shape[1:2]):
-        allowed = f"a number, or a tensor of shape () or ({images.shape[1]},), one for each channel"
-        _checks.fail("fill", _checks.describe(fill), allowed)
     info = torch.finfo(images.dtype) if images.is_floating_point() else torch.iinfo(images.dtype)
-    return _checks.check_number("fill", fill, info.min, info.max)
+    return check_channelled("fill", fill, images, info.min, info.max)
+
+
+def check_channelled(
+    argument: str, value: Number, images: Tensor, low: float = -math.inf, high: float = math.inf, exclusive: str = ""
+) -> Number:
+    """One number or one for each channel, in [low, high]."""
+    if isinstance(value, Tensor) and value.shape not in ((), images.shape[1:2]):
+        allowed = f"a number, or a tensor of shape () or ({images.shape[1]},), one for each channel"
+        _checks.fail(argument, _checks.describe(value), allowed)
+    return _checks.check_number(argument, value, low, high, exclusive=exclusive)
 
 
 def per_image(
@@ -87,6 +94,11 @@ def is_number(value: Number, neutral: float) -> bool:
     return not isinstance(value, Tensor) and value == neutral
 
 
+def top(images: Tensor) -> float:
+    """The highest value of a pixel."""
+    return 255.0 if images.dtype == torch.uint8 else 1.0
+
+
 def spread(values: Tensor) -> Tensor:
     """One value for each image, (N,), with axes of length 1 for C, H and W."""
     return values.reshape(-1, 1, 1, 1)
@@ -104,4 +116,9 @@ def widened(images: Tensor) -> Tensor:
 
 def narrowed(result: Tensor, images: Tensor) -> Tensor:
     """A result in the dtype of the images, rounded when they are uint8."""
-    return (result.round() if images.dtype == torch.uint8 else result).to(images.dtype)
+    return rounded(result, images).to(images.dtype)
+
+
+def rounded(result: Tensor, images: Tensor) -> Tensor:
+    """A result, to whole numbers when the images are uint8."""
+    return result.round() if images.dtype == torch.uint8 else result

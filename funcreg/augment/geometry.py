@@ -127,13 +127,19 @@ def apply_affine(
     core.check(images)
     fill = core.check_fill(fill, images)
     _checks.check_choice("interpolation", interpolation, ("bilinear", "nearest"))
-    inverse = _inverse(images, angle, translate, scale, shear)
+    inverse = inverse_map(images, angle, translate, scale, shear)
+    filled = isinstance(fill, Tensor) or fill != 0
+    return mapped(images, inverse, interpolation, core.channelled(fill, images, torch.float64) if filled else None)
+
+
+def mapped(images: Tensor, inverse: Tensor, interpolation: str, fill: Tensor | None) -> Tensor:
+    """Each image under its own map; the fill, if it is not 0, broadcasts with (N, C, H, W)."""
     inputs = core.widened(images)
     grid = _grid(inverse, inputs)
     sampled = operators.sample(inputs, grid, interpolation)
-    if isinstance(fill, Tensor) or fill != 0:
+    if fill is not None:
         within = operators.sample(torch.ones_like(inputs[:, :1]), grid, interpolation)
-        sampled = sampled + (1 - within) * core.channelled(fill, images, inputs.dtype)
+        sampled = sampled + (1 - within) * fill.to(inputs.dtype)
     result = core.narrowed(sampled, images)
     if images.dtype == torch.uint8:
         return result
@@ -143,7 +149,7 @@ def apply_affine(
     return torch.where(core.spread(still), images, result)
 
 
-def _inverse(
+def inverse_map(
     images: Tensor, angle: Number, translate: tuple[Number, Number], scale: Number, shear: tuple[Number, Number]
 ) -> Tensor:
     """From places in the result to places in the image, (x, y, 1) from the centre in pixels: float64 (N, 2, 3)."""

@@ -75,7 +75,7 @@ def _sample(images: Tensor, grid: Tensor, interpolation: str) -> Tensor:
     return F.grid_sample(images, grid, mode=interpolation, padding_mode="zeros", align_corners=False).contiguous()
 
 
-def _operator(
+def operator(
     schema: str, kernel: Callable[..., Tensor], formula: Callable[..., Tensor], shape: Callable[..., list[int]]
 ) -> Callable[..., Tensor]:
     """An operator over tensors whose first axis is the batch, then numbers and strings.
@@ -114,13 +114,13 @@ def _is_differentiated(tensor: Tensor) -> bool:
     return forward or (tensor.requires_grad and torch.is_grad_enabled())
 
 
-_windows_operator = _operator(
+_windows_operator = operator(
     "windows(Tensor images, Tensor top, Tensor left, int height, int width, int padding, str mode, float fill)",
     _windows,
     _gathered_windows,
     lambda images, top, left, height, width, *padding: [*images.shape[:2], height, width],
 )
-_sample_operator = _operator(
+_sample_operator = operator(
     "sample(Tensor images, Tensor grid, str interpolation)",
     _sample,
     _sample,

@@ -7,6 +7,8 @@ KNOWN = {
     "augment.apply_affine of tensors",
     "augment.apply_crop",
     "augment.apply_resized_crop",
+    "augment.apply_shear",
+    "augment.apply_translate",
     "augment.compose()",
     "augment.cutmix",
     "augment.mixup",
