@@ -96,6 +96,7 @@ def apply_gaussian_blur(images: Tensor, kernel_size: int, sigma: Number) -> Tens
     x = F.pad(core.widened(images), (reach,) * 4, mode="reflect")
     for dim in (2, 3):
         # A sum of few shifted images, where a convolution with other weights for each image is slow.
-        shifted = (x.narrow(dim, shift, images.shape[dim]) for shift in range(kernel_size))
-        x = sum(core.spread(weight) * each for weight, each in zip(weights.unbind(dim=1), shifted, strict=True))
+        shifted = [x.narrow(dim, shift, images.shape[dim]) for shift in range(kernel_size)]
+        parts = (core.spread(weight) * each for weight, each in zip(weights.unbind(dim=1), shifted, strict=True))
+        x = sum(parts, start=x.new_zeros(()))
     return core.narrowed(x, images)

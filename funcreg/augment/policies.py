@@ -195,8 +195,8 @@ def _grouped(
     ]
     rows = ((operation >= _MOVES.start) & (operation < _MOVES.stop)).nonzero().squeeze(1)
     if len(rows):
-        given = (each.index_select(0, rows) for each in (images, operation, amount, fill))
-        results.append(_moved(*given, interpolation, filled))
+        own, by, amounts, fills = (each.index_select(0, rows) for each in (images, operation, amount, fill))
+        results.append(_moved(own, by, amounts, fills, interpolation, filled))
     return torch.cat(results).index_select(0, torch.cat((*places, rows)).argsort())
 
 
