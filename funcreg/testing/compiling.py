@@ -88,7 +88,8 @@ def compiled(*examples: Example) -> list[list[str]]:
         results = program(given)
     except Exception as error:
         return [[f"cannot be compiled: {said(error)}"], *([] for _ in examples[1:])]
-    found = [compared(*each) for each in zip(examples, results, eager, strict=True)]
+    pairs = zip(examples, map(numbers, results), map(numbers, eager), strict=True)
+    found = [compared(*each) for each in pairs]
     # The same values in another order of members: nothing that a program may depend on.
     turned = [
         [leaf.roll(1, 0) if each.tensors else leaf for leaf in leaves]
@@ -104,9 +105,8 @@ def _given(example: Example) -> list[Tensor]:
     return example.stacked() if example.tensors else []
 
 
-def _result(example: Example, leaves: list[Tensor]) -> list[Tensor]:
-    result = example.over()(leaves) if example.tensors else example.call(example.leaves)
-    return numbers(result)
+def _result(example: Example, leaves: list[Tensor]) -> Any:
+    return example.over()(leaves) if example.tensors else example.call(example.leaves)
 
 
 def _recompiles(program: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, first: bool) -> str:
