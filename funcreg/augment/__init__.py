@@ -13,11 +13,13 @@ batch, or a `vmap` of batches each with its own settings, is one program. The fu
     levels.py       invert, solarize, posterize, autocontrast, equalize: levels for levels
     filters.py      gaussian_blur, sharpness: pixels mixed with their neighbours
     policies.py     rand_augment, trivial_augment: operations drawn for each image
+    auto.py         auto_augment: the published policies
     mixing.py       mixup, cutmix: of images and targets
     composition.py  compose: several as one
     core.py         what they share
 """
 
+from .auto import auto_augment
 from .color import apply_color, apply_grayscale, apply_normalize, color_jitter
 from .composition import compose
 from .crops import apply_crop, apply_cutout, crop, cutout, flip
@@ -49,6 +51,7 @@ __all__ = [
     "apply_shear",
     "apply_solarize",
     "apply_translate",
+    "auto_augment",
     "color_jitter",
     "compose",
     "crop",

@@ -1,4 +1,4 @@
-"""RandAugment, TrivialAugment and AutoAugment: each image has operations and strengths of its own.
+"""RandAugment and TrivialAugment: each image has operations and strengths of its own.
 
 Operations and strengths are those of torchvision's `RandAugment`, `TrivialAugmentWide` and `AutoAugment`.
 """
@@ -71,15 +71,15 @@ def rand_augment(
     Cubuk et al., "RandAugment: practical automated data augmentation with a reduced search space",
     NeurIPS 2020.
     """
-    _check(images, interpolation, fill, key=key)
+    check(images, interpolation, fill, key=key)
     _checks.check_count("num_ops", num_ops, 0)
     magnitude = _checks.check_setting("magnitude", magnitude, 0.0, 30.0)
     strength = core.as_setting(magnitude, images) / 30
     draws = random.uniform(key, (num_ops, 2, images.shape[0]), dtype=torch.float64)
-    x = _unrounded(images)
+    x = unrounded(images)
     for choice, sign in draws.unbind():
-        operation = _chosen(choice, _DRAWN)
-        amount = _amount(operation, strength, sign, _narrow(images))
+        operation = chosen(choice, _DRAWN)
+        amount = draw_amount(operation, strength, sign, narrow(images))
         x = apply_operation(x, operation, amount, interpolation=interpolation, fill=fill)
     return x.to(images.dtype)
 
@@ -106,10 +106,10 @@ def trivial_augment(images: Tensor, *, key: Tensor, interpolation: str = "neares
 
     Mueller and Hutter, "TrivialAugment: tuning-free yet state-of-the-art data augmentation", ICCV 2021.
     """
-    _check(images, interpolation, fill, key=key)
+    check(images, interpolation, fill, key=key)
     choice, sign, strength = random.uniform(key, (3, images.shape[0]), dtype=torch.float64).unbind()
-    operation = _chosen(choice, _DRAWN)
-    amount = _amount(operation, torch.floor(strength * 31) / 30, sign, _WIDE)
+    operation = chosen(choice, _DRAWN)
+    amount = draw_amount(operation, torch.floor(strength * 31) / 30, sign, _WIDE)
     return apply_operation(images, operation, amount, interpolation=interpolation, fill=fill)
 
 
@@ -139,7 +139,7 @@ def apply_operation(
     tensor([[0.9000, 0.4000],
             [0.1500, 0.9000]])
     """
-    _check(images, interpolation, fill)
+    check(images, interpolation, fill, key=None)
     operation, amount = _checked(operation, amount, images)
     filled = isinstance(fill, Tensor) or fill != 0
     fills = core.as_setting(fill, images).expand(images.shape[:2])
@@ -208,17 +208,17 @@ _operate = operators.operator(
 )
 
 
-def _unrounded(images: Tensor) -> Tensor:
+def unrounded(images: Tensor) -> Tensor:
     """Images as they are between one operation and the next: those of 16 bits in float32."""
     return images if images.dtype == torch.uint8 else core.widened(images)
 
 
-def _chosen(draws: Tensor, count: int) -> Tensor:
+def chosen(draws: Tensor, count: int) -> Tensor:
     """Integers below count from numbers uniform over [0, 1)."""
     return torch.floor(draws * count).to(torch.int64)
 
 
-def _narrow(images: Tensor) -> tuple[tuple[float, float], ...]:
+def narrow(images: Tensor) -> tuple[tuple[float, float], ...]:
     """The amounts at no and at full strength, in the order of `OPERATIONS`."""
     across, down = (150 / 331 * side for side in (images.shape[3], images.shape[2]))
     return _space(0.3, across, down, 30.0, 0.9, 4.0)
@@ -234,7 +234,7 @@ def _space(
 _WIDE = _space(0.99, 32.0, 32.0, 135.0, 0.99, 2.0)
 
 
-def _amount(operation: Tensor, strength: Tensor, sign: Tensor, space: tuple[tuple[float, float], ...]) -> Tensor:
+def draw_amount(operation: Tensor, strength: Tensor, sign: Tensor, space: tuple[tuple[float, float], ...]) -> Tensor:
     """Each image's amount: float64 (N,)."""
     low, high = torch.tensor(space, dtype=torch.float64, device=sign.device)[operation].unbind(dim=-1)
     amount = low + (high - low) * strength
@@ -261,7 +261,8 @@ def _checked(operation: str | Tensor, amount: Number, images: Tensor) -> tuple[T
     return operation, torch.where(known & (amount >= low) & (amount <= high), amount, math.nan)
 
 
-def _check(images: Tensor, interpolation: str, fill: Number, *, key: Tensor | None = None) -> None:
+def check(images: Tensor, interpolation: str, fill: Number, *, key: Tensor | None) -> None:
+    """Refuse what the policies and their operations cannot take."""
     core.check(images)
     color.check_channels(images)
     if key is not None:

@@ -224,6 +224,7 @@ class _Drawn:
         try:
             for theirs, (amounts, signed) in getattr(transforms, name)._AUGMENTATION_SPACE.items():
                 self.amounts[theirs] = amounts(BINS[name], 6, 17), signed
+            self.amounts["Identity"] = None, False  # which AutoAugment has not
         finally:
             torch.set_default_dtype(torch.float32)
 
@@ -263,3 +264,30 @@ def trivial_augment() -> Pair:
     choice, sign, strength = fr.random.uniform(KEY, (3, 400), dtype=torch.float64)
     theirs = _Drawn("TrivialAugmentWide")(SMOOTH, (14 * choice).long(), sign, (31 * strength).long())
     return augment.trivial_augment(SMOOTH, key=KEY), theirs
+
+
+@oracle(
+    "augment.auto_augment",
+    against="torchvision's AutoAugment by the draws, its three policies, uint8",
+    tolerance=0,
+    because="rounded as theirs",
+)
+def auto_augment() -> Pair:
+    ours, theirs, policy = [], [], _Drawn("AutoAugment")
+    draws = fr.random.uniform(KEY, (5, 400), dtype=torch.float64)
+    for name in ("cifar10", "svhn", "imagenet"):
+        pairs: Any = transforms.AutoAugment(transforms.AutoAugmentPolicy(name))._policies
+        own = [pairs[int(25 * draw)] for draw in draws[0].tolist()]
+        x = SMOOTH
+        for place in range(2):
+            applied = [
+                (THEIRS.index(pair[place][0]) if draw < pair[place][1] else 0, pair[place][2] or 0)
+                for pair, draw in zip(own, draws[1 + place].tolist(), strict=True)
+            ]
+            operation, level = torch.tensor(applied).unbind(dim=1)
+            x = policy(x, operation, draws[3 + place], level)
+        # A shear by 0.2 reads some pixels from halfway between two, of which rounding chooses one.
+        sure = torch.tensor([all(op[:5] != "Shear" or level != 6 for op, _, level in pair) for pair in own])
+        theirs.append(x[sure])
+        ours.append(augment.auto_augment(SMOOTH, name, key=KEY)[sure])
+    return ours, theirs

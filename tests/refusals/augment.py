@@ -154,4 +154,7 @@ REFUSALS: list[Refusal] = [
     ("augment.apply_operation", "operation", lambda: augment.apply_operation(IMAGES, torch.zeros(3).long())),
     ("augment.apply_operation", "amount", lambda: augment.apply_operation(IMAGES, "posterize", 9)),
     ("augment.apply_operation", "amount", lambda: augment.apply_operation(IMAGES, "brightness", -1.5)),
+    ("augment.auto_augment", "images", lambda: augment.auto_augment(X, "svhn", key=KEY)),
+    ("augment.auto_augment", "policy", lambda: augment.auto_augment(IMAGES, "mnist", key=KEY)),
+    ("augment.auto_augment", "key", lambda: augment.auto_augment(IMAGES, "svhn", key=bad(0))),
 ]

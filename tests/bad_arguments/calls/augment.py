@@ -61,4 +61,6 @@ CALLS: list[Call] = [
          fill=0.5),
     call("augment.apply_operation", augment.apply_operation, images=IMAGES, operation="brightness", amount=0.5,
          interpolation="nearest", fill=0.5),
+    call("augment.auto_augment", augment.auto_augment, images=IMAGES, policy="svhn", key=KEY,
+         interpolation="nearest", fill=0.5),
 ]  # fmt: skip

@@ -166,4 +166,15 @@ CASES = [
         IMAGES,
         {"amount": (0.0, 0.3, 0.9), **GEOMETRY},
     ),
+    *(
+        Case(
+            "augment.auto_augment",
+            partial(augment.auto_augment, policy=policy),
+            IMAGES,
+            GEOMETRY,
+            keyed=True,
+            variant=policy,
+        )
+        for policy in ("cifar10", "svhn", "imagenet")
+    ),
 ]
