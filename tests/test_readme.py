@@ -109,7 +109,7 @@ def test_every_command_of_the_readmes_parses(capsys: pytest.CaptureFixture[str])
     assert {command for command, _ in commands} >= {"run", "bench"}
     known = set(registry.experiments()) | {"all"}
     for command, rest in commands:
-        assert command in {"list", "run", "report", "bench"}
+        assert command in {"list", "run", "report", "reference", "bench"}
         names = [word for word in rest.split() if not word.startswith("-")]
         if command == "run" and names and names[0] != "NAME":
             assert names[0] in known
