@@ -45,7 +45,7 @@ def max_norm(params: tree.Tree, maximum: float | Tensor, *, mask: tree.Mask | No
 
     def shrink(weight: Tensor) -> Tensor:
         norm = _slice_norms(weight, dim)
-        long = norm > maximum
+        long = ~(norm <= maximum)  # a maximum of NaN, too, is to be seen
         return weight * torch.where(long, maximum / torch.where(long, norm, 1.0), 1.0)
 
     return _project(params, mask, shrink)

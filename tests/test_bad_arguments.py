@@ -1,11 +1,14 @@
 """Every public function, every argument, every kind of bad value: refused by name, or documented."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import funcreg as fr
 from tests.bad_arguments import judged
 from tests.bad_arguments.call import Call
+from tests.bad_arguments.compiled import SETTINGS
 from tests.bad_arguments.judged import CALLS
 from tests.bad_arguments.known import KNOWN
 from tests.public import public_functions
@@ -25,6 +28,23 @@ def test_a_bad_argument_is_refused_by_name_or_documented(
     monkeypatch.chdir(tmp_path)  # a text is a path
     wrong = [verdict for verdict in judged.judged(call) if verdict.outcome == judged.WRONG]
     assert not wrong, "\n".join(f"{each.argument} | {each.kind} | {each.seen}" for each in wrong)
+
+
+def test_what_eager_code_refuses_is_nan_in_a_compiled_program() -> None:
+    """Of every number: one program for all, as each takes seconds to compile."""
+    for function, bad in SETTINGS.values():
+        with pytest.raises(fr.FuncregError, match=r": got .*; expected "):
+            function(bad)
+
+    def program(settings: dict[str, Any]) -> dict[str, Any]:
+        return {name: function(settings[name]) for name, (function, _) in SETTINGS.items()}
+
+    results = fr.jit(program)({name: bad for name, (_, bad) in SETTINGS.items()})
+    # What a setting has no part in is as it was: rrelu's positive inputs.
+    plausible = {
+        name: leaf for name, result in results.items() for leaf in fr.tree.leaves(result) if not leaf.isnan().any()
+    }
+    assert not plausible
 
 
 def test_every_public_function_is_tried() -> None:

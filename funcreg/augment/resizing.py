@@ -116,7 +116,7 @@ def _draw_box(
         torch.where(found, each.gather(1, first).squeeze(1), otherwise)
         for each, otherwise in zip((tops, lefts, heights, widths), last, strict=True)
     )
-    return top, left, box_height, box_width
+    return top, left, _checks.spoilt(box_height, smallest + largest + narrowest + widest), box_width
 
 
 def _side(

@@ -8,7 +8,7 @@ statistics towards its mean and unbiased variance; evaluation uses the running o
 Ioffe and Szegedy, "Batch normalization", ICML 2015.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ def batch_norm(
     >>> y.flatten(), stats.mean, stats.var
     (tensor([-1.0000,  1.0000]), tensor([0.2000]), tensor([1.1000]))
     """
-    _check(x, stats, scale, shift, train, momentum, eps)
+    momentum, eps = _check(x, stats, scale, shift, train, momentum, eps)
     inputs = precise(x)
     if not train:
         factor, offset = _affine(inputs, stats.var, scale, shift, eps)
@@ -168,7 +168,8 @@ def _check(
     train: bool,
     momentum: float | Tensor | None,
     eps: float | Tensor,
-) -> None:
+) -> tuple[Any, Any]:
+    """The momentum and eps, checked as the others are."""
     _checks.check_floating("x", x)
     if x.ndim < 2:
         _checks.fail("x", _checks.describe(x), "a tensor (N, C, *spatial)")
@@ -179,4 +180,4 @@ def _check(
     _checks.check_choice("train", train, (True, False))
     if momentum is not None:
         momentum = _checks.check_setting("momentum", momentum, 0.0, 1.0)
-    eps = _checks.check_setting("eps", eps, 0.0)
+    return momentum, _checks.check_setting("eps", eps, 0.0)

@@ -234,7 +234,7 @@ def join_schedules(
         _checks.fail("boundaries", f"{len(boundaries)} of them", f"{len(schedules) - 1}, one between two schedules")
     last: Number = 0.0
     for index, boundary in enumerate(boundaries):
-        _checks.check_number(f"boundaries[{index}]", boundary, 0.0, exclusive="low")
+        boundaries[index] = boundary = _checks.check_number(f"boundaries[{index}]", boundary, 0.0, exclusive="low")
         if not isinstance(boundary, Tensor) and not isinstance(last, Tensor) and boundary <= last:
             _checks.fail(f"boundaries[{index}]", boundary, f"a number above {last}, at which the one before begins")
         last = boundary
@@ -246,6 +246,7 @@ def join_schedules(
             # Each is asked only about its own steps: what it gives elsewhere need not be finite.
             end = step if index == len(boundaries) else step.clamp(max=boundaries[index])
             rate = torch.where(step < begin, rate, _float(each((end - begin).clamp(min=0))))
+            rate = _checks.spoilt(rate, begin)
         return rate
 
     return schedule

@@ -98,7 +98,7 @@ def adaptive_clip(ratio: Number = 0.01, *, eps: Number = 1e-3, mask: tree.Mask |
         if mask is not None and not mask(name, w):
             return g
         size, most = _unit_norm(g), ratio * _unit_norm(w).clamp(min=eps)
-        above = size > most
+        above = ~(size <= most)  # a ratio of NaN, too, is to be seen
         return g * torch.where(above, most / torch.where(above, size, 1.0), 1.0)
 
     def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:

@@ -52,7 +52,7 @@ def scale_by_lion(b1: Number = 0.9, b2: Number = 0.99) -> Transform:
 
     Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023.
     """
-    _check_betas(b1, b2)
+    b1, b2 = _check_betas(b1, b2)
     low, high = (core.Scalars(1 - core.precise(b)) for b in (b1, b2))
 
     def init(params: tree.Tree) -> LionState:
@@ -61,7 +61,7 @@ def scale_by_lion(b1: Number = 0.9, b2: Number = 0.99) -> Transform:
     def update(grads: tree.Tree, state: LionState, params: tree.Tree) -> tuple[tree.Tree, LionState]:
         core.check_state(state, LionState)
         core.check_moments("mean", state.mean, grads)
-        updates = tree.map(lambda m, g: torch.sign(_moved(m, g, low)), state.mean, grads)
+        updates = tree.map(lambda m, g: _sign(_moved(m, g, low)), state.mean, grads)
         return updates, LionState(tree.map(lambda m, g: _moved(m, g, high), state.mean, grads))
 
     return core.transform(init, update)
@@ -94,7 +94,7 @@ def scale_by_nadam(
 
     Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop 2016.
     """
-    _check_betas(b1, b2)
+    b1, b2 = _check_betas(b1, b2)
     eps = _checks.check_setting("eps", eps)
     momentum_decay = _checks.check_setting("momentum_decay", momentum_decay)
     low, high, pace = core.precise(b1), core.precise(b2), core.precise(momentum_decay)
@@ -147,7 +147,7 @@ def scale_by_radam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> 
 
     Liu et al., "On the variance of the adaptive learning rate and beyond", ICLR 2020.
     """
-    _check_betas(b1, b2)
+    b1, b2 = _check_betas(b1, b2)
     eps = _checks.check_setting("eps", eps)
     low, high = core.precise(b1), core.precise(b2)
 
@@ -196,6 +196,11 @@ def _root(square: Tensor) -> Tensor:
     return square.clamp(min=torch.finfo(square.dtype).tiny).sqrt()
 
 
-def _check_betas(b1: Number, b2: Number) -> None:
+def _sign(x: Tensor) -> Tensor:
+    """The sign, of NaN too, of which torch's is 0."""
+    return torch.where(x.isnan(), x, torch.sign(x))
+
+
+def _check_betas(b1: Number, b2: Number) -> tuple[Number, Number]:
     b1 = _checks.check_setting("b1", b1, 0.0, 1.0, exclusive="high")
-    b2 = _checks.check_setting("b2", b2, 0.0, 1.0, exclusive="high")
+    return b1, _checks.check_setting("b2", b2, 0.0, 1.0, exclusive="high")
