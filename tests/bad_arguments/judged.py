@@ -104,4 +104,7 @@ def _has_no_number(result: Any, kind: str) -> bool:
 
 
 def _shown(result: Any) -> str:
-    return " ".join(str(result).split())[:160]
+    try:
+        return " ".join(str(result).split())[:160]
+    except Exception as error:
+        return f"what cannot be shown: {error}"
