@@ -12,6 +12,7 @@ DOCUMENTED: list[tuple[str, str, str, str]] = [
     ("*", "*", "a tensor: int64", "a setting may be of any real dtype"),
     ("*", "*", "*huge", "there is no upper end, and it is finite"),
     ("*", "dtype", "a dtype", "it is one"),
+    ("keep_memory", "most", "0", "nothing is kept"),
     # noise
     ("noise.*", "x", "shape: *", ANY_SHAPE),
     ("noise.layer_drop", "x", "value: *", "what is dropped has no part in the result"),

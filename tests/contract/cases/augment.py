@@ -161,7 +161,7 @@ CASES = [
     Case(
         "augment.apply_operation",
         lambda images, amount, fill: augment.apply_operation(
-            images, torch.tensor([1, 6, 10, 13]), amount, interpolation="bilinear", fill=fill
+            images, torch.tensor([1, 6, 10, 13], device=images.device), amount, interpolation="bilinear", fill=fill
         ),
         IMAGES,
         {"amount": (0.0, 0.3, 0.9), **GEOMETRY},
