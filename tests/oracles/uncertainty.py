@@ -1,6 +1,7 @@
 """`uncertainty` against numpy, scipy.stats.entropy, torch's own modules, and scikit-learn's scores and calibration."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -173,7 +174,8 @@ def fit_temperature() -> Pair:
         def loss(inverse: float) -> float:
             return log_loss(SAMPLED, scipy.special.softmax(inverse * logits.numpy(), axis=-1))
 
-        return scipy.optimize.minimize_scalar(loss, bounds=(0.01, 10), method="bounded", options={"xatol": 1e-12}).x
+        found: Any = scipy.optimize.minimize_scalar(loss, bounds=(0.01, 10), method="bounded", options={"xatol": 1e-12})
+        return found.x
 
     logits = [sureness * torch.log(P) for sureness in (0.3, 1.0, 4.0, 40.0)]
     return 1 / torch.stack([uncertainty.fit_temperature(each, SAMPLED) for each in logits]), numbers(map(best, logits))
