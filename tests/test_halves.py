@@ -140,6 +140,7 @@ NOT_OURS = {
     "adversarial": "the loss is the caller's, computed in 16 bits",
     "distributed": "the loss is the caller's, computed in 16 bits",
     "model": "the module's own layers compute in 16 bits",
+    "from_module": "the module's own layers compute in 16 bits",
     "sharpness": "the loss is the caller's, computed in 16 bits",
     "train": "the loss is the caller's, computed in 16 bits",
     "uncertainty": "the model is the caller's, computed in 16 bits",

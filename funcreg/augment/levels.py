@@ -128,7 +128,9 @@ def apply_equalize(images: Tensor) -> Tensor:
 
 def _as_levels(images: Tensor) -> Tensor:
     """The level of each pixel: uint8."""
-    return images if images.dtype == torch.uint8 else (images.detach().clamp(0.0, 1.0) * 255.999).to(torch.uint8)
+    if images.dtype == torch.uint8:
+        return images
+    return (core.widened(images.detach()).clamp(0.0, 1.0) * 255.999).to(torch.uint8)
 
 
 def _equalizing(levels: Tensor) -> Tensor:
