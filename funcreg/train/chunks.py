@@ -40,7 +40,7 @@ class Chunks:
 
     def split(self, stacked: tree.Tree) -> Any:
         """The chunks of a stacked tree, a list."""
-        return [tree.index(stacked, rows) for rows in self.rows] if self.rows else stacked
+        return [tree.index((stacked,), rows)[0] for rows in self.rows] if self.rows else stacked
 
     def each(self, function: Callable[[Any], Any], parts: Any) -> Any:
         """A function of each chunk."""

@@ -59,11 +59,14 @@ def make_evaluate(
         _checks.check_count("members", members)
     chunks = Chunks(members, chunk_size)
     function = metric_fn if members is None else torch.func.vmap(metric_fn, in_dims=(0, 0, None))
-    function = _jit.jit(function) if jit else function
+    programs: dict[int, MetricFn] = {}  # by the size of the batch
 
     def metrics_of(batch: tree.Tree, model: tuple[tree.Tree, tree.Tree]) -> dict[str, Tensor]:
-        metrics = function(*model, batch)
-        _check_metrics(metrics, (*chunks.shape, tree.members(batch)))
+        size = tree.members(batch)
+        if size not in programs:
+            programs[size] = _jit.jit(function) if jit else function
+        metrics = programs[size](*model, batch)
+        _check_metrics(metrics, (*chunks.shape, size))
         return metrics
 
     @torch.no_grad()
