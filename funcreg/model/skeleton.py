@@ -35,8 +35,6 @@ class Skeleton:
     drawing: the layers found to draw by themselves, each with its place among all layers.
     slots: where each tensor is kept, under every name: a layer's dictionary, the key there, and what lies
     there between calls.
-    shortcuts: parameters of torch's own layers, which only read them: the layer's attributes, the name, and its
-    parameters. During a call they are plain attributes too, which are read in a tenth of the time.
     """
 
     def __init__(self, source: nn.Module, mode: Mode, *, rnn: str) -> None:
@@ -51,7 +49,6 @@ class Skeleton:
         self.woken: set[str] = set()  # layers in training mode for their noise alone
         self.writes: set[str] = set()  # registered noise layers whose input is used after they have changed it
         self.slots: dict[str, Slot] = {}
-        self.shortcuts: list[Slot] = []
         self.calls: dict[str, int] = {}  # of each noisy layer so far, in this forward
         self.layers = dict(self.module.named_modules())
         self.places = {name: place for place, name in enumerate(self.layers)}
@@ -208,14 +205,10 @@ class Skeleton:
         for name, tensor in tensors.items():
             own, slot, _ = slots[name]
             own[slot] = tensor
-        for attributes, slot, parameters in self.shortcuts:
-            attributes[slot] = parameters[slot]
         self.calls.clear()
         try:
             return function(*args, **kwargs)
         finally:
-            for attributes, slot, _ in self.shortcuts:
-                attributes.pop(slot, None)
             # All are read before any is put back: a layer under two names has one slot for both.
             for name in reads:
                 own, slot, _ = slots[name]
@@ -251,11 +244,6 @@ class Skeleton:
             for own in (layer._parameters, layer._buffers):
                 for slot, tensor in own.items():
                     self.slots[f"{prefix}.{slot}" if prefix else slot] = (own, slot, tensor)
-        for layer in self.layers.values():
-            kind = next(kind for kind in type(layer).__mro__ if kind.__module__ != __name__)
-            if kind.__module__.startswith("torch.nn.modules."):
-                own = layer._parameters
-                self.shortcuts += [(vars(layer), slot, own) for slot, tensor in own.items() if tensor is not None]
 
 
 class _Method(nn.Module):
