@@ -32,9 +32,8 @@ def _ratios(workloads: list[Record]) -> Figure:
     figure, grid = plots.canvas(caption="", width=9.0, height=0.26 * len(rows) + 1.2)
     axes, labels, above = grid[0, 0], [], None
     for row, (workload, each) in enumerate(rows):
-        color = next(
-            color for family, color in COLORS.items() if family in each["against"] or family in each["baseline"]
-        )
+        families = (family for family in COLORS if family in each["against"] or family in each["baseline"])
+        color = COLORS[next(families, "stateful")]  # a step alone is plain PyTorch
         # From 1, as fast: on a log scale only a bar from there has a length that means something.
         axes.barh(row, each["median"] - 1, left=1.0, color=color, height=0.62)
         axes.plot([each["low"], each["high"]], [row, row], color="black", linewidth=1.5)
