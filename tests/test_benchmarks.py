@@ -82,6 +82,20 @@ def test_of_a_family_the_fastest_counts() -> None:
     assert plain.baseline == "stateful compiled"
 
 
+def test_a_contender_is_never_compared_with_itself() -> None:
+    seconds = {"funcreg eager": [1.0], "funcreg eager, in chunks": [2.0], "stateful": [3.0], "stateful eager": [0.5]}
+
+    def baseline(contender: str, against: str) -> str | None:
+        return None if (found := ratio(seconds, contender, against)) is None else found.baseline
+
+    assert baseline("funcreg eager, in chunks", "funcreg eager") == "funcreg eager"
+    assert baseline("funcreg eager", "funcreg eager") == "funcreg eager, in chunks"
+    assert baseline("funcreg eager, in chunks", "funcreg eager, in chunks") is None
+    assert baseline("funcreg eager", "stateful") == "stateful", "not the fastest whose name begins so"
+    for name in seconds:
+        assert all(baseline(name, against) != name for against in (*seconds, "funcreg", "plain torch", "best JAX"))
+
+
 def test_targets_are_met_or_missed() -> None:
     found = {each["against"]: each for each in MEASURED.record()["comparisons"] if each["contender"] == "funcreg jit"}
     assert {name: each["met"] for name, each in found.items()} == {

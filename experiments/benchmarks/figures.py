@@ -15,7 +15,6 @@ COLORS = {
     "torch.func": plots.ORANGE,
     "JAX": plots.GREEN,
     "matrix": plots.BLACK,
-    "funcreg": plots.SKY,
 }
 OURS = {"funcreg jit": plots.BLUE, "funcreg vmap": plots.SKY, "funcreg eager": plots.SKY}
 

@@ -71,14 +71,15 @@ class Ratio(NamedTuple):
 
 
 def ratio(seconds: Mapping[str, Sequence[float]], contender: str, against: str) -> Ratio | None:
-    """A contender against another, or the fastest of a family; None where there is none.
+    """A contender against another, or the fastest of those whose names begin so or of a family; None without any.
 
     >>> ratio({"JAX jit": [3.0, 4.0, 5.0], "JAX map": [6.0, 6.0, 6.0], "funcreg jit": [1.0, 2.0, 1.0]}, "funcreg jit",
     ...       "best JAX")
     Ratio(baseline='JAX jit', median=3.0, low=2.0, high=5.0)
     """
     prefixes = FAMILIES.get(against, (against,))
-    others = [name for name in seconds if name.startswith(prefixes)]
+    alike = [name for name in seconds if name.startswith(prefixes) and name != contender]
+    others = [against] if against in alike else alike
     if contender not in seconds or not others:
         return None
     baseline = min(others, key=lambda name: statistics.median(seconds[name]))
