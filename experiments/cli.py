@@ -19,7 +19,7 @@ DIR/report.html shows all records of the folder. Ctrl-C keeps what is finished; 
 
 presets:
   smoke  seconds each: shows that the code runs; its verdicts mean little
-  quick  at most a minute each on two CPU cores
+  quick  up to two minutes each on two CPU cores
   full   the sizes of the literature; most want a GPU
 
 exit status: 0 done, whatever the verdicts; 1 an experiment broke; 2 the request, the data or the folder is

@@ -218,6 +218,10 @@ def test_committed_record(name: str) -> None:
     assert record["preset"] in ("quick", "full")
     presets = experiment.load().PRESETS
     assert record["settings"] == plain(dataclasses.asdict(presets[record["preset"]])), "run it again"
+    if record["preset"] == "quick":
+        said = re.search(r"quick (\d+) s", experiment.runtime)
+        assert said is not None
+        assert int(said[1]) == math.ceil(record["seconds"]), "the header says what the record took, in whole seconds"
     check_record(record, path)
 
 

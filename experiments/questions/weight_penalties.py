@@ -2,7 +2,7 @@
 
 Part: A
 Command: python -m experiments run weight-penalties
-Runtime: smoke 1 s, quick 16 s of one core
+Runtime: smoke 1 s, quick 17 s of one core
 Answer: coupled decay is the penalty: Adam's parameters differ by 1e-12 after 200 steps, SGD's by 1e-16, and
     torch.optim's by no more (n = 8, float64). AdamW decays all parameters at one rate (sd / mean 3e-12), Adam + L2
     does not (0.90 ± 0.19), and ends 1.12 ± 0.05 times as far from AdamW as that went from its start. L1 of strength
