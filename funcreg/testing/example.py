@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import optree
@@ -117,7 +118,11 @@ def example(
     """
     _checks.check_callable("function", function, "a function of trees of tensors")
     parameters = _parameters(function)
-    values, members = _values(batched, parameters, args, kwargs)
+    values, members = _values(batched, dict(zip(parameters, args, strict=False)) | kwargs)
+    for name in values:
+        if (name == "key" and key is not None) or not (name in parameters[: len(args)] or _takes(function, name)):
+            allowed = f"names of arguments of {title(function)}, not key where a key is given"
+            _checks.fail("batched", _checks.describe(name), allowed)
     for name in values:
         if name in parameters[: len(args)]:
             at = parameters.index(name)
@@ -197,25 +202,51 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
     return [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
 
 
-def _values(
-    batched: Settings, parameters: list[str], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[dict[str, tuple[float, ...]], int]:
+def _takes(function: Callable[..., Any], name: str) -> bool:
+    """Whether it has an argument that can be given by this name, or may have: one that is written in C."""
+    try:
+        outer, inner = (inspect.signature(function, follow_wrapped=inner) for inner in (False, True))
+    except (TypeError, ValueError):
+        return True
+    # What a wrapper takes without a name it hands on.
+    named = [each for each in (*outer.parameters.values(), *inner.parameters.values()) if each.name == name]
+    unnamed = any(each.kind == each.VAR_KEYWORD for each in inner.parameters.values())
+    return unnamed or any(each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY) for each in named)
+
+
+def _values(batched: Settings, given: Mapping[str, Any]) -> tuple[dict[str, tuple[float, ...]], int]:
     """The values of each setting, and how many there are."""
-    given = {**dict(zip(parameters, args, strict=False)), **kwargs}
     if isinstance(batched, str) or not isinstance(batched, Collection):
         _checks.fail("batched", _checks.describe(batched), "names of arguments, or a dict of names and values")
     values: dict[str, tuple[float, ...]] = {}
     for name in batched:
+        if not isinstance(name, str):
+            _checks.fail("batched", _checks.describe(name), "names of arguments")
         if isinstance(batched, Mapping):
-            numbers = batched[name]
-        else:
-            number = given.get(name)
-            if isinstance(number, bool) or not isinstance(number, int | float | Tensor):
-                allowed = "the name of an argument of the call that is a number"
-                _checks.fail("batched", f"{name!r}, which is {_checks.describe(number)}", allowed, "Give its values.")
-            numbers = (float(number) / 2, float(number), float(number) * 3 / 4)
-        values[name] = tuple(float(number) for number in numbers)
+            values[name] = _numbers(name, batched[name])
+            continue
+        number = given.get(name)
+        if not _is_number(number):
+            allowed = "the name of an argument of the call that is a number"
+            _checks.fail("batched", f"{name!r}, which is {_checks.describe(number)}", allowed, "Give its values.")
+        values[name] = (float(number) / 2, float(number), float(number) * 3 / 4)
     lengths = {len(each) for each in values.values()} or {MEMBERS}
     if len(lengths) > 1 or min(lengths) < 2:
         _checks.fail("batched", f"values of lengths {sorted(lengths)}", "one length of at least 2 for all")
     return values, lengths.pop()
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    several = isinstance(values, Iterable) and not (isinstance(values, Tensor) and values.ndim == 0)
+    numbers = list(values) if several else []
+    if not several or not all(map(_is_number, numbers)):
+        remedy = f"Give one for each member: batched={{{name!r}: (0.0, 0.5, 1.0)}}."
+        _checks.fail("batched", f"{_checks.describe(values)} for {name!r}", "numbers", remedy)
+    return tuple(map(float, numbers))
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a real number, or a tensor of one."""
+    if isinstance(value, Tensor):
+        return not (value.ndim or value.is_complex() or value.dtype == torch.bool or value.is_meta)
+    return isinstance(value, Real) and not isinstance(value, bool)

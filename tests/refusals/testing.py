@@ -1,11 +1,14 @@
 """Bad arguments of `testing`."""
 
+from functools import partial
+
 import torch
 
-from funcreg import optim, penalties, testing
-from tests.refusals import CLASSES, INTEGERS, KEYS, PARAMS, Refusal, X, bad
+from funcreg import jit, optim, penalties, testing
+from tests.refusals import CLASSES, INTEGERS, KEY, KEYS, PARAMS, Refusal, X, bad
 
 STRATEGIES = testing.strategies
+RATED = lambda x, rate=0.1: x * rate  # noqa: E731
 
 REFUSALS: list[Refusal] = [
     ("testing.check", "function", lambda: testing.check(bad("sin"), X)),
@@ -18,6 +21,20 @@ REFUSALS: list[Refusal] = [
     ("testing.example", "batched", lambda: testing.example(lambda x, rate: x, X, "low", batched={"rate"})),
     ("testing.example", "batched", lambda: testing.example(lambda a, b: a, batched={"a": (0.0, 1.0), "b": (0.0,)})),
     ("testing.example", "batched", lambda: testing.example(lambda a: a, batched={"a": (0.0,)})),
+    ("testing.example", "batched", lambda: testing.example(RATED, X, batched=bad({"rate": 0.3}))),
+    ("testing.example", "batched", lambda: testing.example(RATED, X, batched=bad({"rate": torch.tensor(0.3)}))),
+    ("testing.example", "batched", lambda: testing.example(RATED, X, batched=bad({"rate": ("low", "high")}))),
+    ("testing.example", "batched", lambda: testing.example(RATED, X, batched=bad({"rate": "01"}))),
+    ("testing.example", "batched", lambda: testing.example(RATED, X, batched=bad({"rate": ((0.1, 0.2), 0.3)}))),
+    ("testing.example", "batched", lambda: testing.example(RATED, X, batched=bad({"rate": (torch.ones(2), 0.3)}))),
+    ("testing.example", "batched", lambda: testing.example(RATED, X, torch.ones(2), batched={"rate"})),
+    ("testing.example", "batched", lambda: testing.example(RATED, X, torch.ones(1) * 1j, batched={"rate"})),
+    ("testing.example", "batched", lambda: testing.example(RATED, X, batched={"rte": (0.1, 0.2)})),
+    ("testing.example", "batched", lambda: testing.example(jit(RATED), X, batched={"rte": (0.1, 0.2)})),
+    ("testing.example", "batched", lambda: testing.example(partial(RATED, X), batched={"rte": (0.1, 0.2)})),
+    ("testing.example", "batched", lambda: testing.example(lambda x, rate=0.1, /: x, X, batched={"rate": (0.1, 0.2)})),
+    ("testing.example", "batched", lambda: testing.example(RATED, X, batched=bad({0: (0.1, 0.2)}))),
+    ("testing.example", "batched", lambda: testing.example(lambda key: key, key=KEY, batched={"key": (0, 1)})),
     ("testing.example", "key", lambda: testing.example(lambda key: key, key=KEYS)),
     ("testing.check_compiled", "examples[0]", lambda: testing.check_compiled(bad(torch.sin))),
     ("testing.assert_compiles_once", "function", lambda: testing.assert_compiles_once(bad(1), (X,), (X,))),
