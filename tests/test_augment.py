@@ -327,6 +327,19 @@ def test_colours_known_by_name() -> None:
     assert of(red, brightness=0.0) == [0.0, 0.0, 0.0]
 
 
+def test_a_huge_slant_leaves_nothing_within() -> None:
+    x = images()
+    for interpolation in ("bilinear", "nearest"):
+        for slants in ((1e20, 0.0), (0.0, 1e20), (-1e20, 0.0)):
+            result = augment.apply_shear(x, *slants, interpolation=interpolation, fill=0.25)
+            assert torch.equal(result, torch.full_like(x, 0.25))
+
+
+def test_the_translation_drawn_is_that_of_affine(key: Tensor) -> None:
+    x = images()
+    assert torch.equal(augment.translate(x, 0.3, key=key), augment.affine(x, key=key, translate=0.3))
+
+
 def test_hue_is_a_group() -> None:
     x = images()
     there = augment.apply_color(x, hue=torch.full((5,), 0.3, dtype=torch.float64))

@@ -125,11 +125,18 @@ def apply_affine(
             [4., 2.]])
     """
     core.check(images)
+    degrees = (core.per_image("shear", each, images, -90.0, 90.0, exclusive="both") for each in _pair("shear", shear))
+    along_x, along_y = (torch.tan(each * (math.pi / 180)) for each in degrees)
+    inverse = inverse_map(images, slants=(along_x, along_y), angle=angle, translate=translate, scale=scale)
+    return filled(images, inverse, interpolation, fill)
+
+
+def filled(images: Tensor, inverse: Tensor, interpolation: str, fill: Number) -> Tensor:
+    """As `mapped`, by an interpolation and a fill of the user's."""
     fill = core.check_fill(fill, images)
     _checks.check_choice("interpolation", interpolation, ("bilinear", "nearest"))
-    inverse = inverse_map(images, angle, translate, scale, shear)
-    filled = isinstance(fill, Tensor) or fill != 0
-    return mapped(images, inverse, interpolation, core.channelled(fill, images, torch.float64) if filled else None)
+    fills = isinstance(fill, Tensor) or fill != 0
+    return mapped(images, inverse, interpolation, core.channelled(fill, images, torch.float64) if fills else None)
 
 
 def mapped(images: Tensor, inverse: Tensor, interpolation: str, fill: Tensor | None) -> Tensor:
@@ -150,21 +157,26 @@ def mapped(images: Tensor, inverse: Tensor, interpolation: str, fill: Tensor | N
 
 
 def inverse_map(
-    images: Tensor, angle: Number, translate: tuple[Number, Number], scale: Number, shear: tuple[Number, Number]
+    images: Tensor,
+    *,
+    slants: tuple[Tensor, Tensor],
+    angle: Number = 0.0,
+    translate: tuple[Number, Number] = (0.0, 0.0),
+    scale: Number = 1.0,
 ) -> Tensor:
-    """From places in the result to places in the image, (x, y, 1) from the centre in pixels: float64 (N, 2, 3)."""
+    """From places in the result to places in the image, (x, y, 1) from the centre in pixels: float64 (N, 2, 3).
+
+    The slants along x and y, (N,), are the tangents of the angles of the shear.
+    """
     turn = core.per_image("angle", angle, images) * (math.pi / 180)
     across, down = (core.per_image("translate", each, images) for each in _pair("translate", translate))
     zoom = core.per_image("scale", scale, images, 0.0, exclusive="low")
-    along_x, along_y = (
-        core.per_image("shear", each, images, -90.0, 90.0, exclusive="both") * (math.pi / 180)
-        for each in _pair("shear", shear)
-    )
-    # rotation(turn) @ [[1, 0], [-tan(along_y), 1]] @ [[1, -tan(along_x)], [0, 1]], whose determinant is 1
-    a = torch.cos(turn - along_y) / torch.cos(along_y)
-    c = torch.sin(turn - along_y) / torch.cos(along_y)
-    b = -a * torch.tan(along_x) - torch.sin(turn)
-    d = torch.cos(turn) - c * torch.tan(along_x)
+    along_x, along_y = slants
+    # rotation(turn) @ [[1, 0], [-along_y, 1]] @ [[1, -along_x], [0, 1]], whose determinant is 1
+    a = torch.cos(turn) + torch.sin(turn) * along_y
+    c = torch.sin(turn) - torch.cos(turn) * along_y
+    b = -a * along_x - torch.sin(turn)
+    d = torch.cos(turn) - c * along_x
     xx, xy, yx, yy = d / zoom, -b / zoom, -c / zoom, a / zoom
     entries = (xx, xy, -xx * across - xy * down, yx, yy, -yx * across - yy * down)
     return torch.stack(entries, dim=-1).unflatten(-1, (2, 3))

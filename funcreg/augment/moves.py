@@ -6,7 +6,7 @@ from torch import Tensor
 from .. import _checks, random
 from . import core
 from .core import Number
-from .geometry import apply_affine
+from .geometry import affine, apply_affine, filled, inverse_map
 
 
 def shear(
@@ -65,8 +65,8 @@ def apply_shear(
     """
     core.check(images)
     slants = core.per_image("along_x", along_x, images), core.per_image("along_y", along_y, images)
-    angles, moves = shear_about_corner(images, *slants)
-    return apply_affine(images, shear=angles, translate=moves, interpolation=interpolation, fill=fill)
+    inverse = inverse_map(images, slants=slants, translate=corner_moves(images, *slants))
+    return filled(images, inverse, interpolation, fill)
 
 
 def translate(
@@ -89,11 +89,8 @@ def translate(
     >>> translate(torch.ones(2, 3, 32, 32), 0.1, key=random.key(0)).shape
     torch.Size([2, 3, 32, 32])
     """
-    core.check_drawn(images, key=key)
     share = _checks.check_setting("share", share)
-    across, down = share * random.uniform(key, (2, images.shape[0]), low=-1.0, dtype=torch.float64)
-    moves = {"across": across * images.shape[3], "down": down * images.shape[2]}
-    return apply_translate(images, **moves, interpolation=interpolation, fill=fill)
+    return affine(images, key=key, translate=share, interpolation=interpolation, fill=fill)
 
 
 def apply_translate(
@@ -125,10 +122,7 @@ def apply_translate(
     return apply_affine(images, translate=moves, interpolation=interpolation, fill=fill)
 
 
-def shear_about_corner(
-    images: Tensor, along_x: Tensor, along_y: Tensor
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """The shear, in degrees, and the translation about the centre that are a slant about the top left corner."""
+def corner_moves(images: Tensor, along_x: Tensor, along_y: Tensor) -> tuple[Tensor, Tensor]:
+    """The translation that, after a slant about the centre, puts the top left corner back."""
     height, width = images.shape[2:]
-    moves = -along_x * (height / 2), along_y * (along_x * (height / 2) - width / 2)
-    return (torch.rad2deg(torch.atan(along_x)), torch.rad2deg(torch.atan(along_y))), moves
+    return -along_x * (height / 2), along_y * (along_x * (height / 2) - width / 2)

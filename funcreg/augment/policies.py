@@ -151,9 +151,9 @@ def _moved(images: Tensor, operation: Tensor, amount: Tensor, fill: Tensor, inte
         torch.where(operation == OPERATIONS.index(name), amount, 0.0)
         for name in ("translate_x", "translate_y", "rotate", "shear_x", "shear_y")
     )
-    shear, corner = moves.shear_about_corner(images, along_x, along_y)
+    corner = moves.corner_moves(images, along_x, along_y)
     places = corner[0] + across.trunc(), corner[1] + down.trunc()
-    inverse = geometry.inverse_map(images, -angle, places, 1.0, shear)
+    inverse = geometry.inverse_map(images, slants=(along_x, along_y), angle=-angle, translate=places)
     return geometry.mapped(images, inverse, interpolation, fill[:, :, None, None] if filled else None)
 
 

@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import optree
 import torch
@@ -245,7 +245,7 @@ def _numbers(name: str, values: Any) -> tuple[float, ...]:
     return tuple(map(float, numbers))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float | Tensor]:
     """Whether it is a real number, or a tensor of one."""
     if isinstance(value, Tensor):
         return not (value.ndim or value.is_complex() or value.dtype == torch.bool or value.is_meta)

@@ -163,7 +163,7 @@ def apply_translate() -> Pair:
 
 @oracle("augment.translate", against=TORCHVISION + "affine by those drawn", tolerance=1e-13, because=ROUNDED)
 def translate() -> Pair:
-    across, down = 0.2 * fr.random.uniform(KEY, (2, 7), low=-1.0, dtype=torch.float64)
+    _, across, down, *_ = 0.2 * fr.random.uniform(KEY, (5, 7), low=-1.0, dtype=torch.float64)
     return augment.translate(COLOR, 0.2, key=KEY), _each(COLOR, _translated, 17 * across, 12 * down)
 
 
