@@ -33,7 +33,7 @@ def auto_augment(
 
     Cubuk et al., "AutoAugment: learning augmentation strategies from data", CVPR 2019.
     """
-    policies.check(images, interpolation, fill, key=key)
+    fill = policies.check(images, interpolation, fill, key=key)
     _checks.check_choice("policy", policy, _POLICIES)
     draws = random.uniform(key, (5, images.shape[0]), dtype=torch.float64)
     pairs = torch.tensor(_POLICIES[policy], dtype=torch.float64, device=images.device)
@@ -44,7 +44,7 @@ def auto_augment(
         # What is not applied is the identity, the first of the operations.
         operation = torch.where(draws[1 + place] < probability, operation, 0.0).to(torch.int64)
         amount = policies.draw_amount(operation, strength / 9, draws[3 + place], policies.narrow(images))
-        x = policies.apply_operation(x, operation, amount, interpolation=interpolation, fill=fill)
+        x = policies.operated(x, operation, amount, interpolation, fill)
     return x.to(images.dtype)
 
 

@@ -13,28 +13,23 @@ from .. import _checks, random
 from . import color, core, filters, geometry, levels, moves, operators
 from .core import Number
 
+_MOVES = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+_FACTORS = ("brightness", "saturation", "contrast", "sharpness")
+_ANY = (-math.inf, math.inf)
 # The amounts that each operation takes.
-_FACTOR = (-1.0, math.inf)
 _RANGES = {
-    "identity": (-math.inf, math.inf),
-    "shear_x": (-math.inf, math.inf),
-    "shear_y": (-math.inf, math.inf),
-    "translate_x": (-math.inf, math.inf),
-    "translate_y": (-math.inf, math.inf),
-    "rotate": (-math.inf, math.inf),
-    "brightness": _FACTOR,
-    "saturation": _FACTOR,
-    "contrast": _FACTOR,
-    "sharpness": _FACTOR,
+    "identity": _ANY,
+    **dict.fromkeys(_MOVES, _ANY),
+    **dict.fromkeys(_FACTORS, (-1.0, math.inf)),
     "posterize": (0.0, 8.0),
     "solarize": (0.0, 1.0),
-    "autocontrast": (-math.inf, math.inf),
-    "equalize": (-math.inf, math.inf),
-    "invert": (-math.inf, math.inf),
+    "autocontrast": _ANY,
+    "equalize": _ANY,
+    "invert": _ANY,
 }
 OPERATIONS = tuple(_RANGES)
-_MOVES, _SIGNED = range(1, 6), range(1, 10)  # which move pixels; whose amounts are drawn with a sign
-_DRAWN = 14  # all but invert, which AutoAugment alone has
+_SIGNED = (*_MOVES, *_FACTORS)  # whose amounts are drawn with a sign
+_DRAWN = tuple(name for name in OPERATIONS if name != "invert")  # which AutoAugment alone has
 
 
 def rand_augment(
@@ -71,16 +66,16 @@ def rand_augment(
     Cubuk et al., "RandAugment: practical automated data augmentation with a reduced search space",
     NeurIPS 2020.
     """
-    check(images, interpolation, fill, key=key)
+    fill = check(images, interpolation, fill, key=key)
     _checks.check_count("num_ops", num_ops, 0)
     magnitude = _checks.check_setting("magnitude", magnitude, 0.0, 30.0)
     strength = core.as_setting(magnitude, images) / 30
     draws = random.uniform(key, (num_ops, 2, images.shape[0]), dtype=torch.float64)
-    x = unrounded(images)
+    x, space = unrounded(images), narrow(images)
     for choice, sign in draws.unbind():
-        operation = chosen(choice, _DRAWN)
-        amount = draw_amount(operation, strength, sign, narrow(images))
-        x = apply_operation(x, operation, amount, interpolation=interpolation, fill=fill)
+        operation = _drawn(choice)
+        amount = draw_amount(operation, strength, sign, space)
+        x = operated(x, operation, amount, interpolation, fill)
     return x.to(images.dtype)
 
 
@@ -106,11 +101,11 @@ def trivial_augment(images: Tensor, *, key: Tensor, interpolation: str = "neares
 
     Mueller and Hutter, "TrivialAugment: tuning-free yet state-of-the-art data augmentation", ICCV 2021.
     """
-    check(images, interpolation, fill, key=key)
+    fill = check(images, interpolation, fill, key=key)
     choice, sign, strength = random.uniform(key, (3, images.shape[0]), dtype=torch.float64).unbind()
-    operation = chosen(choice, _DRAWN)
+    operation = _drawn(choice)
     amount = draw_amount(operation, torch.floor(strength * 31) / 30, sign, _WIDE)
-    return apply_operation(images, operation, amount, interpolation=interpolation, fill=fill)
+    return operated(images, operation, amount, interpolation, fill)
 
 
 def apply_operation(
@@ -139,8 +134,12 @@ def apply_operation(
     tensor([[0.9000, 0.4000],
             [0.1500, 0.9000]])
     """
-    check(images, interpolation, fill, key=None)
-    operation, amount = _checked(operation, amount, images)
+    fill = check(images, interpolation, fill, key=None)
+    return operated(images, *_checked(operation, amount, images), interpolation, fill)
+
+
+def operated(images: Tensor, operation: Tensor, amount: Tensor, interpolation: str, fill: Number) -> Tensor:
+    """As `apply_operation`, of what is known to be right."""
     filled = isinstance(fill, Tensor) or fill != 0
     fills = core.as_setting(fill, images).expand(images.shape[:2])
     return _checks.spoilt(_operate(images, operation, amount, fills, interpolation, filled), core.spread(amount))
@@ -193,7 +192,7 @@ def _grouped(
         for rows, change in zip(places, _CHANGES.values(), strict=True)
         if len(rows) or change is _CHANGES["identity"]  # there is always a result
     ]
-    rows = ((operation >= _MOVES.start) & (operation < _MOVES.stop)).nonzero().squeeze(1)
+    rows = _among(operation, _MOVES).nonzero().squeeze(1)
     if len(rows):
         own, by, amounts, fills = (each.index_select(0, rows) for each in (images, operation, amount, fill))
         results.append(_moved(own, by, amounts, fills, interpolation, filled))
@@ -218,28 +217,43 @@ def chosen(draws: Tensor, count: int) -> Tensor:
     return torch.floor(draws * count).to(torch.int64)
 
 
+def _drawn(draws: Tensor) -> Tensor:
+    """The places of those that are drawn, from numbers uniform over [0, 1)."""
+    places = torch.tensor([OPERATIONS.index(name) for name in _DRAWN], device=draws.device)
+    return places[chosen(draws, len(_DRAWN))]
+
+
+def _among(operation: Tensor, names: tuple[str, ...]) -> Tensor:
+    """Whether each operation is one of these."""
+    return torch.tensor([name in names for name in OPERATIONS], device=operation.device)[operation]
+
+
 def narrow(images: Tensor) -> tuple[tuple[float, float], ...]:
     """The amounts at no and at full strength, in the order of `OPERATIONS`."""
     across, down = (150 / 331 * side for side in (images.shape[3], images.shape[2]))
-    return _space(0.3, across, down, 30.0, 0.9, 4.0)
+    shears, factors = dict.fromkeys(("shear_x", "shear_y"), 0.3), dict.fromkeys(_FACTORS, 0.9)
+    return _space(**shears, translate_x=across, translate_y=down, rotate=30.0, **factors, posterize=4.0)
 
 
-def _space(
-    shear: float, across: float, down: float, degrees: float, factor: float, bits: float
-) -> tuple[tuple[float, float], ...]:
-    ends = (0.0, shear, shear, across, down, degrees, factor, factor, factor, factor)
-    return (*((0.0, end) for end in ends), (8.0, bits), (1.0, 0.0), (0.0, 0.0), (0.0, 0.0), (0.0, 0.0))
+def _space(**ends: float) -> tuple[tuple[float, float], ...]:
+    """From no strength to these amounts; 0 for an operation that has none."""
+    starts = {"posterize": 8.0, "solarize": 1.0}
+    return tuple((starts.get(name, 0.0), ends.get(name, 0.0)) for name in OPERATIONS)
 
 
-_WIDE = _space(0.99, 32.0, 32.0, 135.0, 0.99, 2.0)
+_WIDE = _space(
+    **dict.fromkeys(("shear_x", "shear_y", *_FACTORS), 0.99),
+    **dict.fromkeys(("translate_x", "translate_y"), 32.0),
+    rotate=135.0,
+    posterize=2.0,
+)
 
 
 def draw_amount(operation: Tensor, strength: Tensor, sign: Tensor, space: tuple[tuple[float, float], ...]) -> Tensor:
     """Each image's amount: float64 (N,)."""
     low, high = torch.tensor(space, dtype=torch.float64, device=sign.device)[operation].unbind(dim=-1)
     amount = low + (high - low) * strength
-    signed = (operation >= _SIGNED.start) & (operation < _SIGNED.stop) & (sign < 0.5)
-    amount = torch.where(signed, -amount, amount)
+    amount = torch.where(_among(operation, _SIGNED) & (sign < 0.5), -amount, amount)
     return torch.where(operation == OPERATIONS.index("posterize"), amount.round(), amount)
 
 
@@ -261,11 +275,11 @@ def _checked(operation: str | Tensor, amount: Number, images: Tensor) -> tuple[T
     return operation, torch.where(known & (amount >= low) & (amount <= high), amount, math.nan)
 
 
-def check(images: Tensor, interpolation: str, fill: Number, *, key: Tensor | None) -> None:
-    """Refuse what the policies and their operations cannot take."""
+def check(images: Tensor, interpolation: str, fill: Number, *, key: Tensor | None) -> Number:
+    """The fill, checked, as is all else that the policies and their operations take."""
     core.check(images)
     color.check_channels(images)
     if key is not None:
         _checks.check_key(key, images)
     _checks.check_choice("interpolation", interpolation, ("bilinear", "nearest"))
-    core.check_fill(fill, images)
+    return core.check_fill(fill, images)
