@@ -6,6 +6,7 @@ batch, or a `vmap` of batches each with its own settings, is one program. The fu
 `apply_` take the parameters of each image instead of drawing them.
 
     crops.py        flip, crop, cutout: pixels moved or covered
+    erasing.py      erase: a box covered
     resizing.py     resized_crop: a box resized
     geometry.py     rotate, affine
     moves.py        shear, translate
@@ -16,6 +17,7 @@ batch, or a `vmap` of batches each with its own settings, is one program. The fu
     auto.py         auto_augment: the published policies
     mixing.py       mixup, cutmix: of images and targets
     composition.py  compose: several as one
+    boxes.py        boxes of random area and shape
     core.py         what they share
 """
 
@@ -23,6 +25,7 @@ from .auto import auto_augment
 from .color import apply_color, apply_grayscale, apply_normalize, color_jitter
 from .composition import compose
 from .crops import apply_crop, apply_cutout, crop, cutout, flip
+from .erasing import erase
 from .filters import apply_gaussian_blur, apply_sharpness, gaussian_blur
 from .geometry import affine, apply_affine, rotate
 from .levels import apply_autocontrast, apply_equalize, apply_invert, apply_posterize, apply_solarize
@@ -57,6 +60,7 @@ __all__ = [
     "crop",
     "cutmix",
     "cutout",
+    "erase",
     "flip",
     "gaussian_blur",
     "mixup",

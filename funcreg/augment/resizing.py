@@ -4,10 +4,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks, random
-from . import core
+from . import boxes, core
 from .core import Number
-
-_ATTEMPTS = 10  # boxes drawn for each image, the first of which that fits is taken: torchvision's number
 
 
 def resized_crop(
@@ -99,24 +97,18 @@ def _draw_box(
     images: Tensor, scale: tuple[Number, Number], ratio: tuple[Number, Number], key: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The top, left, height and width of each image's box: float64 (N,) each."""
-    smallest, largest = core.as_range("scale", scale, images)
+    scales = core.as_range("scale", scale, images)
     narrowest, widest = core.as_range("ratio", ratio, images)
     height, width = images.shape[2:]
-    draws = random.uniform(key, (4, images.shape[0], _ATTEMPTS), dtype=torch.float64)
-    area = height * width * (smallest + (largest - smallest) * draws[0])
-    shape = torch.exp(narrowest.log() + (widest.log() - narrowest.log()) * draws[1])
-    heights, widths = torch.sqrt(area / shape).round(), torch.sqrt(area * shape).round()
-    tops, lefts = torch.floor(draws[2] * (height - heights + 1)), torch.floor(draws[3] * (width - widths + 1))
+    draws = random.uniform(key, (4, images.shape[0], boxes.ATTEMPTS), dtype=torch.float64)
+    heights, widths = boxes.draw_sides(images, scales, (narrowest, widest), draws[:2])
+    tops, lefts = boxes.draw_place(height, heights, draws[2]), boxes.draw_place(width, widths, draws[3])
     fits = (heights > 0) & (heights <= height) & (widths > 0) & (widths <= width)
     allowed = torch.minimum(narrowest.clamp(min=width / height), widest)
     last_height, last_width = (width / allowed).clamp(max=height).round(), (height * allowed).clamp(max=width).round()
     last = torch.floor((height - last_height) / 2), torch.floor((width - last_width) / 2), last_height, last_width
-    first, found = fits.to(torch.int8).argmax(dim=1, keepdim=True), fits.any(dim=1)
-    top, left, box_height, box_width = (
-        torch.where(found, each.gather(1, first).squeeze(1), otherwise)
-        for each, otherwise in zip((tops, lefts, heights, widths), last, strict=True)
-    )
-    return top, left, _checks.spoilt(box_height, smallest + largest + narrowest + widest), box_width
+    top, left, box_height, box_width = boxes.first_that_fits(fits, (tops, lefts, heights, widths), last)
+    return top, left, _checks.spoilt(box_height, *scales, narrowest, widest), box_width
 
 
 def _side(

@@ -26,6 +26,7 @@ SETTINGS: dict[str, tuple[Callable[[Any], Any], float]] = {
     "noise.layer_drop": (lambda rate: noise.layer_drop(X, X + 1, rate, key=KEY), 2.0),
     "noise.rrelu": (lambda lower: noise.rrelu(X, lower, 0.2, key=KEY), 0.5),
     "augment.flip": (lambda rate: augment.flip(IMAGES, rate, key=KEY), 2.0),
+    "augment.erase": (lambda rate: augment.erase(IMAGES, rate, key=KEY), 2.0),
     "augment.apply_cutout": (lambda height: augment.apply_cutout(IMAGES, 0, 0, height, 2), -1.0),
     "augment.apply_affine": (lambda shear: augment.apply_affine(IMAGES, shear=(shear, 0.0)), 95.0),
     "augment.apply_color": (lambda contrast: augment.apply_color(IMAGES, contrast=contrast), -1.0),

@@ -41,6 +41,9 @@ DOCUMENTED: list[tuple[str, str, str, str]] = [
     ("augment.apply_translate", "*", "*negative", SETTINGS),
     ("augment.apply_operation", "amount", "*negative", "a change of the brightness by less than all of it"),
     ("augment.apply_operation", "fill", "a tensor: NaN", "what moves nothing fills nothing"),
+    ("augment.erase", "*", "a list", "a pair"),
+    ("augment.erase", "ratio", "in it: a fraction", "any numbers above 0, the lower one first"),
+    ("augment.erase", "ratio", "in it: a tensor", "an end may be a tensor of shape ()"),
     ("augment.gaussian_blur", "sigma", "a list", "a pair"),
     ("augment.rand_augment", "num_ops", "0", "no operation"),
     # random

@@ -24,6 +24,8 @@ CALLS: list[Call] = [
          fill=0.5),
     call("augment.crop", augment.crop, images=IMAGES, padding=2, key=KEY, mode="constant", fill=0.5),
     call("augment.cutout", augment.cutout, images=IMAGES, size=3.0, key=KEY, fill=0.5),
+    call("augment.erase", augment.erase, images=IMAGES, rate=0.5, key=KEY, scale=(0.02, 0.33), ratio=(0.3, 3.3),
+         fill=0.5),
     call("augment.flip", augment.flip, images=IMAGES, rate=0.5, key=KEY, direction="horizontal"),
     call("augment.affine", augment.affine, images=IMAGES, key=KEY, degrees=10.0, translate=0.1, scale=(0.9, 1.1),
          shear=5.0, interpolation="bilinear", fill=0.5),

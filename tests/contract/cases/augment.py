@@ -39,6 +39,22 @@ CASES = [
         {"height": (0.0, 2.0, 9.0), "width": (1.0, 3.0, 2.0)},
         constant=("top", "left"),
     ),
+    Case(
+        "augment.erase",
+        lambda images, rate, low, high, narrow, wide, fill, key: augment.erase(
+            images, rate, key=key, scale=(low, high), ratio=(narrow, wide), fill=fill
+        ),
+        IMAGES,
+        {
+            "rate": (0.0, 0.5, 1.0),
+            "low": (0.02, 0.3, 0.5),
+            "high": (0.33, 0.4, 0.5),
+            "narrow": (0.3, 0.9, 1.0),
+            "wide": (3.3, 1.2, 1.0),
+            **GEOMETRY,
+        },
+        keyed=True,
+    ),
     *(
         Case(
             "augment.rotate",
