@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks, random
-from .calls import fresh, said
-from .check import findings, judged
+from .calls import said
+from .check import begun
 from .example import Example, Settings, example, replaced, title
 from .reports import Finding, Report, refuse_broken
 
@@ -59,11 +59,8 @@ def check_augmentation(
     _checks.check_floating("images", images, ndim=4)
     given: dict[str, Any] = {"key": key, "batched": batched, **kwargs}
     tried = example(augmentation, images, *args, **given)
-    found = findings(tried, jit=jit, gradients=True, dtype="kept")
-    if not judged(found):
-        refuse_broken(Report(title(augmentation), tuple(found)))
-    leaves = fresh(tried.member(tried.base))
-    result = _images(tried.call(leaves))
+    found, leaves, result = begun(title(augmentation), tried, jit=jit, gradients=True, dtype="kept")
+    result = _images(result)
     if not isinstance(result, Tensor) or result.shape[:2] != images.shape[:2]:
         line = f"{_checks.describe(result)} for images of shape {tuple(images.shape)}"
         found.append(Finding("shape", (line,)))

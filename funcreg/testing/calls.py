@@ -1,6 +1,6 @@
 """What every rule does with an example: calls on copies, results without history, and what differs in a line."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import optree
@@ -8,17 +8,12 @@ import torch
 from torch import Tensor
 
 from .example import Example
-from .trees import differences
+from .trees import differences, fresh
 
 
 def result(example: Example) -> Any:
     """The call's own result, of tensors that share nothing with the arguments and carry no history."""
     return detached(example.call(fresh(example.member(example.base))))
-
-
-def fresh(leaves: Sequence[Any]) -> list[Any]:
-    """Copies of the tensors."""
-    return [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
 
 
 def detached(of: Any) -> Any:

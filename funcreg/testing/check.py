@@ -10,6 +10,7 @@ from . import compiling, purity, transformed
 from .example import Example, Settings, example, title
 from .reports import Finding, Report, refuse_broken
 from .surroundings import put_back
+from .trees import fresh
 
 DTYPES = ("kept", "widened", "either", "any")
 _FIRST = ("arguments", "global state", "state", "results", "key")
@@ -145,6 +146,25 @@ def judged(rows: list[Finding]) -> bool:
     (False, True)
     """
     return not any(each.broken for each in rows if each.rule in _FIRST)
+
+
+def begun(
+    name: str, tried: Example, *, jit: bool, gradients: bool | Collection[str], dtype: str
+) -> tuple[list[Finding], list[Any], Any]:
+    """What every function is asked, then leaves and the result of a call, for what is asked of a kind of function.
+
+    Raises:
+        AssertionError: for a function of this name whose results cannot be compared.
+
+    >>> import torch
+    >>> begun("sin", example(torch.sin, torch.zeros(2)), jit=False, gradients=True, dtype="kept")[2]
+    tensor([0., 0.])
+    """
+    found = findings(tried, jit=jit, gradients=gradients, dtype=dtype)
+    if not judged(found):
+        refuse_broken(Report(name, tuple(found)))
+    leaves = fresh(tried.member(tried.base))
+    return found, leaves, tried.call(leaves)
 
 
 def _found(rule: str, evidence: Callable[[Example], list[str]], tried: Example, unasked: str = "") -> Finding:

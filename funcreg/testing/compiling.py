@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _jit
-from .calls import compared, fresh, numbers, said
+from .calls import compared, numbers, said
 from .example import Example, title
+from .trees import fresh
 
 
 def check_compiled(*examples: Example) -> None:
@@ -67,8 +68,9 @@ def assert_compiles_once(function: Callable[..., Any], *calls: tuple[Any, ...] |
     program, again = _jit.traced(function, _only_trace), []
     for at, call in enumerate(calls):
         args, kwargs = ((), dict(call)) if isinstance(call, Mapping) else (call, {})
-        reason = _recompiles(program, args, kwargs, first=not at)
-        if reason:
+        if not at:
+            program(*args, **kwargs)
+        elif reason := _recompiles(program, args, kwargs):
             again.append(f"call {at}: {reason}")
     if again:
         count = f"compiled {1 + len(again)} times in {len(calls)} calls:"
@@ -95,7 +97,7 @@ def compiled(*examples: Example) -> list[list[str]]:
         [leaf.roll(1, 0) if each.tensors else leaf for leaf in leaves]
         for each, leaves in zip(examples, given, strict=True)
     ]
-    reason = _recompiles(program, (turned,), {}, first=False)
+    reason = _recompiles(program, (turned,), {})
     if reason:
         found[0] = [*found[0], f"other numbers compile again: {reason}"]
     return found
@@ -109,23 +111,20 @@ def _result(example: Example, leaves: list[Tensor]) -> Any:
     return example.over()(leaves) if example.tensors else example.call(example.leaves)
 
 
-def _recompiles(program: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, first: bool) -> str:
+def _recompiles(program: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """Why a call needs the program to be compiled again; nothing if it does not. The call is made in any case."""
-    if not first:
-        try:
-            with torch.compiler.set_stance("fail_on_recompile"):
-                program(*args, **kwargs)
-        except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines()]
-            if "recompile" not in lines[0]:
-                raise
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # that it is compiled again is said here
-                program(*args, **kwargs)
-            reasons = [line.split(": ", 1)[-1] for line in lines if line.startswith("- ")]
-            return reasons[0] if reasons else lines[0]
-        return ""
-    program(*args, **kwargs)
+    try:
+        with torch.compiler.set_stance("fail_on_recompile"):
+            program(*args, **kwargs)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        if "recompile" not in lines[0]:
+            raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that it is compiled again is said here
+            program(*args, **kwargs)
+        reasons = [line.split(": ", 1)[-1] for line in lines if line.startswith("- ")]
+        return reasons[0] if reasons else lines[0]
     return ""
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from .. import _checks, random
-from .trees import named_leaves
+from .trees import fresh, named_leaves
 
 MEMBERS = 3
 Settings = Mapping[str, Sequence[float]] | Collection[str]
@@ -86,7 +86,7 @@ class Example(NamedTuple):
     def untuned(self) -> "Example":
         """The same call, whose settings nobody varies: Python numbers, or tensors where numbers are refused."""
         try:
-            self.call([leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in self.leaves])
+            self.call(fresh(self.leaves))
         except Exception:
             return self._replace(settings={}, leaves=tuple(self.member(self.base)))
         return self._replace(settings={})

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.func import grad
 
 from .. import _checks, tree
-from .calls import fresh
-from .check import findings, judged
+from .check import begun
 from .example import Example, Settings, example, replaced, title
 from .reports import Finding, Report, refuse_broken
 
@@ -57,11 +56,7 @@ def check_loss(
     given: dict[str, Any] = {"key": key, "batched": batched, **kwargs}
     tried = example(loss, predictions, targets, *args, **given)
     by = [tried.names[place] for place in (*tried.floating, *tried.settings) if not _is_target(tried.names, place)]
-    found = findings(tried, jit=jit, gradients=by, dtype="either")
-    if not judged(found):
-        refuse_broken(Report(title(loss), tuple(found)))
-    leaves = fresh(tried.member(tried.base))
-    value = tried.call(leaves)
+    found, leaves, value = begun(title(loss), tried, jit=jit, gradients=by, dtype="either")
     found.append(Finding("scalar", _not_scalar(value)))
     if not found[-1].broken:
         slope = grad(lambda given: tried.call(replaced(leaves, [0], [given])))(leaves[0])
@@ -115,11 +110,7 @@ def check_penalty(
 
     settings = {"strength": (0.0, strength, 2 * strength)}
     tried = example(penalized, params, key=key, batched=settings, **kwargs)
-    found = findings(tried, jit=jit, gradients=True, dtype="either")
-    if not judged(found):
-        refuse_broken(Report(title(penalty), tuple(found)))
-    leaves = fresh(tried.member(tried.base))
-    value = tried.call(leaves)
+    found, leaves, value = begun(title(penalty), tried, jit=jit, gradients=True, dtype="either")
     found.append(Finding("scalar", _not_scalar(value)))
     if not found[-1].broken:
         found += [Finding("strength", _by_strength(tried, leaves)), *_slopes(tried, leaves)]

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from .. import _checks, optim, random, tree
 from ..transforms import Transform
+from ..tree.checks import check_floating
 from . import purity
-from .calls import fresh
 from .check import findings, judged
 from .example import Example, example, title
 from .reports import Finding, Report, refuse_broken
-from .trees import named_leaves, unlike
+from .trees import fresh, named_leaves, unlike
 
 STEPS = 30  # downhill
 Maker = Transform | Callable[..., Any]
@@ -96,8 +96,7 @@ def _two_updates(
     make: Callable[..., Any], params: tree.Tree, grads: tree.Tree | None, key: Tensor | None, batched: Values | None
 ) -> Example:
     """The second update, since the first may be special, as a function of all that tunes."""
-    for name, leaf in zip(tree.names(params), tree.leaves(params), strict=True):
-        _checks.check_floating(name or "params", leaf)
+    check_floating("params", params)
 
     def twice(grads: tree.Tree, params: tree.Tree, **settings: Any) -> Any:
         made = make(**settings)
@@ -112,14 +111,14 @@ def _two_updates(
 def _findings(make: Callable[..., Any], tried: Example, jit: bool) -> list[Finding]:
     made, (grads, params) = _made(make, tried)
     first = made.init(params)
-    updates, state = made.update(*_copies(grads, first, params))
+    updates, state = made.update(*fresh((grads, first, params)))
     misshapen = unlike(updates, params, "the update", "the parameter", dtypes=False)
     if misshapen:  # it cannot be added
         return [Finding("updates", tuple(misshapen))]
     found = [*findings(tried, jit=jit, gradients=True, dtype="kept"), Finding("updates")]
     if not judged(found):
         return found
-    still, _ = made.update(*_copies(tree.zeros_like(grads), first, params))
+    still, _ = made.update(*fresh((tree.zeros_like(grads), first, params)))
     lost = [name for name, leaf in named_leaves(still, "the update") if isinstance(leaf, Tensor) and leaf.isnan().any()]
     numbers = [
         f"{name} is a {type(leaf).__name__}, not a tensor"
@@ -138,10 +137,6 @@ def _made(make: Callable[..., Any], tried: Example) -> tuple[Any, list[tree.Tree
     """The transform of the call itself, with its gradients and parameters."""
     args, kwargs = tried.arguments(fresh(tried.member(tried.base)))
     return make(**kwargs), list(args)
-
-
-def _copies(*trees: tree.Tree) -> tuple[tree.Tree, ...]:
-    return tree.map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, trees)
 
 
 def _descends(made: Any, given: list[tree.Tree]) -> Finding:

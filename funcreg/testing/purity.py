@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .. import random
 from . import surroundings
-from .calls import first_of, fresh, result, tolerances_of
+from .calls import first_of, result, tolerances_of
 from .example import Example, replaced
-from .trees import differences, named_leaves
+from .trees import differences, fresh, named_leaves
 
 KEYS = 8  # that are tried until one gives another result
 

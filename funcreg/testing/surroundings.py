@@ -12,7 +12,9 @@ import optree
 import torch
 from torch import Tensor, nn
 
-from .trees import differences
+from .trees import differences, fresh
+
+_DEPTH = 3  # of functions that close over functions
 
 
 class Global(NamedTuple):
@@ -66,13 +68,13 @@ def generators_elsewhere() -> Iterator[Callable[[], list[str]]]:
             yield changed
 
 
-def held_by(function: Any, name: str = "", depth: int = 3) -> list[Held]:
+def held_by(function: Any) -> list[Held]:
     """The tensors, numbers and modules that a function closes over or that its own module holds for it.
 
     >>> [held.name for held in held_by(functools.partial(torch.mul, torch.ones(2)))]
     ['args[0]']
     """
-    return list(_held(function, name, depth, set()))
+    return list(_held(function, "", _DEPTH, set()))
 
 
 def modules_of(*values: Any) -> dict[str, nn.Module]:
@@ -129,8 +131,7 @@ def changes(before: list[tuple[Held, Any]]) -> list[str]:
 
 def snapshot(held: list[Held]) -> list[tuple[Held, Any]]:
     """Copies of what a function closes over."""
-    copied = lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf  # noqa: E731
-    return [(each, optree.tree_map(copied, each.read())) for each in held]
+    return [(each, fresh(each.read())) for each in held]
 
 
 def _globals() -> dict[str, Global]:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from .calls import compared, first_of, fresh, is_exact, numbers, said
+from .calls import compared, first_of, is_exact, numbers, said
 from .example import Example, is_floating, replaced
 from .surroundings import held_by, put_back
-from .trees import differences, named_leaves
+from .trees import differences, fresh, named_leaves
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 

@@ -86,6 +86,16 @@ def named_leaves(of: tree.Tree, root: str = "", none_is_leaf: bool = False) -> l
     ]
 
 
+def fresh(of: tree.Tree) -> Any:
+    """The same tree with copies of its tensors, which carry no history.
+
+    >>> x = torch.ones(2)
+    >>> fresh([x, 3])[0] is x, fresh([x, 3])
+    (False, [tensor([1., 1.]), 3])
+    """
+    return optree.tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, of)
+
+
 def differences(actual: tree.Tree, expected: tree.Tree, tolerances: Tolerances, *, dtypes: bool = True) -> list[str]:
     """What differs, a line a leaf; none where the trees are the same.
 

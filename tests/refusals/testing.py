@@ -51,7 +51,7 @@ REFUSALS: list[Refusal] = [
     ("testing.check_loss", "predictions", lambda: testing.check_loss(lambda x, y: x.sum(), INTEGERS, CLASSES)),
     ("testing.check_module", "module", lambda: testing.check_module(bad(torch.sin), X)),
     ("testing.check_optimizer", "transform", lambda: testing.check_optimizer(bad(0.1), PARAMS)),
-    ("testing.check_optimizer", "w", lambda: testing.check_optimizer(optim.sgd(0.1), {"w": INTEGERS})),
+    ("testing.check_optimizer", "params's w", lambda: testing.check_optimizer(optim.sgd(0.1), {"w": INTEGERS})),
     ("testing.check_penalty", "strength", lambda: testing.check_penalty(penalties.l2, PARAMS, 0.0)),
     ("testing.check_transform", "transform", lambda: testing.check_transform(bad("sgd"), PARAMS)),
     ("testing.check_transform", "params", lambda: testing.check_transform(optim.sgd(0.1), bad(1.0))),
