@@ -11,13 +11,16 @@ _STEP = {"step": torch.tensor(7)}
 
 CASES = [
     Case("optim.apply_updates", lambda grads, params: optim.apply_updates(params, grads), STEPPED),
-    Case(
-        "optim.sgd",
-        lambda grads, params, lr, momentum, weight_decay: update_twice(
-            optim.sgd(lr, momentum=momentum, weight_decay=weight_decay), grads, params
-        )[0],
-        STEPPED,
-        {**LR, "momentum": (0.0, 0.5, 0.9), **_DECAY},
+    *(
+        Case(
+            f"optim.{make.__name__}",
+            lambda grads, params, lr, momentum, weight_decay, make=make: update_twice(
+                make(lr, momentum=momentum, weight_decay=weight_decay), grads, params
+            )[0],
+            STEPPED,
+            {**LR, "momentum": (0.0, 0.5, 0.9), **_DECAY},
+        )
+        for make in (optim.sgd, optim.muon)
     ),
     *(
         Case(
@@ -28,7 +31,7 @@ CASES = [
             STEPPED,
             {**LR, "b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0), **_DECAY},
         )
-        for make in (optim.adam, optim.adamw)
+        for make in (optim.adam, optim.adamw, optim.nadam, optim.radam)
     ),
     Case(
         "optim.rmsprop",
@@ -38,17 +41,6 @@ CASES = [
         STEPPED,
         {**LR, "decay": (0.0, 0.9, 0.99), "eps": (1e-8, 1e-4, 1.0), "momentum": (0.0, 0.5, 0.9), **_DECAY},
     ),
-    *(
-        Case(
-            f"optim.{make.__name__}",
-            lambda grads, params, lr, b1, b2, eps, weight_decay, make=make: update_twice(
-                make(lr, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay), grads, params
-            )[0],
-            STEPPED,
-            {**LR, "b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0), **_DECAY},
-        )
-        for make in (optim.nadam, optim.radam)
-    ),
     Case(
         "optim.lion",
         lambda grads, params, lr, b1, b2, weight_decay: update_twice(
@@ -56,14 +48,6 @@ CASES = [
         )[0],
         STEPPED,
         {**LR, "b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), **_DECAY},
-    ),
-    Case(
-        "optim.muon",
-        lambda grads, params, lr, momentum, weight_decay: update_twice(
-            optim.muon(lr, momentum=momentum, weight_decay=weight_decay), grads, params
-        )[0],
-        STEPPED,
-        {**LR, "momentum": (0.0, 0.5, 0.9), **_DECAY},
     ),
     Case("optim.constant", lambda step, value: optim.constant(value)(step), _STEP, {"value": (0.0, 0.1, 1.0)}),
     Case(
