@@ -124,17 +124,6 @@ def test_skip_continues_the_stream(drawn: int, more: int) -> None:
     assert torch.equal(fr.random.bits(fr.random.skip(key, drawn), more), stream[blocks:])
 
 
-def test_draws_leave_the_global_generator_alone(key: Tensor) -> None:
-    before = torch.get_rng_state()
-    for draw in DRAWS.values():
-        draw(key)
-    fr.random.gamma(key, 2.0, (3,))
-    fr.random.beta(key, 2.0, 3.0, (3,))
-    fr.random.truncated_normal(key, 3)
-    fr.random.categorical(key, torch.zeros(3))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 @pytest.mark.parametrize(
     ("seed", "stored"), [(0, 0), (-1, -1), (2**63 - 1, 2**63 - 1), (2**64 - 1, -1), (2**63, -(2**63))]
 )
