@@ -1,11 +1,14 @@
 """What classifiers are trained by and judged by: cross-entropy, accuracy."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 import funcreg as fr
+
+from ..data import Images
+from ..harness.context import Context
 
 
 def loss_of(model: fr.Model) -> Callable[..., Any]:
@@ -34,3 +37,42 @@ def scores_of(model: fr.Model, prefix: str = "test") -> Callable[[Any, Any, fr.t
         }
 
     return scores
+
+
+class MemberSettings(Protocol):
+    """How many members there are, and how each is trained."""
+
+    @property
+    def members(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+
+
+def train_members(
+    model: fr.Model,
+    images: Images,
+    settings: MemberSettings,
+    context: Context,
+    *,
+    init_key: Tensor,
+    key: Tensor,
+    jit: bool = False,
+) -> fr.train.FitResult:
+    """All members in one fit by Adam, on the same batches: each has its own first weights and its own noise."""
+    start_key, fit_key = fr.random.split(key)
+    optimizer = fr.optim.adam(settings.learning_rate)
+    params, state = fr.model_members(model, init_key, settings.members)
+    return context.fit(
+        fr.train.make_step(loss_of(model), optimizer),
+        fr.train.init(params, state, optimizer, key=start_key, members=settings.members),
+        fr.train.Batch(images.x, images.y),
+        key=fit_key,
+        epochs=max(1, settings.steps * settings.batch_size // len(images.x)),
+        batch_size=settings.batch_size,
+        members=settings.members,
+        jit=jit,
+    )

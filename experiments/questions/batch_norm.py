@@ -22,6 +22,7 @@ import funcreg as fr
 
 from ..data import Images, mnist
 from ..harness.context import Context
+from ..parts.classifiers import train_members
 from ..report import plots
 from ..report.claims import is_larger
 from ..report.estimates import estimate, number
@@ -61,7 +62,8 @@ def main(settings: Settings, context: Context) -> Result:
     parity_key, init_key, train_key, companions_key, mc_key = context.keys(5)
     images = mnist(context.data).take(settings.train, settings.test).to(context.device)
     model = fr.from_module(lambda: _network(settings))
-    members = _train(model, images, settings, init_key, train_key, context)
+    trained = train_members(model, images, settings, context, init_key=init_key, key=train_key).train_state
+    members = trained.params, trained.state
     values = {
         "members": settings.members,
         "parity": _parity(settings, parity_key),
@@ -113,31 +115,6 @@ def _parity(settings: Settings, key: Tensor) -> dict[str, Any]:
 
 def _buffer(module: nn.Module, name: str) -> Tensor:
     return module.state_dict()[name]
-
-
-def _train(
-    model: fr.Model, images: Images, settings: Settings, init_key: Tensor, key: Tensor, context: Context
-) -> Variables:
-    """All members in one fit; their parameters and running statistics, stacked."""
-
-    def loss_fn(params: Any, state: Any, batch: fr.train.Batch, *, key: Tensor, hparams: Any) -> Any:
-        logits, state = model.apply(params, state, batch.x, key=key, train=True)
-        return fr.losses.cross_entropy(logits, batch.y), (state, {})
-
-    start_key, fit_key = fr.random.split(key)
-    optimizer = fr.optim.adam(settings.learning_rate)
-    params, state = fr.model_members(model, init_key, settings.members)
-    result = context.fit(
-        fr.train.make_step(loss_fn, optimizer),
-        fr.train.init(params, state, optimizer, key=start_key, members=settings.members),
-        fr.train.Batch(images.x, images.y),
-        key=fit_key,
-        epochs=max(1, settings.steps * settings.batch_size // len(images.x)),
-        batch_size=settings.batch_size,
-        members=settings.members,
-        jit=False,
-    )
-    return result.train_state.params, result.train_state.state
 
 
 def _predict(model: fr.Model, members: Variables, batches: Tensor, batch_statistics: bool) -> Tensor:

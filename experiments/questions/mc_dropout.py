@@ -27,6 +27,7 @@ import funcreg as fr
 
 from ..data import Images, mnist
 from ..harness.context import Context
+from ..parts.classifiers import train_members
 from ..report import plots
 from ..report.estimates import Estimate, estimate, number
 from ..report.result import Claim, Result, Table, plain
@@ -90,13 +91,14 @@ def main(settings: Settings, context: Context) -> Result:
     init_key, train_key, clean_key, turn_key, strip_key, converge_key = context.keys(6)
     images = mnist(context.data).take(settings.train, settings.test).to(context.device)
     model = fr.from_module(lambda: _network(settings))
-    members, history = _train(model, images, settings, init_key, train_key, context)
+    fitted = train_members(model, images, settings, context, init_key=init_key, key=train_key, jit=settings.jit)
+    members: Ensemble = fr.tree.unstack((fitted.train_state.params, fitted.train_state.state))
     quality, ensemble_gain = _quality(model, members, images, settings, clean_key)
     angles = _angles(model, members, images, settings, turn_key, context)
     values = {
         "members": settings.members,
         "samples": settings.samples,
-        "history": history,
+        "history": {name: fitted.history[name] for name in ("loss", "accuracy")},
         "quality": quality,
         "ensemble_gain": ensemble_gain,
         "angles": angles,
@@ -115,33 +117,6 @@ def _network(settings: Settings) -> nn.Module:
         *(nn.Linear(width, width), nn.ReLU(), nn.Dropout(settings.rate)),
         nn.Linear(width, 10),
     )
-
-
-def _train(
-    model: fr.Model, images: Images, settings: Settings, init_key: Tensor, key: Tensor, context: Context
-) -> tuple[Ensemble, dict[str, Tensor]]:
-    """All members in one fit: each has its own first weights and its own dropout."""
-
-    def loss_fn(params: Any, state: Any, batch: fr.train.Batch, *, key: Tensor, hparams: Any) -> Any:
-        logits, state = model.apply(params, state, batch.x, key=key, train=True)
-        return fr.losses.cross_entropy(logits, batch.y), (state, {"accuracy": fr.losses.accuracy(logits, batch.y)})
-
-    start_key, fit_key = fr.random.split(key)
-    optimizer = fr.optim.adam(settings.learning_rate)
-    params, state = fr.model_members(model, init_key, settings.members)
-    result = context.fit(
-        fr.train.make_step(loss_fn, optimizer),
-        fr.train.init(params, state, optimizer, key=start_key, members=settings.members),
-        fr.train.Batch(images.x, images.y),
-        key=fit_key,
-        epochs=max(1, settings.steps * settings.batch_size // len(images.x)),
-        batch_size=settings.batch_size,
-        members=settings.members,
-        jit=settings.jit,
-    )
-    trained = result.train_state
-    history = {name: result.history[name] for name in ("loss", "accuracy")}
-    return fr.tree.unstack((trained.params, trained.state)), history
 
 
 def _deterministic(model: fr.Model, members: Ensemble, x: Tensor) -> Tensor:
