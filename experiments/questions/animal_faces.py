@@ -34,8 +34,8 @@ from ..harness.context import Context
 from ..parts.arms import Arms, own
 from ..parts.networks import mlp
 from ..report import charts, plots
-from ..report.claims import is_larger
-from ..report.estimates import Estimate, estimate, number
+from ..report.claims import compare_means
+from ..report.estimates import estimate
 from ..report.result import Claim, Result, Table, short
 
 
@@ -316,18 +316,18 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
     slow, *_, fast = parts["speeds"]
     a, b, c, d = (parts[name] for name in _PARTS)
     claims = [
-        _compare(
+        compare_means(
             f"(b) {images['dropout']} images: the dropout net has a smaller generalisation gap than the big net",
             *(_gap(b, big), _gap(b, dropped)),
             "points",
         ),
-        _compare(
+        compare_means(
             "(b) ... and a higher test accuracy",
             *(_end(b, dropped, "test_accuracy"), _end(b, big, "test_accuracy")),
             "%",
         ),
-        _compare("(b) ... and a lower test loss", *_losses(b, big, dropped), "nats"),
-        _compare(
+        compare_means("(b) ... and a lower test loss", *_losses(b, big, dropped), "nats"),
+        compare_means(
             "(b) It is the dropout: the same net without it has a larger gap",
             _gap(b, alone),
             _gap(b, dropped),
@@ -338,42 +338,36 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
         ends = (torch.tensor(a[each]["norms"], dtype=torch.float64)[:, -1] for each in (none, arm))
         before, after = (norms.square().sum(dim=1).sqrt() for norms in ends)
         claims += [
-            _compare(f"(a) {arm}: the weights' Frobenius norm is smaller than without a penalty", before, after, ""),
-            _compare(
+            compare_means(
+                f"(a) {arm}: the weights' Frobenius norm is smaller than without a penalty", before, after, ""
+            ),
+            compare_means(
                 f"(a) {arm}: the test accuracy is higher than without a penalty",
                 *(_end(a, arm, "test_accuracy"), _end(a, none, "test_accuracy")),
                 "%",
             ),
-            _compare(f"(a) {arm}: ... and the test loss is lower", *_losses(a, none, arm), "nats"),
+            compare_means(f"(a) {arm}: ... and the test loss is lower", *_losses(a, none, arm), "nats"),
         ]
     return [
         *claims,
-        _compare("(c) Flips narrow the generalisation gap", _gap(c, plain), _gap(c, flipped), "points"),
-        _compare(
+        compare_means("(c) Flips narrow the generalisation gap", _gap(c, plain), _gap(c, flipped), "points"),
+        compare_means(
             "(c) ... and raise the test accuracy",
             *(_end(c, flipped, "test_accuracy"), _end(c, plain, "test_accuracy")),
             "%",
         ),
-        _compare("(c) ... and lower the test loss", *_losses(c, plain, flipped), "nats"),
-        _compare(
+        compare_means("(c) ... and lower the test loss", *_losses(c, plain, flipped), "nats"),
+        compare_means(
             f"(d) A smaller learning rate regularizes: {slow} leaves a smaller gap than {fast}",
             *(_gap(d, fast), _gap(d, slow)),
             "points",
         ),
-        _compare(
+        compare_means(
             "(d) ... and a higher test accuracy",
             *(_end(d, slow, "test_accuracy"), _end(d, fast, "test_accuracy")),
             "%",
         ),
     ]
-
-
-def _compare(text: str, larger: Tensor, smaller: Tensor, unit: str) -> Claim:
-    """That one is larger than the other, seed by seed."""
-    unit = unit if unit in ("", "%") else f" {unit}"
-    means = {"larger": float(larger.mean()), "smaller": float(smaller.mean())}
-    told = " against ".join(f"{number(mean)}{unit}" for mean in means.values())
-    return is_larger(text, larger, smaller, f"{told}; paired difference {{difference}}", under="", **means)
 
 
 def _tables(values: dict[str, Any]) -> list[Table]:
@@ -390,15 +384,11 @@ def _tables(values: dict[str, Any]) -> list[Table]:
                 _end(part, arm, "test_loss"),
                 *norms.unbind(dim=1),
             )
-            rows.append((arm, *(_cell(estimate(column.tolist())) for column in each), values["seeds"]))
+            rows.append((arm, *(estimate(column.tolist()).cell for column in each), values["seeds"]))
         layers = tuple(f"norm of layer {i + 1}" for i in range(3))
         head = ("arm", "training accuracy (%)", "test accuracy (%)", "gap (points)", "test loss (nats)", *layers, "n")
         tables.append(Table(f"{title}: {values['images'][name]} images a seed, mean ± sd", head, rows))
     return tables
-
-
-def _cell(each: Estimate) -> str:
-    return f"{number(each.mean)} ± {number(each.sd, 2)}"
 
 
 def figures(result: Result) -> dict[str, Figure]:

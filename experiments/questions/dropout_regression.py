@@ -23,8 +23,8 @@ from ..harness.context import Context
 from ..parts.arms import Arms, own
 from ..parts.networks import mlp
 from ..report import charts, plots
-from ..report.claims import is_larger
-from ..report.estimates import Estimate, estimate, number
+from ..report.claims import compare_means
+from ..report.estimates import estimate
 from ..report.result import Claim, Result, Table, short
 
 
@@ -150,18 +150,15 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
     growth = norm[..., -1] - norm[..., 0]
     best = test[0].min(dim=1).values
     return [
-        _compare("With dropout the fit ends closer to the true line than without", test[0, :, -1], test[1, :, -1]),
-        _compare("Without dropout the training loss ends lower: it fits the noise", train[1, :, -1], train[0, :, -1]),
-        _compare("Without dropout it overfits: the test loss ends above the lowest it had been", test[0, :, -1], best),
-        _compare("With dropout the norm of all weights grows less", growth[0], growth[1]),
+        compare_means("With dropout the fit ends closer to the true line than without", test[0, :, -1], test[1, :, -1]),
+        compare_means(
+            "Without dropout the training loss ends lower: it fits the noise", train[1, :, -1], train[0, :, -1]
+        ),
+        compare_means(
+            "Without dropout it overfits: the test loss ends above the lowest it had been", test[0, :, -1], best
+        ),
+        compare_means("With dropout the norm of all weights grows less", growth[0], growth[1]),
     ]
-
-
-def _compare(text: str, larger: Tensor, smaller: Tensor) -> Claim:
-    """That one is larger than the other, seed by seed."""
-    means = {"larger": float(larger.mean()), "smaller": float(smaller.mean())}
-    told = " against ".join(number(mean) for mean in means.values())
-    return is_larger(text, larger, smaller, f"{told}; paired difference {{difference}}", under="", **means)
 
 
 def _tables(values: dict[str, Any]) -> list[Table]:
@@ -170,16 +167,12 @@ def _tables(values: dict[str, Any]) -> list[Table]:
     for i, arm in enumerate(values["arms"]):
         layers = norms[i, :, -1].unbind(dim=1)
         each = (train[i, :, -1], test[i, :, -1], test[i].min(dim=1).values, *layers)
-        rows.append((arm, *(_cell(estimate(column.tolist())) for column in each), values["seeds"]))
+        rows.append((arm, *(estimate(column.tolist()).cell for column in each), values["seeds"]))
     layers = tuple(f"norm of layer {i + 1}" for i in range(norms.shape[-1]))
     head = ("arm", "training loss", "test loss", "lowest test loss", *layers, "n")
     return [
         Table(f"After {values['epochs'][-1]:,} epochs: mean ± sd over seeds (losses are squared errors)", head, rows)
     ]
-
-
-def _cell(each: Estimate) -> str:
-    return f"{number(each.mean)} ± {number(each.sd, 2)}"
 
 
 def figures(result: Result) -> dict[str, Figure | plots.Animation]:

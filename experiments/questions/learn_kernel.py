@@ -315,7 +315,7 @@ def _tables(values: dict[str, Any]) -> list[Table]:
 
     def rows(columns: list[Tensor]) -> list[tuple[str, ...]]:
         each = [_by_loss(column) for column in columns]
-        return [(name, *(f"{number(e[name].mean)} ± {number(e[name].sd, 2)}" for e in each)) for name in LOSSES]
+        return [(name, *(e[name].cell for e in each)) for name in LOSSES]
 
     errors = recovery["errors"]
     kinds = ("time", "time, rescaled", "time, aligned", "frequency", "cosine", "size")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .estimates import paired
+from .estimates import number, paired
 from .result import Claim
 
 Members = Tensor | np.ndarray | Sequence[float]
@@ -33,3 +33,15 @@ def is_larger(
     shown = measured.format(larger=float(first.mean()), smaller=float(second.mean()), difference=difference)
     kept = {under: difference._asdict()} if under else difference._asdict()
     return Claim(text, shown, difference.low > 0, {**kept, **numbers})
+
+
+def compare_means(text: str, larger: Tensor, smaller: Tensor, unit: str = "") -> Claim:
+    """`is_larger`, told by both means, which the record keeps too, and the paired difference.
+
+    >>> compare_means("a > b", torch.tensor([3.0, 4.0]), torch.tensor([1.0, 1.0]), "points").measured
+    '3.5 points against 1 points; paired difference 2.5 ± 0.707 (n = 2; 95% -3.85 to 8.85)'
+    """
+    unit = unit if unit in ("", "%") else f" {unit}"
+    means = {"larger": float(larger.mean()), "smaller": float(smaller.mean())}
+    told = " against ".join(f"{number(mean)}{unit}" for mean in means.values())
+    return is_larger(text, larger, smaller, f"{told}; paired difference {{difference}}", under="", **means)

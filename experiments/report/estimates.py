@@ -28,6 +28,11 @@ class Estimate(NamedTuple):
         """Mean and standard deviation alone, for a table whose columns say n."""
         return f"{number(self.mean)} ± {number(self.sd)}"
 
+    @property
+    def cell(self) -> str:
+        """The same with two digits of the standard deviation, for a table of many columns."""
+        return f"{number(self.mean)} ± {number(self.sd, 2)}"
+
     def fixed(self, digits: int) -> str:
         """The same with so many digits behind the point."""
         return f"{self.mean:.{digits}f} ± {self.sd:.{digits}f}"
