@@ -28,6 +28,7 @@ from ..harness.context import Context
 from ..parts.arms import Arms, own
 from ..parts.networks import mlp
 from ..report import plots
+from ..report.claims import is_larger
 from ..report.estimates import Estimate, estimate, number
 from ..report.result import Claim, Result, Table, plain
 
@@ -286,9 +287,6 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
     epsilon, names = values["train_epsilon"], list(values["defences"])
     trained = _points(values, _TRAINED, _WORST)
     gains = {name: estimate(trained - _points(values, name, _WORST)) for name in names if name != _TRAINED}
-    clean = estimate(
-        100 * (np.array(values["defences"][_PLAIN]["clean"]) - np.array(values["defences"][_TRAINED]["clean"]))
-    )
     squeezed = [name for name in names if name.endswith("squeezing")]
     return [
         _most_robust(
@@ -308,11 +306,11 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             for claim in (_apparent(values, name), _illusion(values, name, "straight through"))
         ),
         *(_helps(values, name) for name in ("L2", "dropout", "label smoothing")),
-        Claim(
+        is_larger(
             "Adversarial training costs accuracy on clean images",
-            f"loss in points {clean}",
-            clean.low > 0,
-            {"difference": clean._asdict()},
+            100 * np.array(values["defences"][_PLAIN]["clean"]),
+            100 * np.array(values["defences"][_TRAINED]["clean"]),
+            "loss in points {difference}",
         ),
     ]
 
@@ -354,14 +352,16 @@ def _all(values: dict[str, Any], name: str, attack: str) -> np.ndarray:
 
 
 def _apparent(values: dict[str, Any], name: str) -> Claim:
-    gain = estimate(_points(values, name, "PGD") - _points(values, _PLAIN, "PGD"))
+    defended, plain = (_points(values, each, "PGD") for each in (name, _PLAIN))
     vanished = 100 * float(np.mean(values["defences"][name]["vanished"]))
-    return Claim(
+    return is_larger(
         f"Against PGD on its own loss, {name} looks more robust than plain at epsilon = {values['train_epsilon']:g}",
-        f"{number(_points(values, name, 'PGD').mean())}% against {number(_points(values, _PLAIN, 'PGD').mean())}%; "
-        f"paired gain in points {gain}; of {vanished:.0f}% of the images the gradient is exactly 0",
-        gain.low > 0,
-        {"gain": gain._asdict(), "vanished": vanished},
+        defended,
+        plain,
+        f"{number(defended.mean())}% against {number(plain.mean())}%; paired gain in points {{difference}}; of "
+        f"{vanished:.0f}% of the images the gradient is exactly 0",
+        under="gain",
+        vanished=vanished,
     )
 
 
@@ -379,13 +379,13 @@ def _illusion(values: dict[str, Any], name: str, how: str) -> Claim:
 
 
 def _helps(values: dict[str, Any], name: str) -> Claim:
-    gain = estimate(_all(values, name, _WORST) - _all(values, _PLAIN, _WORST))
     one_step = estimate(_all(values, name, "FGSM") - _all(values, _PLAIN, "FGSM"))
-    return Claim(
+    return is_larger(
         f"{name[0].upper()}{name[1:]} raises robust accuracy (worst of the attacks, mean over epsilon)",
-        f"paired gain over plain in points {gain}; under FGSM alone {number(one_step.mean)}",
-        gain.low > 0,
-        {"gain": gain._asdict(), "fgsm": one_step._asdict()},
+        *(_all(values, name, _WORST), _all(values, _PLAIN, _WORST)),
+        f"paired gain over plain in points {{difference}}; under FGSM alone {number(one_step.mean)}",
+        under="gain",
+        fgsm=one_step._asdict(),
     )
 
 
@@ -395,7 +395,7 @@ def _tables(values: dict[str, Any]) -> list[Table]:
         columns = [100 * np.array(each["clean"]), *(_points(values, name, attack) for attack in (*_ATTACKS, _WORST))]
         columns += [_all(values, name, _WORST)]
         cells = [estimate(column) for column in columns]
-        rows.append((name, *(f"{e.mean:.1f} ± {e.sd:.1f}" for e in cells), values["seeds"]))
+        rows.append((name, *(e.fixed(1) for e in cells), values["seeds"]))
     columns = ("defence", "clean (%)", *(f"{attack} (%)" for attack in (*_ATTACKS, _WORST)), "worst, all epsilons", "n")
     return [
         Table(f"Accuracy at epsilon = {values['train_epsilon']:g}, {values['images']} images: mean ± sd", columns, rows)

@@ -113,8 +113,7 @@ def _table(run: dict[str, Any], settings: Settings) -> Table:
     rows = []
     for i, rate in enumerate(settings.rates):
         each = [estimate(measure[i].tolist()) for measure in measures]
-        cells = [f"{e.mean:.2f} ± {e.sd:.2f}" for e in each[:3]]
-        rows.append((rate, *cells, f"{each[3].mean:.3f} ± {each[3].sd:.3f}", settings.seeds))
+        rows.append((rate, *(e.fixed(2) for e in each[:3]), each[3].fixed(3), settings.seeds))
     columns = ("rate", "training accuracy (%)", "validation accuracy (%)", "gap (points)", "validation loss", "n")
     return Table(f"{run['name']}, after the last epoch: mean ± sd", columns, rows)
 

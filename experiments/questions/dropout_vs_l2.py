@@ -21,6 +21,7 @@ from ..parts import toy_tasks
 from ..parts.arms import Arms
 from ..parts.toy_tasks import Task
 from ..report import plots
+from ..report.claims import is_larger
 from ..report.estimates import curve, estimate
 from ..report.result import Claim, Result, Table
 
@@ -86,22 +87,19 @@ def _claims(run: dict[str, Any]) -> list[Claim]:
     claims = []
     gap, validation = toy_tasks.gap(run["ends"]), 100 * run["ends"]["validation_accuracy"]
     for i in range(1, len(run["arms"])):
-        before, arm = run["arms"][i - 1], run["arms"][i]
-        closed = estimate((gap[i - 1] - gap[i]).tolist())
-        gained = estimate((validation[i] - validation[i - 1]).tolist())
-        gaps = [estimate(gap[j].tolist()) for j in (i - 1, i)]
+        before, arm = run["arms"][i - 1 : i + 1]
+        gaps: dict[str, Any] = {name: estimate(gap[j].tolist())._asdict() for name, j in ((before, i - 1), (arm, i))}
         claims += [
-            Claim(
+            is_larger(
                 f"{run['name']}: {arm} has a smaller generalisation gap than {before}",
-                f"{gaps[0].mean:.2f} to {gaps[1].mean:.2f} points; paired difference {closed.signed}",
-                closed.low > 0,
-                {"difference": closed._asdict(), before: gaps[0]._asdict(), arm: gaps[1]._asdict()},
+                *(gap[i - 1], gap[i]),
+                "{larger:.2f} to {smaller:.2f} points; paired difference {difference.signed}",
+                **gaps,
             ),
-            Claim(
+            is_larger(
                 f"{run['name']}: {arm} has a higher validation accuracy than {before}",
-                f"{validation[i - 1].mean():.2f}% to {validation[i].mean():.2f}%; paired difference {gained.signed}",
-                gained.low > 0,
-                {"difference": gained._asdict()},
+                *(validation[i], validation[i - 1]),
+                "{smaller:.2f}% to {larger:.2f}%; paired difference {difference.signed}",
             ),
         ]
     return claims
@@ -118,7 +116,7 @@ def _table(run: dict[str, Any], settings: Settings) -> Table:
     rows = []
     for i, arm in enumerate(run["arms"]):
         each = [estimate(measure[i].tolist()) for measure in measures]
-        rows.append((arm, *(f"{e.mean:.2f} ± {e.sd:.2f}" for e in each), settings.seeds))
+        rows.append((arm, *(e.fixed(2) for e in each), settings.seeds))
     columns = ("arm", "training accuracy (%)", "validation accuracy (%)", "gap (points)", "gap in loss", "n")
     return Table(f"{run['name']}, after the last epoch: mean ± sd", columns, rows)
 

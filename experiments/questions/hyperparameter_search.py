@@ -28,6 +28,7 @@ from ..harness import stopwatch
 from ..harness.context import Context
 from ..parts.trials import AXES, MEASURES, Points, Trials, TrialSettings
 from ..report import estimates, plots
+from ..report.claims import is_larger
 from ..report.estimates import estimate, number
 from ..report.result import Claim, Result, Table, plain
 
@@ -242,20 +243,15 @@ def _sweep_time(task: Trials, settings: Settings) -> dict[str, Any]:
 def _against(values: dict[str, Any], name: str, other: str, text: str) -> Claim:
     """Whether one method's choice has a lower test loss than another's, search by search."""
     chosen, compared = (np.array(values["methods"][each]["test_loss"]) for each in (name, other))
-    gain = estimate(compared - chosen)
-    return Claim(
-        text,
-        f"test loss {number(chosen.mean())}, {other} {number(compared.mean())}; paired gain {gain}",
-        gain.low > 0,
-        {"gain": gain._asdict()},
-    )
+    measured = f"test loss {number(chosen.mean())}, {other} {number(compared.mean())}; paired gain {{difference}}"
+    return is_larger(text, compared, chosen, measured, under="gain")
 
 
 def _claims(values: dict[str, Any]) -> list[Claim]:
     budget, methods, gradient = values["budget"], values["methods"], values["methods"][_GRADIENT]
     iterations = len(gradient["trials"]) - 1
-    moved = estimate(np.array(gradient["first_test_loss"]) - np.array(gradient["test_loss"]))
-    flattered = estimate(np.array(methods[_RANDOM]["test_loss"]) - np.array(methods[_RANDOM]["validation_loss"]))
+    first, last = (np.array(gradient[each]) for each in ("first_test_loss", "test_loss"))
+    validation, test = (np.array(methods[_RANDOM][each]) for each in ("validation_loss", "test_loss"))
     check, timing = values["hypergradient"], values["timing"]
     claims = [
         _against(
@@ -276,12 +272,12 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             _RANDOM,
             f"{iterations} steps along the gradient through training find a lower test loss than random search",
         ),
-        Claim(
+        is_larger(
             "Steps along the gradient lower the test loss of where they start, the centre of the space",
-            f"from {number(np.mean(gradient['first_test_loss']))} to {number(np.mean(gradient['test_loss']))}; "
-            f"paired gain {moved}",
-            moved.low > 0,
-            {"gain": moved._asdict()},
+            first,
+            last,
+            f"from {number(first.mean())} to {number(last.mean())}; paired gain {{difference}}",
+            under="gain",
         ),
         Claim(
             "The gradient of the validation loss through training is its derivative by rate, decay and learning rate",
@@ -296,12 +292,11 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             values["same"] < 1e-4,
             {"difference": values["same"]},
         ),
-        Claim(
+        is_larger(
             "The chosen point's validation loss flatters: its test loss is higher (random search)",
-            f"validation {number(np.mean(methods[_RANDOM]['validation_loss']))}, test "
-            f"{number(np.mean(methods[_RANDOM]['test_loss']))}; paired difference {flattered}",
-            flattered.low > 0,
-            {"difference": flattered._asdict()},
+            test,
+            validation,
+            f"validation {number(validation.mean())}, test {number(test.mean())}; paired difference {{difference}}",
         ),
         Claim(
             f"The grid of {budget} trials as one vmapped fit takes less time a trial than one by one",
@@ -316,13 +311,13 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
 def _tables(values: dict[str, Any]) -> list[Table]:
     rows = []
     for name, each in values["methods"].items():
-        loss, test, accuracy = (estimate(each[measure]) for measure in MEASURES)
+        loss, test, accuracy = (np.array(each[measure]) for measure in MEASURES)
         rows.append(
             (
                 name,
                 each["trials"][-1],
-                *(e.spread for e in (loss, test)),
-                f"{100 * accuracy.mean:.1f} ± {100 * accuracy.sd:.1f}",
+                *(estimate(e).spread for e in (loss, test)),
+                estimate(100 * accuracy).fixed(1),
                 *(number(float(np.median(each[axis])), 2) for axis in AXES),
                 values["searches"],
             )

@@ -274,8 +274,8 @@ def _gap_claims(values: dict[str, Any]) -> list[Claim]:
     return [
         Claim(
             f"Without smoothing the logit gap keeps growing; with {rate:g} it settles within 5% of {optimum:.2f}",
-            f"last third of training: without, growth {number(growth[0].mean)} ± {number(growth[0].sd)} to "
-            f"{number(float(plain[:, -1].mean()))}; with, level {level.mean:.2f} ± {level.sd:.2f} (n = {level.n})",
+            f"last third of training: without, growth {growth[0].spread} to "
+            f"{number(float(plain[:, -1].mean()))}; with, level {level.fixed(2)} (n = {level.n})",
             growth[0].low > 0 and near,
             {"growth": growth[0]._asdict(), "level": level._asdict(), "optimum": optimum},
         ),

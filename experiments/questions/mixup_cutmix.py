@@ -303,8 +303,8 @@ def _tables(runs: dict[str, Any], seconds: dict[str, list[float]]) -> list[Table
             estimate(100 * v for v in _ends(run["validation_accuracy"])),
         )
         test = _percent(runs, name)
-        cells = (f"{each.mean:.2f} ± {each.sd:.2f}" for each in (validation, test))
-        rows.append((name, f"{loss.mean:.3f} ± {loss.sd:.3f}", *cells, f"{np.median(seconds[name]):.1f}", test.n))
+        cells = (loss.fixed(3), validation.fixed(2), test.fixed(2))
+        rows.append((name, *cells, f"{np.median(seconds[name]):.1f}", test.n))
     columns = ("recipe", "training loss (nats)", "validation accuracy (%)", "test accuracy (%)", "seconds", "n")
     title = "After the last epoch, training loss as its mean over it: mean ± sd over seeds; a run's median seconds"
     return [Table(title, columns, rows)]

@@ -239,16 +239,17 @@ def _claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
 def _slows(values: dict[str, Any], name: str, settings: Settings) -> Claim:
     """Whether a regularizer takes more epochs than none until labels that are all shuffled are fitted."""
     epochs = _column(values, 1.0, name, "epochs")
-    later = estimate(epochs - _column(values, 1.0, _PLAIN, "epochs"))
     half = estimate(100 * (_column(values, 1.0, name, "half_way") - _column(values, 1.0, _PLAIN, "half_way")))
     never = int((epochs > settings.epochs).sum())
     least = f" (at least: {never} of {len(epochs)} never did)" if never else ""
-    return Claim(
+    return is_larger(
         f"All shuffled: {name} slows memorisation (epochs until {100 * settings.fitted:g}% training accuracy)",
-        f"{number(epochs.mean())} epochs; paired difference{least} {later}; "
+        epochs,
+        _column(values, 1.0, _PLAIN, "epochs"),
+        f"{number(epochs.mean())} epochs; paired difference{least} {{difference}}; "
         f"half-way training accuracy differs by {number(half.mean)} points",
-        later.low > 0,
-        {"difference": later._asdict(), "half_way": half._asdict(), "never": never},
+        half_way=half._asdict(),
+        never=never,
     )
 
 

@@ -28,6 +28,7 @@ from ..parts import toy_tasks
 from ..parts.arms import Arms
 from ..parts.toy_tasks import Task
 from ..report import plots
+from ..report.claims import is_larger
 from ..report.estimates import Estimate, estimate, number
 from ..report.result import Claim, Result, Table
 
@@ -120,8 +121,6 @@ def _claims(measured: dict[str, Tensor], settings: Settings) -> list[Claim]:
         return validation[cell][half:]
 
     gains = {
-        "together": estimate((held(together) - held(alone)).tolist()),
-        "any": estimate((held(any_) - held((0, 0))).tolist()),
         "loss": estimate((loss[sure][half:] - loss[0, 0][half:]).tolist()),
         "narrow": estimate((held(narrow) - held((0, 0))).tolist()),
     }
@@ -129,18 +128,18 @@ def _claims(measured: dict[str, Tensor], settings: Settings) -> list[Claim]:
     decay_slopes = estimate(toy_tasks.slopes(torch.arange(len(settings.decays)), gap.mean(dim=0)).tolist())
     other = f"seeds {half + 1}-{settings.seeds}"
     return [
-        Claim(
+        is_larger(
             "Dropout and decay together give a higher validation accuracy than the best of either alone",
-            f"{_name(together, settings)} against {_name(alone, settings)}: {gains['together'].signed}",
-            gains["together"].low > 0,
-            {"difference": gains["together"]._asdict(), "cells": [together, alone]},
+            *(held(together), held(alone)),
+            f"{_name(together, settings)} against {_name(alone, settings)}: {{difference.signed}}",
+            cells=[together, alone],
         ),
-        Claim(
+        is_larger(
             "Some point of the map has a higher validation accuracy than no regularization",
+            *(held(any_), held((0, 0))),
             f"{_name(any_, settings)}, chosen on the first {half} seeds, against none on {other}: "
-            f"{gains['any'].signed}",
-            gains["any"].low > 0,
-            {"difference": gains["any"]._asdict(), "cell": any_},
+            "{difference.signed}",
+            cell=any_,
         ),
         Claim(
             "Some point of the map has a lower validation loss than no regularization",
@@ -203,7 +202,7 @@ def _table(measured: dict[str, Tensor], settings: Settings) -> Table:
     rows = []
     for i, rate in enumerate(settings.rates):
         each = [(estimate(v.tolist()), estimate(g.tolist())) for v, g in zip(validation[i], gap[i], strict=True)]
-        rows.append((rate, *(f"{v.mean:.2f} ± {v.sd:.2f}; {g.mean:.2f} ± {g.sd:.2f}" for v, g in each)))
+        rows.append((rate, *(f"{v.fixed(2)}; {g.fixed(2)}" for v, g in each)))
     title = f"Validation accuracy (%); gap (points): mean ± sd over {settings.seeds} seeds"
     return Table(title, ("rate", *(f"decay {decay:g}" for decay in settings.decays)), rows)
 

@@ -274,7 +274,7 @@ def _tables(values: dict[str, Any]) -> list[Table]:
                 cell["size"],
                 cell["steps"],
                 *(
-                    f"{e.mean:.3f} ± {e.sd:.3f} ({_truth(cell, values, n):.3f})"
+                    f"{e.fixed(3)} ({_truth(cell, values, n):.3f})"
                     for e, n in zip(each, ("mean", "variance"), strict=True)
                 ),
                 f"{_left(cell, values).mean:.3f} ({cell['left']:.3f})",

@@ -241,7 +241,7 @@ def _table(values: dict[str, Any], settings: Settings) -> Table:
     fits, rows = values["fits"], []
     for i, arm in enumerate(fits["arms"]):
         each = [estimate(column.tolist()) for column in fits["coefficients"][i].T]
-        rows.append((arm, *(f"{e.mean:.2f} ± {e.sd:.2f}" for e in each), f"{float(fits['mse'][i].mean()):.4f}"))
+        rows.append((arm, *(e.fixed(2) for e in each), f"{float(fits['mse'][i].mean()):.4f}"))
     rows.append((f"ridge, decay {settings.decay:g}", *(f"{w:.2f}" for w in values["minimum"].tolist()), ""))
     columns = ("fit", *(f"x^{power}" for power in range(settings.degree + 1)), "training MSE")
     title = f"Coefficients after {settings.epochs} epochs: mean ± sd over {settings.seeds} first coefficients"
