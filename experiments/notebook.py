@@ -29,11 +29,9 @@ class Run(NamedTuple):
             if name not in figures:
                 raise LabError(f"there is no figure {name!r}; there are {', '.join(figures)}")
             kind, content = plots.encode(figures[name])
-        return (
-            Picture(content)
-            if kind == "png"
-            else Html(html.piece("picture", html.image(content), plots.caption_of(figures[name])))
-        )
+        if kind == "png":
+            return Picture(content)
+        return Html(html.piece("picture", html.image(content), plots.caption_of(figures[name])))
 
     def claims(self) -> "Html":
         """Its claims with their verdicts."""

@@ -22,6 +22,7 @@ import funcreg as fr
 
 from ..data import variants
 from ..harness.context import Context
+from ..parts.losses import spectral
 from ..report import plots
 from ..report.estimates import number
 from ..report.result import Claim, Result, Table
@@ -39,8 +40,7 @@ PRESETS = {"smoke": Settings(pairs=100), "quick": Settings(), "full": Settings(p
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "mae": fr.losses.mae,
     "correlation": fr.losses.correlation,
-    # Of magnitudes that are not normalised by the signal's length, in which everything here was measured.
-    "spectral": lambda predictions, targets: predictions.shape[-1] * fr.losses.spectral_l2(predictions, targets),
+    "spectral": spectral,
 }
 # Two numbers of a float32 loss count as the same up to this much of the loss's own size.
 _SAME = 1e-5

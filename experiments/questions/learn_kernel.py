@@ -25,6 +25,7 @@ import funcreg as fr
 
 from ..harness.context import Context
 from ..parts.arms import Arms, own
+from ..parts.losses import spectral
 from ..report import plots
 from ..report.claims import is_larger
 from ..report.estimates import Estimate, curve, estimate, number, paired
@@ -71,8 +72,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": fr.losses.mse,
     "mae": fr.losses.mae,
     "correlation": fr.losses.correlation,
-    # Of magnitudes that are not normalised by the signal's length, in which everything here was measured.
-    "spectral": lambda predictions, targets: predictions.shape[-1] * fr.losses.spectral_l2(predictions, targets),
+    "spectral": spectral,
 }
 
 
@@ -233,9 +233,9 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
     time, frequency, rescaled = error["time"], error["frequency"], error["time, rescaled"]
     least = estimate(recovery["least_squares"]["error"].tolist())
     apart = estimate(recovery["least_squares"]["from_mse"].tolist())
-    correlation, spectral = (list(LOSSES).index(name) for name in ("correlation", "spectral"))
-    cosines = recovery["errors"]["cosine"][correlation]
-    blind = paired(recovery["errors"]["time"][spectral], recovery["errors"]["frequency"][spectral])
+    by_correlation, by_spectral = (list(LOSSES).index(name) for name in ("correlation", "spectral"))
+    cosines = recovery["errors"]["cosine"][by_correlation]
+    blind = paired(recovery["errors"]["time"][by_spectral], recovery["errors"]["frequency"][by_spectral])
     n = values["seeds"]
     return [
         Claim(
@@ -255,8 +255,8 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
         ),
         is_larger(
             "Correlation leaves the scale free: its kernel is off until it is rescaled",
-            recovery["errors"]["time"][correlation],
-            recovery["errors"]["time, rescaled"][correlation],
+            recovery["errors"]["time"][by_correlation],
+            recovery["errors"]["time, rescaled"][by_correlation],
             f"relative error {time['correlation']}, rescaled {rescaled['correlation']}; difference {{difference}}",
         ),
         Claim(
