@@ -330,12 +330,23 @@ def test_colours_known_by_name() -> None:
     assert of(red, brightness=0.0) == [0.0, 0.0, 0.0]
 
 
-def test_a_huge_slant_leaves_nothing_within() -> None:
-    x = images()
-    for interpolation in ("bilinear", "nearest"):
-        for slants in ((1e20, 0.0), (0.0, 1e20), (-1e20, 0.0)):
-            result = augment.apply_shear(x, *slants, interpolation=interpolation, fill=0.25)
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_huge_move_leaves_nothing_within(dtype: torch.dtype, interpolation: str) -> None:
+    x, how = images(dtype), {"interpolation": interpolation, "fill": 0.25}
+    for far in (1e17, -1e20, 1e36):
+        moved = [augment.apply_translate(x, far, **how), augment.apply_translate(x, 0.0, far, **how)]
+        slanted = [augment.apply_shear(x, far, **how), augment.apply_shear(x, 0.0, far, **how)]
+        for result in (*moved, *slanted):
             assert torch.equal(result, torch.full_like(x, 0.25))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
+def test_a_scale_that_is_none_gives_nan_by_either_interpolation(interpolation: str) -> None:
+    x, scales = images(), torch.tensor([1.0, -1.0])
+    batched = vmap(lambda scale: augment.apply_affine(x, scale=scale, interpolation=interpolation))(scales)
+    assert torch.equal(batched[0], x)
+    assert batched[1].isnan().all()
 
 
 def test_the_translation_drawn_is_that_of_affine(key: Tensor) -> None:

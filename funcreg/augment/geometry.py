@@ -153,7 +153,8 @@ def mapped(images: Tensor, inverse: Tensor, interpolation: str, fill: Tensor | N
     # A grid in [-1, 1] is rounded, so that even the identity's samples are not quite the pixels.
     identity = torch.eye(2, 3, dtype=inverse.dtype, device=inverse.device)
     still = (inverse == identity).flatten(1).all(dim=1)
-    return torch.where(core.spread(still), images, result)
+    # To "nearest" a place that is NaN is beyond the border.
+    return torch.where(core.spread(still), images, _checks.spoilt(result, core.spread(inverse.sum(dim=(1, 2)))))
 
 
 def inverse_map(
