@@ -36,16 +36,17 @@ def in_transform() -> bool:
     return _functorch.peek_interpreter_stack() is not None
 
 
-def kernels_take_affine() -> bool:
-    """Whether torch's kernels may get scale and shift too.
+def needs_formulas() -> bool:
+    """Whether torch's fused kernels will not do here.
 
-    In a transform may not: through a vmap between two derivatives, as in `hessian` and `jacrev(grad(f))`, those of
-    layer norm, batch norm and instance norm have wrong second derivatives by the scale (torch 2.11 to 2.15).
+    Those of attention and recurrence have no vmap rule, forward mode or second derivative. Those of layer, batch and
+    instance norm that get a scale have wrong second derivatives by it, through a vmap between two derivatives, as in
+    `hessian` and `jacrev(grad(f))` (torch 2.11 to 2.15).
 
-    >>> kernels_take_affine(), torch.func.vmap(lambda x: x + kernels_take_affine())(torch.zeros(1))
-    (True, tensor([0.]))
+    >>> needs_formulas(), torch.func.vmap(lambda x: x + needs_formulas())(torch.zeros(1))
+    (False, tensor([1.]))
     """
-    return not (torch.compiler.is_compiling() or in_transform())
+    return torch.compiler.is_compiling() or in_transform()
 
 
 def is_wrapped(tensor: Tensor) -> bool:
@@ -76,13 +77,13 @@ def gradients(
     with _watching() as (watch, released), torch.enable_grad():
         flat = [watch(leaf) for leaf in flat]
         value, aux = function(structure.unflatten(flat))
-        if unsure and _reaches_others((value, aux), flat):
-            return torch.func.grad_and_value(function, has_aux=True)(params)
-        if value.requires_grad:
-            grads = torch.autograd.grad(value, flat, allow_unused=True, materialize_grads=True)
-        else:
-            grads = [torch.zeros_like(leaf) for leaf in flat]
-        return structure.unflatten(map(released, grads)), (released(value), optree.tree_map(released, aux))
+        if not (unsure and _reaches_others((value, aux), flat)):
+            if value.requires_grad:
+                grads = torch.autograd.grad(value, flat, allow_unused=True, materialize_grads=True)
+            else:
+                grads = [torch.zeros_like(leaf) for leaf in flat]
+            return structure.unflatten(map(released, grads)), (released(value), optree.tree_map(released, aux))
+    return torch.func.grad_and_value(function, has_aux=True)(params)
 
 
 def asks_for_gradients(arguments: Any) -> bool:

@@ -162,7 +162,7 @@ def _whole(leaf: Any) -> Any:
 
 def _warn_of_fewer_rows(name: str, shapes: list[list[torch.Size]]) -> None:
     """Say that a function was compiled again for what looks like a smaller last batch."""
-    first, *_, now = shapes
+    first, now = shapes
     differ = [(old, new) for old, new in zip(first, now, strict=False) if old != new]
     rows = {(old[0], new[0]) for old, new in differ if old[:1] and old[1:] == new[1:] and len(old) == len(new)}
     if len(first) != len(now) or len(rows) != 1 or any(old[1:] != new[1:] for old, new in differ):
@@ -281,7 +281,9 @@ def _guards_that_can_fail(guards: Sequence[Any]) -> list[bool]:
 
 
 def as_data(leaf: Any, device: torch.device | None = None) -> Any:
-    """A Python number as a 0-d tensor; float64, which changes no tensor's dtype and loses no digit."""
+    """A Python number as a 0-d tensor: float64, which changes no tensor's dtype and loses no digit; on a device."""
+    if isinstance(leaf, Tensor):
+        return leaf if device is None else leaf.to(device)
     if not isinstance(leaf, bool | int | float):
         return leaf
     # A fill, since a copy to a GPU would wait for it.

@@ -27,9 +27,7 @@ def keep_memory(most: int = 2**30) -> None:
 
     mallopt(3): M_TRIM_THRESHOLD and M_MMAP_MAX.
     """
-    _checks.check_count("most", most, low=0)
-    if most >= 2**31:
-        _checks.fail("most", most, "bytes from 0 to 2**31 - 1")
+    _checks.check_count("most", most, 0, 2**31 - 1)
     if platform.libc_ver()[0] != "glibc":
         remedy = "Leave it out: it changes no number."
         _checks.fail("keep_memory", f"a C library other than glibc ({platform.system()})", "glibc", remedy)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from . import _checks, _jit, random
 from ._functorch import gradients, readable
-from .losses.reductions import precise
+from .tree.values import precise, sign
 
 __all__ = ["Bound", "LossFn", "fgsm", "pgd"]
 
@@ -57,7 +57,7 @@ def fgsm(
     """
     epsilon = _checks.check_setting("epsilon", epsilon)
     start = _start(loss_fn, x, low, high, targeted)
-    moved = start + epsilon * torch.sign(_ascent(loss_fn, start, x.dtype, targeted))
+    moved = start + epsilon * sign(_ascent(loss_fn, start, x.dtype, targeted))
     return _rounded(_clip(moved, low, high), start, x.dtype).detach()
 
 
@@ -154,7 +154,7 @@ def _lengths(x: Tensor) -> Tensor:
 
 
 _BALLS = {
-    "linf": _Ball(_in_cube, torch.sign, lambda offset, radius: torch.clamp(offset, -radius, radius)),
+    "linf": _Ball(_in_cube, sign, lambda offset, radius: torch.clamp(offset, -radius, radius)),
     "l2": _Ball(_in_ball, _unit, _shorten),
 }
 
@@ -199,22 +199,26 @@ def _start(loss_fn: LossFn, x: Tensor, low: Bound, high: Bound, targeted: bool) 
     _checks.check_floating("x", x)
     if x.ndim == 0:
         _checks.fail("x", _checks.describe(x), "a tensor (N, ...)")
-    for name, bound in (("low", low), ("high", high)):
-        if bound is not None:
-            _checks.check_setting(name, bound, -math.inf)
+    low, high = (
+        bound if bound is None else _checks.check_setting(name, bound, -math.inf)
+        for name, bound in (("low", low), ("high", high))
+    )
     if low is not None and high is not None:
         low = _checks.check_order("low", low, high, "high")
     _checks.check_choice("targeted", targeted, (True, False))
     start, eps = precise(x).detach(), torch.finfo(x.dtype).eps
     outside = torch.zeros_like(start, dtype=torch.bool)
-    for bound, sign in ((low, 1.0), (high, -1.0)):
+    for bound, side in ((low, 1.0), (high, -1.0)):
         if bound is not None:
             edge = torch.as_tensor(bound, dtype=start.dtype, device=x.device)
-            outside = outside | (sign * (edge - start) > eps * edge.abs())
+            outside = outside | (side * (edge - start) > eps * edge.abs()) | edge.isnan()
     values = None if _jit.compiling() else readable(outside)
     if values is None:
         return torch.where(outside, torch.nan, start)
     if bool(values.any()):
         got = f"{int(values.sum())} of {values.numel()} elements outside of [low, high]"
-        _checks.fail("x", got, f"numbers in [{low}, {high}]", "Clamp x, or give the bounds of its own unit, or None.")
+        # A member's own bound under vmap has no text.
+        known = not isinstance(low, Tensor) and not isinstance(high, Tensor)
+        allowed = f"numbers in [{low}, {high}]" if known else "numbers in [low, high]"
+        _checks.fail("x", got, allowed, "Clamp x, or give the bounds of its own unit, or None.")
     return start

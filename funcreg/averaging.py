@@ -64,7 +64,7 @@ def ema(decay: Number, *, debias: bool = False) -> Averaging:
     """
     decay = _checks.check_setting("decay", decay, 0.0, 1.0)
     _checks.check_choice("debias", debias, (True, False))
-    kept = core.precise(decay)
+    kept = core.exact(decay)
 
     def weight(t: Tensor) -> Number:
         if not debias:
@@ -101,14 +101,15 @@ def swa(*, start: Number = 0, every: Number = 1) -> Averaging:
 
     Izmailov et al., "Averaging weights leads to wider optima and better generalization", UAI 2018.
     """
-    _checks.check_setting("start", start)
-    _checks.check_setting("every", every, 1.0)
+    start = _checks.check_setting("start", start)
+    every = _checks.check_setting("every", every, 1.0)
 
     def weight(t: Tensor) -> Tensor:
-        later = t - start - 1
+        later = torch.floor(t - start) - 1
         counted = torch.floor(later / every).clamp(min=0.0)
-        share = torch.where(later == counted * every, 1 / (counted + 1), 0.0)
-        return torch.where(later < 0, 1.0, share)
+        counts = counted > torch.floor((later - 1) / every)
+        share = torch.where(later < 0, 1.0, torch.where(counts, 1 / (counted + 1), 0.0))
+        return _checks.spoilt(share, start, every)
 
     return _averaging(weight)
 

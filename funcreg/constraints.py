@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from . import _checks, tree
-from .losses.reductions import precise
 from .tree.checks import check_floating, check_tensors, entry
+from .tree.values import precise
 
 __all__ = ["max_norm", "non_negative", "spectral_ball", "unit_norm"]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from . import _checks
 from .losses.classes import as_classes, check_integers
-from .losses.reductions import precise
+from .tree.values import precise
 
 __all__ = ["class_weights", "one_hot", "optimal_logit_gap", "smooth_labels"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from . import _checks, random, tree
 from ._functorch import constant, gradients
 from .tree.checks import check_floating
-from .tree.values import wide
+from .tree.values import precise, wide, widest
 
 __all__ = ["LossFn", "Radius", "hessian_eigenvalue", "sam"]
 
@@ -124,7 +124,7 @@ def _ascent(params: tree.Tree, grads: tree.Tree, radius: Any, adaptive: bool) ->
     radius = _checks.check_setting("radius", radius)
 
     def scaled(w: Tensor, g: Tensor) -> Tensor:
-        return w.abs() * wide(g) if adaptive else wide(g)
+        return w.abs() * precise(g) if adaptive else precise(g)
 
     direction = tree.map(scaled, params, grads)
     norm = tree.norm(direction)
@@ -142,8 +142,8 @@ def _checked(output: Any) -> Any:
 def _drawn_like(params: tree.Tree, key: Tensor) -> tree.Tree:
     """Gaussian numbers of the parameters' shapes and dtypes; one draw, as each costs time to compile."""
     flat = tree.leaves(params)
-    widest = torch.float64 if any(leaf.dtype == torch.float64 for leaf in flat) else torch.float32
-    numbers = random.normal(key, (tree.count(params),), dtype=widest).split([leaf.numel() for leaf in flat])
+    sizes = [leaf.numel() for leaf in flat]
+    numbers = random.normal(key, (sum(sizes),), dtype=widest(flat)).split(sizes)
     own = dict(zip(tree.names(params), numbers, strict=True))
     return tree.map_named(lambda name, leaf: own[name].reshape(leaf.shape).to(leaf.dtype), params)
 
@@ -167,5 +167,5 @@ def _product(slope: Callable[[Any], Any], params: tree.Tree, direction: tree.Tre
 
 
 def _dot(one: tree.Tree, other: tree.Tree) -> Tensor:
-    products = tree.map(lambda a, b: (wide(a) * wide(b)).sum(), one, other)
+    products = tree.map(lambda a, b: (precise(a) * precise(b)).sum(), one, other)
     return torch.stack(tree.leaves(products)).sum()

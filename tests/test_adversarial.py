@@ -244,3 +244,16 @@ def test_adversarial_training_in_a_compiled_step() -> None:
         gap = fr.tree.norm(fr.tree.map(torch.sub, alone.params, fr.tree.index(members.params, member)))
         assert moved > 0.01
         assert gap < 1e-6 * moved
+
+
+@KINDS
+def test_a_gradient_that_is_not_a_number_is_no_robustness(kind: str) -> None:
+    x = torch.full((1, 2), 0.5)
+    assert attack(kind, lambda x: (x - 0.5).sqrt().sum() * torch.nan, x, 0.1).isnan().all()
+
+
+@pytest.mark.parametrize("low", [2.0, torch.inf])
+def test_members_bounds_that_are_none_are_refused(low: float) -> None:
+    x = torch.full((1, 2), 0.5)
+    with pytest.raises(fr.FuncregError, match=r"x: got 2 of 4 elements outside of \[low, high\]"):
+        vmap(lambda low: adversarial.fgsm(lambda x: x.sum(), x, 0.1, low=low))(torch.tensor([low, 0.0]))

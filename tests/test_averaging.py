@@ -132,3 +132,20 @@ def test_members_refresh_together() -> None:
     batched = vmap(one)(params, keys)
     for member in range(3):
         assert_close(tree.index(batched, member), one(tree.index(params, member), keys[member]), 1e-12)
+
+
+def test_a_fractional_start_and_pace_still_count() -> None:
+    """From update 4 on, the first after 2.5 updates and one more: 4, 6 and 7 of 7 when 1.5 is one's pace."""
+    average = averaging.swa(start=2.5, every=1.5)
+    state = average.init(PARAMS)
+    for step in range(1, 8):
+        state = average.update(state, later(step))
+    assert_close(state.params, tree.map(lambda *each: sum(each) / 3, later(4), later(6), later(7)))
+
+
+@pytest.mark.parametrize("name", ["start", "every"])
+def test_a_setting_that_cannot_be_read_and_is_out_of_range_shows(name: str) -> None:
+    def run(value: Tensor) -> Tensor:
+        return averaged(averaging.swa(**{name: value}))["weight"].sum()
+
+    assert vmap(run)(torch.tensor([-1.0, 1.0])).isnan().tolist() == [True, False]

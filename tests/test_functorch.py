@@ -91,6 +91,7 @@ def test_a_step_outside_no_grad_keeps_no_graph_where_nobody_asks(monkeypatch: py
     torch.testing.assert_close(slope, -2 * 0.25 * (x**2).sum())
     assert len(calls) == 2
     members = fr.tree.stack([first, first])
-    together = torch.func.vmap(lambda state: step(state, x, {"lr": 0.1, "holds": True}))(members)[0].params["w"]
-    (slope,) = torch.autograd.grad(together.sum(), rate)
+    moved, metrics = torch.func.vmap(lambda state: step(state, x, {"lr": 0.1, "holds": True}))(members)
+    torch.testing.assert_close(metrics["loss"], (0.25 * x.square()).sum().expand(2))
+    (slope,) = torch.autograd.grad(moved.params["w"].sum(), rate)
     torch.testing.assert_close(slope, 2 * -0.1 * 4 * 0.5 * (x**2).sum())

@@ -160,6 +160,22 @@ def test_muon_of_networks_without_matrices_or_with_nothing_else() -> None:
         assert all(leaf.abs().max() > 0.01 for leaf in tree.leaves(updates))
 
 
+def test_a_group_without_leaves_has_no_state_whatever_its_transform() -> None:
+    params = {"w": torch.ones(2, 3)}
+    for wrap in (transforms.skip_nonfinite, lambda each: transforms.accumulate(each, 2)):
+        optimizer = optim.muon(0.1, rest=wrap(optim.adam(optim.constant(1e-3))))
+        state = optimizer.init(params)
+        assert state.keys() == {"matrices"}
+        assert optimizer.rates(state) == {"matrices": 0.1}
+        assert tree.leaves(optimizer.update(params, state, params)[0])[0].abs().max() > 0.01
+
+
+def test_directions_in_float16_do_not_overflow() -> None:
+    g = random.normal(KEY, (4, 6)) * 1e5
+    one, other = (transforms.orthogonalize(dtype=dtype).update(g, (), g)[0] for dtype in (torch.float16, None))
+    torch.testing.assert_close(one, other, rtol=0.0, atol=0.02)
+
+
 def test_muons_values_are_near_one() -> None:
     """Of directions above a hundredth of the norm; convolutions as matrices of filters."""
     draw = random.normal(KEY, (8, 4, 3, 3), dtype=torch.float64)

@@ -207,6 +207,7 @@ def test_a_loader_gives_all_samples_in_the_order_of_its_key() -> None:
     plain = train.loader(TensorDataset(X, Y), 16, key=KEY, shuffle=False, drop_last=True)
     assert torch.equal(torch.cat([x for x, _ in plain]), X[:48])
     assert len(plain) == 3
+    assert list(train.loader(TensorDataset(X, Y), 64, key=KEY, drop_last=True)) == []
     shape = train.loader(list(range(10)), 5, key=KEY, collate=lambda samples: torch.tensor(samples).reshape(5, 1))
     assert [batch.shape for batch in shape] == [(5, 1)] * 2
 
@@ -220,6 +221,17 @@ def test_a_sampler_with_epochs_is_told_which() -> None:
 
 
 # Evaluation
+
+
+def test_a_metric_that_fails_leaves_the_global_generators_where_they_were() -> None:
+    def metric_fn(params: Any, state: Any, batch: Any) -> Any:
+        raise ArithmeticError("kept")
+
+    before = torch.get_rng_state()
+    with pytest.raises(ArithmeticError, match="kept") as kept:
+        train.make_evaluate(metric_fn)(begin().params, {}, DataLoader(TensorDataset(X, Y), 10, shuffle=True))
+    assert torch.equal(torch.get_rng_state(), before), "also while somebody still holds the error"
+    assert kept.value.args == ("kept",)
 
 
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=needs_compiler)])

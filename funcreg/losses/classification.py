@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _checks
+from ..tree.values import precise
 from .classes import as_classes, as_shares, check_integers
-from .reductions import REDUCTIONS, check_same_shape, precise, reduce, reduce_examples, times
+from .reductions import REDUCTIONS, check_same_shape, reduce, reduce_examples, times
 
 
 def cross_entropy(

@@ -44,15 +44,6 @@ def times(factor: float | Tensor, values: Tensor) -> Tensor:
     return factor * torch.where(values.isinf() & (factor == 0), 0.0, values)
 
 
-def precise(x: Tensor) -> Tensor:
-    """At least float32.
-
-    >>> precise(torch.zeros(1, dtype=torch.bfloat16)).dtype
-    torch.float32
-    """
-    return x if x.dtype == torch.float64 else x.to(torch.float32)
-
-
 def check_same_shape(argument: str, value: Tensor, other_argument: str, other: Tensor) -> None:
     """Refuse a tensor of another shape, or of complex numbers, which would lose their imaginary parts.
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .reductions import REDUCTIONS, check_same_shape, precise, reduce, reduce_examples
+from ..tree.values import precise
+from .reductions import REDUCTIONS, check_same_shape, reduce, reduce_examples
 
 
 def mse(predictions: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks, random, tree
+from ..random.keys import of_members
 from . import attention, layers, recurrent  # noqa: F401  (importing them fills the registry)
 from .apply import Apply, Params, State
 from .arguments import check_names, check_value
@@ -204,11 +205,10 @@ def model_members(model: Model, key: Tensor, members: int) -> tuple[Params, Stat
     """
     _check_model(model)
     _checks.check_count("members", members)
-    if not isinstance(key, Tensor) or key.shape != (members, 2) or key.dtype != torch.int64:
-        key = random.split(key, members)
-    made_once = {tuple(each.tolist()): each for each in key}
+    keys = of_members(key, members)
+    made_once = {tuple(each.tolist()): each for each in keys}
     networks = {name: model.init(each) for name, each in made_once.items()}
-    return tree.stack([networks[tuple(each.tolist())] for each in key])
+    return tree.stack([networks[tuple(each.tolist())] for each in keys])
 
 
 def check(

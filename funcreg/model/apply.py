@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from .. import _checks, _jit, random
-from .._functorch import in_transform, plain, sees_random_functions, traced_as_constant
+from .._functorch import needs_formulas, plain, sees_random_functions, traced_as_constant
 from .arguments import Signature
 from .checkpointing import without_checkpoints
 from .explained import explained
@@ -250,7 +250,7 @@ class Apply:
 def _around(skeleton: Skeleton, tensors: dict[str, Tensor]) -> Any:
     """What is around a call of the module itself, if it draws: a mode of torch."""
     drawing = skeleton.drawing.get("")
-    if drawing is None or not (drawing.always or torch.compiler.is_compiling() or in_transform()):
+    if drawing is None or not (drawing.always or needs_formulas()):
         return nullcontext()
     return skeleton.mode_around("", {slot: tensors.get(slot) for slot in (KEY, RATE, RATE_OF_ALL, MOMENTUM)})
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .. import _checks
 from .lending import Rates
+from .modes import within
 from .rehearsal import Plan
 
 Kinds = Mapping[str, tuple[torch.Size, torch.dtype]]
@@ -62,7 +63,7 @@ class Signature:
             _checks.check_key(key)
         elif train and any(self.noise.values()):
             noisy = ", ".join(
-                n for n, rate in self.noise.items() if rate and n in self.trains and not _within(n, frozen)
+                n for n, rate in self.noise.items() if rate and n in self.trains and not within(n, frozen)
             )
             if noisy:
                 allowed = f"a key, since train=True and these layers draw: {noisy}"
@@ -173,10 +174,6 @@ def _kind(dtype: torch.dtype) -> str:
     if dtype.is_floating_point:
         return "floating-point"
     return "complex" if dtype.is_complex else "boolean" if dtype == torch.bool else "integer"
-
-
-def _within(name: str, frozen: Collection[str]) -> bool:
-    return any(part == "" or name == part or name.startswith(f"{part}.") for part in frozen)
 
 
 def _methods(kind: type[nn.Module]) -> frozenset[str]:

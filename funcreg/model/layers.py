@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import noise, norm
-from .._functorch import kernels_take_affine
-from ..losses.reductions import precise
+from .._functorch import needs_formulas
 from ..norm.shared import affine, moved
+from ..tree.values import precise
 from .registry import Draw, momentum_of, register_layer
 
 
@@ -110,7 +110,7 @@ def instance_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: fl
     >>> instance_norm(torch.tensor([[[1.0, 3.0]]]), torch.tensor([2.0]), torch.tensor([1.0]), 1e-5)
     tensor([[[-1.0000,  3.0000]]])
     """
-    if kernels_take_affine():
+    if not needs_formulas():
         return F.instance_norm(x, None, None, weight, bias, eps=eps)
     spread = (-1, *(1 for _ in x.shape[2:]))
     weight, bias = (None if each is None else each.reshape(spread) for each in (weight, bias))
@@ -123,7 +123,7 @@ def layer_norm(x: Tensor, features: Any, weight: Tensor | None, bias: Tensor | N
     >>> layer_norm(torch.tensor([[1.0, 3.0]]), (2,), torch.tensor([2.0, 1.0]), None, 1e-5)
     tensor([[-2.0000,  1.0000]])
     """
-    if kernels_take_affine():
+    if not needs_formulas():
         return F.layer_norm(x, features, weight, bias, eps)
     return _apart(lambda x: F.layer_norm(x, features, eps=eps), x, weight, bias)
 

@@ -49,8 +49,8 @@ def lend_momentum(skeleton: Skeleton, tensors: dict[str, Tensor], momentum: floa
         _checks.fail("momentum", _checks.describe(momentum), "None, since this module has no running statistics")
     device = next(iter(tensors.values())).device
     for name in skeleton.tracked:
-        tensors[f"{name}.{MOMENTUM}" if name else MOMENTUM] = _jit.as_data(momentum, device).to(device)
+        tensors[f"{name}.{MOMENTUM}" if name else MOMENTUM] = _jit.as_data(momentum, device)
 
 
 def _as_rate(rate: float | Tensor, key: Tensor) -> Tensor:
-    return _jit.as_data(rate, key.device).to(key.device)
+    return _jit.as_data(rate, key.device)

@@ -1,7 +1,7 @@
 """The modes of a call: what decides, beside its inputs, which code of a module runs."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 
@@ -12,6 +12,15 @@ class Mode(NamedTuple):
     rated: bool
     train: bool
     frozen: frozenset[str] = frozenset()
+
+
+def within(name: str, parts: Collection[str]) -> bool:
+    """Whether a layer is one of some parts, or inside of one.
+
+    >>> within("body.0.norm", ("body",)), within("bodywork", ("body",))
+    (True, False)
+    """
+    return any(part in ("", name) or name.startswith(f"{part}.") for part in parts)
 
 
 def modes() -> Iterable[Mode]:

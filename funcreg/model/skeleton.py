@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .. import _checks, random
-from .keyed import CALL_STRIDE, Drawing, Keyed, Rehearsed, needs_formulas
-from .modes import Mode
+from .._functorch import needs_formulas
+from .keyed import CALL_STRIDE, Drawing, Keyed, Rehearsed
+from .modes import Mode, within
 from .prototype import duplicate, label
 from .recurrent import flat_weights, prepare
 from .registry import MOMENTUM, Draw, PureLayer, pure_layer, pure_layer_of
@@ -131,7 +132,7 @@ class Skeleton:
 
     def is_frozen(self, name: str) -> bool:
         """Whether a layer is in a part that evaluates while the rest trains."""
-        return any(name == part or name.startswith(f"{part}.") or part == "" for part in self.mode.frozen)
+        return within(name, self.mode.frozen)
 
     def learns(self, name: str, drawing: Drawing) -> None:
         """Note that a layer draws by itself, and run its forward in a mode of torch from now on."""
@@ -221,6 +222,8 @@ class Skeleton:
         self, tensors: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], method: str | None
     ) -> Any:
         """The same in a program that is being traced: by `torch.func.functional_call`, which the compiler knows."""
+        if not torch.compiler.is_dynamo_compiling():  # which counts otherwise: see _next_key
+            self.calls.clear()
         if method is None:
             return functional_call(self.module, tensors, args, kwargs, tie_weights=False)
         inner = {f"module.{name}": tensor for name, tensor in tensors.items()}

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .._functorch import kernels_take_affine
-from ..losses.reductions import precise
+from .._functorch import needs_formulas
+from ..tree.values import precise
 from .shared import check_vectors, moved
 
 
@@ -102,7 +102,7 @@ def batch_norm(
     if size <= 1:
         remedy = "One value has no variance: use a larger batch, or train=False."
         _checks.fail("x", _checks.describe(x), "more than one value per channel when training", remedy)
-    if not isinstance(eps, Tensor) and kernels_take_affine():
+    if not isinstance(eps, Tensor) and not needs_formulas():
         return _fused(inputs, x.dtype, stats, scale, shift, momentum, eps)
     mean = _mean(inputs)
     # Centred once, for the variance and the result: five times faster than var_mean, and no less exact.

@@ -35,4 +35,4 @@ def moved(old: Tensor, new: Tensor, momentum: float | Tensor) -> Tensor:
     >>> moved(torch.tensor([1e8]), torch.tensor([0.25]), 1.0)
     tensor([0.2500])
     """
-    return ((1 - momentum) * old + momentum * new).to(old.dtype)
+    return ((1 - momentum) * old.to(new.dtype) + momentum * new).to(old.dtype)

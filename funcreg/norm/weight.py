@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, random
-from ..losses.reductions import precise
+from ..tree.values import precise
 
 
 class SpectralState(NamedTuple):

@@ -67,5 +67,5 @@ def muon(
     return grouped(
         {"matrices": of_matrices, "rest": adam(lr) if rest is None else rest},
         lambda name, leaf: "matrices" if picks(name, leaf) else "rest",
-        may_be_empty=("matrices", "rest"),
+        may_be_empty=True,
     )

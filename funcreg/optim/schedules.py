@@ -139,8 +139,7 @@ def warmup_cosine(
     steps = _checks.check_number("steps", steps, 0.0, exclusive="low")
     initial = _checks.check_number("initial", initial, 0.0)
     final = _checks.check_number("final", final, 0.0)
-    if not isinstance(steps, Tensor) and not isinstance(warmup, Tensor) and steps <= warmup:
-        _checks.fail("steps", steps, f"a number above warmup = {warmup}")
+    warmup = _checks.check_order("warmup", warmup, steps, "steps", strict=True)
 
     def schedule(step: Tensor) -> Tensor:
         now = _float(step)
@@ -196,8 +195,8 @@ def one_cycle(
     def schedule(step: Tensor) -> Tensor:
         now = _float(step)
         top = pct_start * steps - 1 + 0 * now
-        up = between(first, value, (now / _positive(top)).clamp(max=1.0))
-        down = between(value, first / final_div_factor, ((now - top) / _positive(steps - 1 - top)).clamp(min=0.0))
+        up = between(first, value, now / _positive(top))
+        down = between(value, first / final_div_factor, (now - top) / _positive(steps - 1 - top))
         return torch.where(now < top, up, down)
 
     return schedule
@@ -232,22 +231,22 @@ def join_schedules(
         _checks.check_callable(f"schedules[{index}]", each, "a function of the number of updates made")
     if len(boundaries) != len(schedules) - 1:
         _checks.fail("boundaries", f"{len(boundaries)} of them", f"{len(schedules) - 1}, one between two schedules")
-    last: Number = 0.0
-    for index, boundary in enumerate(boundaries):
-        boundaries[index] = boundary = _checks.check_number(f"boundaries[{index}]", boundary, 0.0, exclusive="low")
-        if not isinstance(boundary, Tensor) and not isinstance(last, Tensor) and boundary <= last:
-            _checks.fail(f"boundaries[{index}]", boundary, f"a number above {last}, at which the one before begins")
-        last = boundary
+    names = [f"boundaries[{index}]" for index in range(len(boundaries))]
+    begins = [
+        _checks.check_number(name, each, 0.0, exclusive="low") for name, each in zip(names, boundaries, strict=True)
+    ]
+    for index in range(len(begins) - 1):
+        own, after = begins[index : index + 2]
+        begins[index] = _checks.check_order(names[index], own, after, names[index + 1], strict=True)
 
     def schedule(step: Tensor) -> Tensor:
         step = torch.as_tensor(_checks.check_number("step", step))
-        rate = _float(schedules[0](step.clamp(max=boundaries[0]) if boundaries else step))
-        for index, (each, begin) in enumerate(zip(schedules[1:], boundaries, strict=True), start=1):
-            # Each is asked only about its own steps: what it gives elsewhere need not be finite.
-            end = step if index == len(boundaries) else step.clamp(max=boundaries[index])
-            rate = torch.where(step < begin, rate, _float(each((end - begin).clamp(min=0))))
-            rate = _checks.spoilt(rate, begin)
-        return rate
+        # Each is asked only about its own steps: what it gives elsewhere need not be finite.
+        rate = _exact(schedules[0](step.clamp(max=begins[0]) if begins else step))
+        for index, (each, begin) in enumerate(zip(schedules[1:], begins, strict=True), start=1):
+            end = step if index == len(begins) else step.clamp(max=begins[index])
+            rate = torch.where(step < begin, rate, _exact(each((end - begin).clamp(min=0))))
+        return _checks.spoilt(rate, *begins)
 
     return schedule
 
@@ -267,4 +266,8 @@ def _positive(length: Tensor) -> Tensor:
 
 def _float(step: Tensor) -> Tensor:
     """A step as float64, in which every rate is computed."""
-    return torch.as_tensor(_checks.check_number("step", step)).to(torch.float64)
+    return _exact(_checks.check_number("step", step))
+
+
+def _exact(rate: Any) -> Tensor:
+    return torch.as_tensor(rate).to(torch.float64)

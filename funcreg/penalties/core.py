@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks, tree
-from ..losses.reductions import precise
 from ..tree.checks import check_floating, check_tensors
+from ..tree.values import precise
 
 
 def selected(params: tree.Tree, mask: tree.Mask | None) -> list[tuple[str, Tensor]]:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _checks, random
-from ..losses.reductions import precise
+from ..tree.values import precise
 from . import core
 
 

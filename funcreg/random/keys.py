@@ -116,6 +116,16 @@ def skip(key: Tensor, draws: int) -> Tensor:
     return torch.stack((key[0], key[1] + blocks))
 
 
+def of_members(key: Tensor, members: int) -> Tensor:
+    """A key for each member: those given, int64 (members, 2), or the parts of one key's split.
+
+    >>> of_members(of_members(key(0), 3), 3).shape
+    torch.Size([3, 2])
+    """
+    each = isinstance(key, Tensor) and key.dtype == torch.int64 and key.shape == (members, 2)
+    return key if each else split(key, members)
+
+
 def _check_word(argument: str, value: Any) -> None:
     integer = isinstance(value, int | torch.SymInt) and not isinstance(value, bool)
     if not integer or not -(2**63) <= value < 2**64:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from .. import _checks, tree
+from ..tree.checks import entry
 
 
 def as_tensors(argument: str, data: tree.Tree) -> tree.Tree:
@@ -35,7 +36,7 @@ def as_tensors(argument: str, data: tree.Tree) -> tree.Tree:
             try:
                 return torch.from_numpy(leaf)
             except (TypeError, ValueError) as error:
-                where = f"{argument}'s {name}" if name else argument
+                where = entry(argument, name)
                 got = f"a numpy array of dtype {leaf.dtype} and shape {leaf.shape} ({str(error).splitlines()[0]})"
                 remedy = "Convert it: torch.tensor(array.astype(numpy.float32)), or array.copy() for negative strides."
                 _checks.fail(where, got, "one that torch.from_numpy takes", remedy)

@@ -1,7 +1,8 @@
 """Metrics over a whole data set, exactly: every sample once, whatever the batch size."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 import torch
@@ -78,15 +79,16 @@ def make_evaluate(
         models = chunks.split((params, state))
         device = next((leaf.device for leaf in tree.leaves((params, state))), None)
         samples = size = 0
-        for batch in _batches(data, batch_size):
-            batch = batch if device is None else to_device(batch, device)
-            count = tree.members(batch)
-            samples, size = samples + count, size or count
-            if jit and count < size:
-                batch = tree.map(lambda leaf, missing=size - count: _fill(leaf, missing), batch)
-            for name, value in chunks.join(chunks.each(functools.partial(metrics_of, batch), models)).items():
-                total = value[..., :count].sum(-1, dtype=torch.float64)
-                sums[name] = sums[name] + total if name in sums else total
+        with contextlib.closing(_batches(data, batch_size)) as batches:
+            for batch in batches:
+                batch = batch if device is None else to_device(batch, device)
+                count = tree.members(batch)
+                samples, size = samples + count, size or count
+                if jit and count < size:
+                    batch = tree.map(lambda leaf, missing=size - count: _fill(leaf, missing), batch)
+                for name, value in chunks.join(chunks.each(functools.partial(metrics_of, batch), models)).items():
+                    total = value[..., :count].sum(-1, dtype=torch.float64)
+                    sums[name] = sums[name] + total if name in sums else total
         if not samples:
             _checks.fail("data", "no samples", "at least one")
         return {name: total / samples for name, total in sums.items()}
@@ -94,7 +96,7 @@ def make_evaluate(
     return evaluate
 
 
-def _batches(data: Any, size: int | None) -> Iterator[tree.Tree]:
+def _batches(data: Any, size: int | None) -> Generator[tree.Tree, None, None]:
     """All samples, in order: those of a source as it gives them."""
     if is_source(data):
         if size is not None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from ..tree.checks import entry
 
 _WHOLE = 2**25  # bytes of a tensor that are all read; of a larger one as many, in blocks all over it
 _BLOCK = 2**16
@@ -25,7 +26,7 @@ def fingerprint(argument: str, value: tree.Tree) -> dict[str, str]:
     {"hparams's lr": 'float64 () 0.1'}
     """
     leaves = zip(tree.names(value), tree.leaves(value), strict=True)
-    return {f"{argument}'s {name}" if name else argument: _described(leaf) for name, leaf in leaves}
+    return {entry(argument, name): _described(leaf) for name, leaf in leaves}
 
 
 def _described(leaf: Tensor) -> str:

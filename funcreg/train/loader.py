@@ -48,9 +48,9 @@ class Loader:
         order = list(range(self.samples))
         if self.shuffle:
             order = random.permutation(random.fold_in(self.key, number), self.samples).tolist()
-        seeds = random.bits(random.fold_in(random.fold_in(self.key, _SEEDS), number), (max(1, len(self)),)).tolist()
         batches = [order[first : first + self.batch_size] for first in range(0, self.samples, self.batch_size)]
-        self.order.batches = list(zip(seeds, batches, strict=False))[start:]
+        seeds = random.bits(random.fold_in(random.fold_in(self.key, _SEEDS), number), (len(batches),)).tolist()
+        self.order.batches = list(zip(seeds, batches, strict=True))[start : len(self)]
         return iter(self.batches)
 
     def described(self) -> dict[str, Any]:

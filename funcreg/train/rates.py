@@ -17,9 +17,8 @@ def learning_rates(optimizer: Transform, opt_state: Any, device: torch.device) -
     >>> learning_rates(optimizer, optimizer.init({"w": torch.ones(1)}), torch.device("cpu"))
     {'learning_rate': tensor(0.1000, dtype=torch.float64)}
     """
+    rates = optimizer.rates(opt_state).items()
     return {
-        f"learning_rate/{group}" if group else "learning_rate": torch.as_tensor(_jit.as_data(rate)).to(
-            device, torch.float64
-        )
-        for group, rate in optimizer.rates(opt_state).items()
+        f"learning_rate/{group}" if group else "learning_rate": _jit.as_data(rate, device).to(torch.float64)
+        for group, rate in rates
     }

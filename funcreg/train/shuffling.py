@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import random, tree
+from ..random.keys import of_members
 from .feed import Passes
 from .fingerprint import fingerprint
 
@@ -43,7 +44,7 @@ class Shuffled(Passes):
         elif self.own is None:
             yield from self._together(self._order(self.key, number)[start * self.size :])
         else:
-            keys = self.key if self.key.ndim == 2 else random.split(self.key, self.own)
+            keys = of_members(self.key, self.own)
             orders = torch.func.vmap(lambda key: self._order(key, number))(keys)
             yield from orders[:, start * self.size :].split(self.size, dim=1)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from .. import _checks, tree
+from ..tree.checks import entry
 from .arrays import as_tensors
 from .feed import Passes
 from .generators import Draws
@@ -52,9 +53,9 @@ def as_batch(raw: Any) -> Any:
         _checks.fail("data", f"a batch without tensors ({_checks.describe(raw)})", "batches of tensors")
     if not all(isinstance(leaf, Tensor) for leaf in tree.leaves(batch)):
         for name, leaf in zip(tree.names(batch), tree.leaves(batch), strict=True):
-            where = f"data's {name}" if name else "data"
             if not isinstance(leaf, Tensor):
-                _checks.fail(where, f"a batch with {_checks.describe(leaf)}", "tensors", "Leave it out of the batch.")
+                got = f"a batch with {_checks.describe(leaf)}"
+                _checks.fail(entry("data", name), got, "tensors", "Leave it out of the batch.")
     return batch
 
 

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from .. import _checks, _jit, optim, random, tree
 from .._functorch import asks_for_gradients, gradients
+from ..random.keys import of_members
 from ..transforms import Transform, master_weights
-from ..tree.checks import check_floating
+from ..tree.checks import check_floating, entry
 from .average import Average, begin, check_average, follow
 from .per_example import gradients_of_each
 from .rates import learning_rates
@@ -103,9 +104,7 @@ def init(
         step = torch.zeros((), dtype=torch.int64, device=device)
         return TrainState(params, state, opt_state, key.to(device), step, mean)
     _checks.check_count("members", members)
-    keys = key
-    if not isinstance(key, Tensor) or key.shape != (members, 2):
-        keys = random.split(key, members)
+    keys = of_members(key, members)
     for argument, stacked in (("params", params), ("state", state), ("hparams", hparams)):
         check_members(argument, stacked, members)
     opt_states, means = torch.func.vmap(begun, (0, 0, None if hparams is None else 0))(params, state, hparams)
@@ -228,7 +227,7 @@ def as_hparams(hparams: Any, device: torch.device) -> Any:
         value = _jit.as_data(leaf, device)
         if not isinstance(value, Tensor):
             _checks.fail("hparams", _checks.describe(leaf), "a tree of numbers and tensors")
-        return value.to(device)
+        return value
 
     return tree.map(as_tensor, hparams)
 
@@ -238,8 +237,9 @@ def check_members(argument: str, stacked: tree.Tree, members: int) -> None:
     for name, leaf in zip(tree.names(stacked), tree.leaves(stacked), strict=True):
         if not isinstance(leaf, Tensor) or leaf.ndim == 0 or leaf.shape[0] != members:
             remedy = "Stack one for each member: fr.tree.stack([...])."
-            where = f"{argument}'s {name}" if name else argument
-            _checks.fail(where, _checks.describe(leaf), f"a leading axis of members = {members}", remedy)
+            _checks.fail(
+                entry(argument, name), _checks.describe(leaf), f"a leading axis of members = {members}", remedy
+            )
 
 
 def _checked(output: Any, state: tree.Tree) -> tuple[Tensor, tuple[tree.Tree, Metrics]]:
@@ -277,8 +277,8 @@ def _check_like(argument: str, updated: tree.Tree, params: tree.Tree, remedy: st
         _checks.fail(argument, f"a return of {_describe(updated)}", "a tree like the parameters", remedy)
     for name, before, after in zip(tree.names(params), tree.leaves(params), tree.leaves(updated), strict=True):
         if not isinstance(after, Tensor) or after.shape != before.shape:
-            where = f"{argument}'s {name}" if name else argument
-            _checks.fail(where, _checks.describe(after), f"a tensor of shape {tuple(before.shape)}", remedy)
+            allowed = f"a tensor of shape {tuple(before.shape)}"
+            _checks.fail(entry(argument, name), _checks.describe(after), allowed, remedy)
 
 
 def _describe(value: Any) -> str:

@@ -68,7 +68,7 @@ class Whole:
         given: list[Any] = structure.flatten_up_to(grads)
         if all(w.dtype == g.dtype and w.dtype in _WIDE for w, g in zip(flat, given, strict=True)):
             return self.inside(grads, state, params)
-        exact = [wide(w) for w in flat]
+        exact = wide(flat)
         grads = structure.unflatten(g.to(w.dtype) for g, w in zip(given, exact, strict=True))
         updates, state = self.inside(grads, state, None if params is None else structure.unflatten(exact))
         moves: list[Any] = structure.flatten_up_to(updates)
@@ -162,7 +162,7 @@ def chain(*transforms: Transform) -> Transform:
 
     def rates(state: tuple[Any, ...]) -> dict[str, Number]:
         found: dict[str, Number] = {}
-        for each, own in zip(transforms, state, strict=False):  # a group without leaves has no state
+        for each, own in zip(transforms, state, strict=True):
             found |= each.rates(own)
         return found
 
@@ -225,9 +225,23 @@ def picks_some(mask: tree.Mask | None) -> Callable[[tree.Tree], tuple[()]]:
     return init
 
 
-def precise(value: Number) -> Number:
+def exact(value: Number) -> Number:
     """A tensor in float64; a Python number is that already."""
     return value.to(torch.float64) if isinstance(value, Tensor) else value
+
+
+def root(square: Tensor) -> Tensor:
+    """The square root of a moving average of squares, whose derivative at 0 would be inf * 0.
+
+    Its floor is far below any eps**2, and what rounding made negative has a root too.
+    """
+    return square.clamp(min=torch.finfo(square.dtype).tiny).sqrt()
+
+
+def check_betas(b1: Number, b2: Number) -> tuple[Number, Number]:
+    """The decays of two moving averages, in [0, 1)."""
+    b1 = _checks.check_setting("b1", b1, 0.0, 1.0, exclusive="high")
+    return b1, _checks.check_setting("b2", b2, 0.0, 1.0, exclusive="high")
 
 
 def is_zero(value: Number) -> bool:

@@ -1,11 +1,13 @@
 """Transforms for some of the leaves: other learning rates, decays and whole optimizers by group."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import optree
 
 from .. import _checks, tree
 from . import core
-from .core import Transform, chain
+from .core import Transform
 
 Label = Callable[[str, Any], str]
 
@@ -37,7 +39,7 @@ def partition(transforms: Mapping[str, Transform], label: Label) -> Transform:
     >>> updates
     {'body.weight': tensor([0.]), 'head.weight': tensor([-0.1000])}
     """
-    return grouped(transforms, label, may_be_empty=())
+    return grouped(transforms, label)
 
 
 def masked(transform: Transform, mask: tree.Mask) -> Transform:
@@ -64,29 +66,27 @@ def masked(transform: Transform, mask: tree.Mask) -> Transform:
     """
     core.check_transform("transform", transform)
     _checks.check_callable("mask", mask, "a function (name, leaf) -> bool, such as fr.tree.is_weight")
-    both = grouped(
-        {"picked": transform, "rest": chain()},
-        lambda name, leaf: "picked" if mask(name, leaf) else "rest",
-        may_be_empty=("picked", "rest"),
-    )
 
     def init(params: tree.Tree) -> Any:
-        tree.select(params, mask)
-        return both.init(params)["picked"]
+        _named(params)
+        return transform.init(dict(tree.select(params, mask)))
 
     def update(grads: tree.Tree, state: Any, params: tree.Tree) -> tuple[tree.Tree, Any]:
-        updates, states = both.update(grads, {"picked": state, "rest": ()}, params)
-        return updates, states["picked"]
+        given, own, all_of = _named(grads), dict(tree.select(params, mask)), _named(params)
+        others = given.keys() - own.keys()
+        core.check_alike({name: given[name] for name in others}, {name: all_of[name] for name in others})
+        updates, state = transform.update({name: given[name] for name in own}, state, own)
+        return tree.map_named(lambda name, leaf: updates.get(name, leaf), grads), state
 
     return core.transform(init, update, core.check_structure)._replace(rates=transform.rates)
 
 
-def grouped(transforms: Mapping[str, Transform], label: Label, *, may_be_empty: Collection[str]) -> Transform:
-    """`partition`, some of whose labels no leaf need have.
+def grouped(transforms: Mapping[str, Transform], label: Label, *, may_be_empty: bool = False) -> Transform:
+    """`partition`, some of whose labels no leaf need have: they are not in the state then.
 
     >>> import torch
-    >>> grouped({"all": chain(), "none": chain()}, lambda name, leaf: "all", may_be_empty=("none",)).init(torch.ones(1))
-    {'all': (), 'none': ()}
+    >>> grouped({"all": chain(), "none": chain()}, lambda name, leaf: "all", may_be_empty=True).init(torch.ones(1))
+    {'all': ()}
     """
     if not isinstance(transforms, Mapping) or not transforms:
         _checks.fail("transforms", _checks.describe(transforms), "a dict label -> Transform")
@@ -96,53 +96,55 @@ def grouped(transforms: Mapping[str, Transform], label: Label, *, may_be_empty: 
     _checks.check_callable("label", label, "a function (name, leaf) -> one of " + _listed(transforms))
 
     def labels_of(params: tree.Tree) -> dict[str, str]:
-        names, leaves = tree.names(params), tree.leaves(params)
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            _checks.fail("params", f"two leaves of the name {twice!r}", "a name for each leaf")
-        labels = {name: label(name, leaf) for name, leaf in zip(names, leaves, strict=True)}
+        labels = {name: label(name, leaf) for name, leaf in _named(params).items()}
         for name, own in labels.items():
             if own not in transforms:
                 _checks.fail("label", f"{own!r} for the leaf {name!r}", "one of " + _listed(transforms))
         return labels
 
     def split(labels: dict[str, str], values: tree.Tree) -> dict[str, dict[str, Any]]:
-        groups: dict[str, dict[str, Any]] = {own: {} for own in transforms}
-        for name, leaf in zip(tree.names(values), tree.leaves(values), strict=True):
-            groups[labels[name]][name] = leaf
+        groups: dict[str, dict[str, Any]] = {own: {} for own in transforms if own in labels.values()}
+        for (name, own), leaf in zip(labels.items(), tree.leaves(values), strict=True):
+            groups[own][name] = leaf
         return groups
 
     def init(params: tree.Tree) -> dict[str, Any]:
         labels = labels_of(params)
-        unused = [own for own in transforms if own not in labels.values() and own not in may_be_empty]
-        if unused:
+        groups = split(labels, params)
+        unused = [own for own in transforms if own not in groups]
+        if unused and not may_be_empty:
             some = _listed(list(labels)[:8])
             _checks.fail("label", f"no leaf with the label {unused[0]!r}", f"one that some have of {some}")
-        groups = split(labels, params)
-        return {own: each.init(groups[own]) if groups[own] else () for own, each in transforms.items()}
+        return {own: transforms[own].init(group) for own, group in groups.items()}
 
     def update(grads: tree.Tree, state: dict[str, Any], params: tree.Tree) -> tuple[tree.Tree, dict[str, Any]]:
-        if not isinstance(state, dict) or state.keys() != transforms.keys():
-            got = _listed(state) if isinstance(state, dict) else _checks.describe(state)
-            _checks.fail("state", got, _listed(transforms), "It must come from the init of the same partition.")
         core.check_given(params)
         labels = labels_of(params)
         given, own = split(labels, grads), split(labels, params)
+        if not isinstance(state, dict) or state.keys() != own.keys():
+            got = _listed(state) if isinstance(state, dict) else _checks.describe(state)
+            _checks.fail("state", got, _listed(own), "It must come from the init of the same partition.")
         updates: dict[str, Any] = {}
         states: dict[str, Any] = {}
-        for name, each in transforms.items():
-            if given[name]:
-                part, states[name] = each.update(given[name], state[name], own[name])
-                updates.update(part)
-            else:
-                states[name] = state[name]
-        return tree.map_named(lambda name, _: updates[name], grads), states
+        for name in own:
+            part, states[name] = transforms[name].update(given[name], state[name], own[name])
+            updates.update(part)
+        return optree.tree_structure(grads).unflatten(updates[name] for name in labels), states
 
     def rates(state: dict[str, Any]) -> dict[str, core.Number]:
-        found = {own: each.rates(state[own]) for own, each in transforms.items()}
+        found = {own: transforms[own].rates(each) for own, each in state.items()}
         return {f"{own}/{name}" if name else own: rate for own, part in found.items() for name, rate in part.items()}
 
     return core.transform(init, update, core.check_structure)._replace(rates=rates)
+
+
+def _named(values: tree.Tree) -> dict[str, Any]:
+    """The leaves by name, which each must have to itself."""
+    names = tree.names(values)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        _checks.fail("params", f"two leaves of the name {twice!r}", "a name for each leaf")
+    return dict(zip(names, tree.leaves(values), strict=True))
 
 
 def _listed(names: Iterable[str]) -> str:

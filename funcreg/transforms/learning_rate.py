@@ -94,8 +94,6 @@ def scale_by_learning_rate(lr: Number | Schedule) -> Transform:
     {'w': tensor([-0.1000, -0.1000])}
     """
     if callable(lr):
-        scheduled = scale_by_schedule(lambda step: -lr(step))
-        # A group without leaves has no state.
-        return scheduled._replace(rates=lambda state: {"": lr(state.step)} if state else {})
+        return scale_by_schedule(lambda step: -lr(step))._replace(rates=lambda state: {"": lr(state.step)})
     rate = _checks.check_setting("lr", lr)
     return scale(-rate)._replace(rates=lambda state: {"": rate})

@@ -80,8 +80,8 @@ def momentum(decay: Number, *, dampening: Number = 0.0, nesterov: bool = False) 
         scalar, new = core.Scalars(decay), grads
         if not core.is_zero(dampening):
             # A decay of 0 gives gradients as they are, so nothing is dampened then.
-            damped = (state.step > 0) & (core.precise(decay) != 0)
-            weight = core.Scalars(1 - core.precise(dampening) * damped.to(torch.float64))
+            damped = (state.step > 0) & (core.exact(decay) != 0)
+            weight = core.Scalars(1 - core.exact(dampening) * damped.to(torch.float64))
             new = tree.map(lambda g: g * weight.like(g)[0], grads)
         buffer = tree.map(lambda g, b: core.add_scaled(g, b, scalar), new, state.buffer)
         updates = tree.map(lambda g, b: core.add_scaled(g, b, scalar), grads, buffer) if nesterov else buffer
@@ -111,10 +111,9 @@ def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> T
     >>> updates
     {'w': tensor([ 1.0000, -1.0000])}
     """
-    b1 = _checks.check_setting("b1", b1, 0.0, 1.0, exclusive="high")
-    b2 = _checks.check_setting("b2", b2, 0.0, 1.0, exclusive="high")
+    b1, b2 = core.check_betas(b1, b2)
     eps = _checks.check_setting("eps", eps)
-    low, high = core.precise(b1), core.precise(b2)
+    low, high = core.exact(b1), core.exact(b2)
 
     def init(params: tree.Tree) -> AdamState:
         step = core.zero_step(params)
@@ -139,9 +138,7 @@ def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> T
             new_mean, new_square, by, plus = scalars.like(g)
             means[index] = mean = torch.lerp(means[index], g, new_mean)
             squares[index] = square = torch.lerp(squares[index], g * g, new_square)
-            # Without the clamp, the derivative at 0 is inf * 0; its floor is far below eps**2.
-            root = square.clamp(min=torch.finfo(g.dtype).tiny).sqrt()
-            updates.append(mean / torch.addcmul(plus, root, by))
+            updates.append(mean / torch.addcmul(plus, core.root(square), by))
         new = AdamState(structure.unflatten(means), structure.unflatten(squares), step, scale, offset)
         return structure.unflatten(updates), new
 
@@ -173,7 +170,7 @@ def scale_by_rms(decay: Number = 0.99, eps: Number = 1e-8, *, centered: bool = F
     decay = _checks.check_setting("decay", decay, 0.0, 1.0, exclusive="high")
     eps = _checks.check_setting("eps", eps)
     _checks.check_choice("centered", centered, (True, False))
-    weight = core.Scalars(1 - core.precise(decay), eps)
+    weight = core.Scalars(1 - core.exact(decay), eps)
 
     def init(params: tree.Tree) -> RmsState:
         return RmsState(tree.zeros_like(params), tree.zeros_like(params) if centered else ())
@@ -182,8 +179,7 @@ def scale_by_rms(decay: Number = 0.99, eps: Number = 1e-8, *, centered: bool = F
         return torch.lerp(average, new, weight.like(new)[0])
 
     def scaled(g: Tensor, variance: Tensor) -> Tensor:
-        # As in scale_by_adam; and a variance that rounding made negative has a root too.
-        return g / (variance.clamp(min=torch.finfo(g.dtype).tiny).sqrt() + weight.like(g)[1])
+        return g / (core.root(variance) + weight.like(g)[1])
 
     def update(grads: tree.Tree, state: RmsState, params: tree.Tree) -> tuple[tree.Tree, RmsState]:
         core.check_state(state, RmsState)

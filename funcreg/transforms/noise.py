@@ -3,10 +3,10 @@
 from typing import Any
 
 import optree
-import torch
 from torch import Tensor
 
 from .. import _checks, random, tree
+from ..tree.values import widest
 from . import core
 from .core import Number, Transform
 from .learning_rate import Schedule, ScheduleState
@@ -58,6 +58,5 @@ def _noisy(grads: tree.Tree, std: Any, key: Tensor) -> tree.Tree:
     """With one draw for all leaves, since a compiled program pays for each."""
     flat, structure = optree.tree_flatten(grads)
     sizes = [g.numel() for g in flat]
-    widest = torch.float64 if any(g.dtype == torch.float64 for g in flat) else torch.float32
-    draws = random.normal(key, (sum(sizes),), dtype=widest).split(sizes)
+    draws = random.normal(key, (sum(sizes),), dtype=widest(flat)).split(sizes)
     return structure.unflatten((g + std * n.view_as(g)).to(g.dtype) for g, n in zip(flat, draws, strict=True))

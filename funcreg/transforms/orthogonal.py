@@ -53,7 +53,7 @@ def orthogonalize(
     """
     _checks.check_count("steps", steps)
     _checks.check_choice("adjust", adjust, list(_FACTORS))
-    eps = _checks.check_number("eps", eps, 0.0)
+    eps = _checks.check_setting("eps", eps)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         _checks.fail("dtype", _checks.describe(dtype), "a floating-point dtype such as torch.bfloat16, or None")
 
@@ -65,10 +65,10 @@ def orthogonalize(
         return ()
 
     def direction(g: Tensor) -> Tensor:
-        x = g.flatten(1).to(g.dtype if dtype is None else dtype)
+        x = g.flatten(1)
         rows, columns = x.shape
         x = x if rows <= columns else x.mT
-        x = x / x.norm().clamp(min=eps)
+        x = (x / x.norm().clamp(min=eps)).to(g.dtype if dtype is None else dtype)
         for _ in range(steps):
             gram = x @ x.mT
             x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)

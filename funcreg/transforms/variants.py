@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, tree
+from ..tree.values import sign
 from . import core
 from .core import Number, Transform
 
@@ -52,8 +53,8 @@ def scale_by_lion(b1: Number = 0.9, b2: Number = 0.99) -> Transform:
 
     Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023.
     """
-    b1, b2 = _check_betas(b1, b2)
-    low, high = (core.Scalars(1 - core.precise(b)) for b in (b1, b2))
+    b1, b2 = core.check_betas(b1, b2)
+    low, high = (core.Scalars(1 - core.exact(b)) for b in (b1, b2))
 
     def init(params: tree.Tree) -> LionState:
         return LionState(tree.zeros_like(params))
@@ -61,7 +62,7 @@ def scale_by_lion(b1: Number = 0.9, b2: Number = 0.99) -> Transform:
     def update(grads: tree.Tree, state: LionState, params: tree.Tree) -> tuple[tree.Tree, LionState]:
         core.check_state(state, LionState)
         core.check_moments("mean", state.mean, grads)
-        updates = tree.map(lambda m, g: _sign(_moved(m, g, low)), state.mean, grads)
+        updates = tree.map(lambda m, g: sign(_moved(m, g, low)), state.mean, grads)
         return updates, LionState(tree.map(lambda m, g: _moved(m, g, high), state.mean, grads))
 
     return core.transform(init, update)
@@ -94,10 +95,10 @@ def scale_by_nadam(
 
     Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop 2016.
     """
-    b1, b2 = _check_betas(b1, b2)
+    b1, b2 = core.check_betas(b1, b2)
     eps = _checks.check_setting("eps", eps)
     momentum_decay = _checks.check_setting("momentum_decay", momentum_decay)
-    low, high, pace = core.precise(b1), core.precise(b2), core.precise(momentum_decay)
+    low, high, pace = core.exact(b1), core.exact(b2), core.exact(momentum_decay)
 
     def init(params: tree.Tree) -> NadamState:
         step = core.zero_step(params)
@@ -116,7 +117,7 @@ def scale_by_nadam(
 
         def direction(g: Tensor, m: Tensor, v: Tensor) -> Tensor:
             of_gradient, of_mean, correction, plus = by.like(m)
-            return (of_gradient * g + of_mean * m) / (_root(v * correction) + plus)
+            return (of_gradient * g + of_mean * m) / (core.root(v * correction) + plus)
 
         return tree.map(direction, grads, mean, square), NadamState(mean, square, product, step)
 
@@ -147,9 +148,9 @@ def scale_by_radam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> 
 
     Liu et al., "On the variance of the adaptive learning rate and beyond", ICLR 2020.
     """
-    b1, b2 = _check_betas(b1, b2)
+    b1, b2 = core.check_betas(b1, b2)
     eps = _checks.check_setting("eps", eps)
-    low, high = core.precise(b1), core.precise(b2)
+    low, high = core.exact(b1), core.exact(b2)
 
     def init(params: tree.Tree) -> RadamState:
         return RadamState(tree.zeros_like(params), tree.zeros_like(params), core.zero_step(params))
@@ -161,7 +162,7 @@ def scale_by_radam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> 
         first, second = 1 - low**t, 1 - high**t
         most = 2 / (1 - high) - 1 + 0 * t
         length = most - 2 * t * high**t / second
-        tractable = length > 5
+        tractable = ~(length <= 5)  # a b2 of NaN, too, is to be seen
         # What is not chosen must have a slope too.
         length, most = torch.where(tractable, length, 5.0), torch.where(tractable, most, 5.0)
         squared = (length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length)
@@ -170,7 +171,7 @@ def scale_by_radam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> 
 
         def direction(g: Tensor, m: Tensor, v: Tensor) -> Tensor:
             plain, rectified, plus = by.like(m)
-            return torch.where(tractable, rectified * m / (_root(v) + plus), plain * m)
+            return torch.where(tractable, rectified * m / (core.root(v) + plus), plain * m)
 
         return tree.map(direction, grads, mean, square), RadamState(mean, square, step)
 
@@ -189,18 +190,3 @@ def _moments(
 
 def _moved(average: Tensor, new: Tensor, weight: core.Scalars) -> Tensor:
     return torch.lerp(average, new, weight.like(average)[0])
-
-
-def _root(square: Tensor) -> Tensor:
-    """As in scale_by_adam: without the clamp, the derivative at 0 is inf * 0."""
-    return square.clamp(min=torch.finfo(square.dtype).tiny).sqrt()
-
-
-def _sign(x: Tensor) -> Tensor:
-    """The sign, of NaN too, of which torch's is 0."""
-    return torch.where(x.isnan(), x, torch.sign(x))
-
-
-def _check_betas(b1: Number, b2: Number) -> tuple[Number, Number]:
-    b1 = _checks.check_setting("b1", b1, 0.0, 1.0, exclusive="high")
-    return b1, _checks.check_setting("b2", b2, 0.0, 1.0, exclusive="high")

@@ -1,14 +1,14 @@
 """The numbers in a tree: norm, choice, copies, conversions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import _checks
-from .checks import check_floating, check_tensors, entry
-from .structure import Tree, leaves, map, map_as, names
+from .checks import check_floating, check_tensors
+from .structure import Tree, leaves, map, map_as
 
 
 def norm(tree: Tree) -> Tensor:
@@ -30,18 +30,45 @@ def norm(tree: Tree) -> Tensor:
     flat = leaves(tree)
     if not flat:
         return torch.zeros(())
-    widest = torch.float64 if any(leaf.dtype == torch.float64 for leaf in flat) else torch.float32
-    each = [torch.linalg.vector_norm(leaf, dtype=widest) for leaf in flat]
+    dtype = widest(flat)
+    each = [torch.linalg.vector_norm(leaf, dtype=dtype) for leaf in flat]
     return each[0] if len(each) == 1 else torch.linalg.vector_norm(torch.stack(each))
 
 
+def precise(x: Tensor) -> Tensor:
+    """At least float32.
+
+    >>> precise(torch.zeros(1, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    return x if x.dtype == torch.float64 else x.to(torch.float32)
+
+
 def wide(tree: Tree) -> Tree:
-    """Every leaf in float32, float64 ones as they are: what 16-bit numbers are summed, averaged and remembered in.
+    """Every leaf at least float32: what 16-bit numbers are summed, averaged and remembered in.
 
     >>> wide({"w": torch.ones(1, dtype=torch.bfloat16)})
     {'w': tensor([1.])}
     """
-    return map(lambda leaf: leaf if leaf.dtype == torch.float64 else leaf.to(torch.float32), tree)
+    return map(precise, tree)
+
+
+def widest(leaves: Iterable[Tensor]) -> torch.dtype:
+    """The dtype that numbers of all leaves together are computed in: float64 if one is, else float32.
+
+    >>> widest([torch.ones(1, dtype=torch.bfloat16)])
+    torch.float32
+    """
+    return torch.float64 if any(leaf.dtype == torch.float64 for leaf in leaves) else torch.float32
+
+
+def sign(x: Tensor) -> Tensor:
+    """The sign, of NaN too, of which torch's is 0.
+
+    >>> sign(torch.tensor([-2.0, torch.nan]))
+    tensor([-1., nan])
+    """
+    return torch.where(x.isnan(), x, torch.sign(x))
 
 
 def where(condition: Tensor, true: Tree, false: Tree) -> Tree:
@@ -170,10 +197,5 @@ def _map_tensors(function: Callable[[Tensor], Any], tree: Tree) -> Tree:
     try:
         return map(function, tree)
     except (AttributeError, TypeError):
-        _name_what_is_not(_checks.check_tensor, tree)
+        check_tensors("tree", tree)
         raise
-
-
-def _name_what_is_not(check: Callable[[str, Any], None], tree: Tree) -> None:
-    for name, leaf in zip(names(tree), leaves(tree), strict=True):
-        check(entry("tree", name), leaf)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import _checks, _jit
 from .._functorch import readable
-from ..losses.reductions import precise
+from ..tree.values import precise
 
 _SLACK = 1e-2  # of a row's sum, and of [0, 1]: more than 16-bit numbers lose
 

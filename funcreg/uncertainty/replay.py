@@ -143,19 +143,21 @@ class _Recording(TorchDispatchMode):
         for slot, place in last.items():
             if slot != output:
                 over[place].append(slot)
-        return functools.partial(_run, list(zip(reversed(steps), over, strict=True)), self.given, output, result)
+        ordered, same_for_all = list(zip(reversed(steps), over, strict=True)), result if output is None else None
+        return functools.partial(_run, ordered, self.given, output, same_for_all, result.device.type)
 
 
 def _run(
     steps: list[tuple[_Step, list[int]]],
     slots: tuple[int, ...],
     output: int | None,
-    result: Tensor,
+    same_for_all: Any,
+    device: str,
     given: list[Tensor],
 ) -> Tensor:
     values = dict(zip(slots, given, strict=True))
     # What autocast would cast was recorded after it had.
-    with torch.autocast(result.device.type, enabled=False):
+    with torch.autocast(device, enabled=False):
         for step, over in steps:
             flat = list(step.arguments)
             for place, slot in step.takes:
@@ -164,7 +166,7 @@ def _run(
             values.update(zip(step.gives, _tensors(step.operator(*args, **kwargs)), strict=True))
             for slot in over:
                 values.pop(slot, None)
-    return result if output is None else values[output]
+    return same_for_all if output is None else values[output]
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:

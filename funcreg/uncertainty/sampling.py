@@ -8,8 +8,8 @@ from torch import Tensor
 
 from .. import _checks, _jit, random, tree
 from .._functorch import in_transform, varies_with
-from ..losses.reductions import precise
 from ..tree.stacking import members_of
+from ..tree.values import precise
 from . import predictive
 from .chunking import Chunking, ChunkSize, evenly
 from .predictive import Predictive

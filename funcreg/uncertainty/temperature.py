@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import _checks
 from ..losses.classes import as_classes, check_integers
-from ..losses.reductions import precise
+from ..tree.values import precise
 
 _BEYOND = 10.0  # of log T: so far out the probabilities are one-hot, or all alike
 _NARROW = 0.05  # of log T: Newton's method is safe within

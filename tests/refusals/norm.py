@@ -70,7 +70,7 @@ REFUSALS: list[Refusal] = [
     ("norm.fit_min_max", "x", lambda: norm.fit_min_max(torch.ones(3))),
     ("norm.fit_min_max", "low", lambda: norm.fit_min_max(X, low=-math.inf)),
     ("norm.fit_min_max", "high", lambda: norm.fit_min_max(X, high=PAIR)),
-    ("norm.fit_min_max", "high", lambda: norm.fit_min_max(X, low=1.0, high=1.0)),
+    ("norm.fit_min_max", "low", lambda: norm.fit_min_max(X, low=1.0, high=1.0)),
     ("norm.apply_scaling", "x", lambda: norm.apply_scaling(INTEGERS, SCALING)),
     ("norm.apply_scaling", "x", lambda: norm.apply_scaling(torch.tensor(1.0), SCALING)),
     ("norm.apply_scaling", "scaling", lambda: norm.apply_scaling(X, bad(tuple(SCALING)))),

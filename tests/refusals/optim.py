@@ -54,6 +54,12 @@ REFUSALS: list[Refusal] = [
     ("optim.join_schedules", "schedules[1]", lambda: optim.join_schedules([optim.constant(0.1), bad(0.1)], [5])),
     ("optim.join_schedules", "boundaries", lambda: optim.join_schedules([optim.constant(0.1)], [5])),
     ("optim.join_schedules", "boundaries[0]", lambda: optim.join_schedules([optim.constant(0.1)] * 2, [0])),
-    ("optim.join_schedules", "boundaries[1]", lambda: optim.join_schedules([optim.constant(0.1)] * 3, [5, 5])),
-    ("optim.warmup_cosine", "steps", lambda: optim.warmup_cosine(0.1, warmup=10, steps=10)),
+    ("optim.join_schedules", "boundaries[0]", lambda: optim.join_schedules([optim.constant(0.1)] * 3, [5, 5])),
+    (
+        "optim.join_schedules",
+        "boundaries[0]",
+        lambda: optim.join_schedules([optim.constant(0.1)] * 3, [5, torch.tensor(4)]),
+    ),
+    ("optim.warmup_cosine", "warmup", lambda: optim.warmup_cosine(0.1, warmup=10, steps=10)),
+    ("optim.warmup_cosine", "warmup", lambda: optim.warmup_cosine(0.1, warmup=torch.tensor(10), steps=torch.tensor(5))),
 ]

@@ -14,9 +14,8 @@ without a key. A draw without one (`torch.randn`) has no off: it is refused.
     statistics.py     F.batch_norm on a layer's own buffers: assigned
 """
 
-from . import distributions, factories, in_place, statistics  # noqa: F401  (importing them fills the table)
+from . import distributions, factories, in_place, noise, statistics  # noqa: F401  (importing them fills the table)
 from .mode import CALL_STRIDE, Drawing, Keyed, LayerGenerator
-from .noise import needs_formulas
 from .rehearsed import Event, Rehearsed, running
 
-__all__ = ["CALL_STRIDE", "Drawing", "Event", "Keyed", "LayerGenerator", "Rehearsed", "needs_formulas", "running"]
+__all__ = ["CALL_STRIDE", "Drawing", "Event", "Keyed", "LayerGenerator", "Rehearsed", "running"]

@@ -10,20 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import noise
-from ..._functorch import in_transform
+from ..._functorch import needs_formulas
 from ..attention import multi_head_attention, scaled_dot_product_attention
 from ..layers import channel_dropout
 from ..recurrent import recurrence
 from .mode import Keyed, replaces
-
-
-def needs_formulas() -> bool:
-    """Whether torch's fused kernels will not do here: they have no vmap rule, forward mode or second derivative.
-
-    >>> needs_formulas()
-    False
-    """
-    return torch.compiler.is_compiling() or in_transform()
 
 
 def _dropout(function: Callable[..., Tensor], *, writes: bool = False, train: str = "training") -> Callable[..., Any]:

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import norm
+from ..._functorch import needs_formulas
 from ...norm.shared import moved
 from ..layers import instance_norm, layer_norm
 from .mode import Keyed, replaces
-from .noise import needs_formulas
 
 
 @replaces(F.batch_norm)
