@@ -481,3 +481,11 @@ def test_targets_pass_by_what_does_not_mix(key: Tensor) -> None:
     x, targets = augment.compose(inner, augment.flip)(images(), TARGETS, key=key)
     assert torch.equal(targets, TARGETS)
     assert torch.equal(augment.compose(inner, augment.flip)(images(), key=key), x)
+
+
+def test_equalizing_a_channel_with_nan_gives_nan_and_leaves_the_others() -> None:
+    images = fr.random.uniform(fr.random.key(0), (1, 2, 4, 4))
+    images = torch.where(torch.arange(32).reshape(1, 2, 4, 4) == 3, torch.nan, images)
+    changed = augment.apply_equalize(images)
+    assert changed[0, 0].isnan().all()
+    assert torch.equal(changed[0, 1], augment.apply_equalize(images[:, 1:])[0, 0])

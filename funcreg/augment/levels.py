@@ -105,7 +105,7 @@ def apply_equalize(images: Tensor) -> Tensor:
     """Make the histogram of each channel of each image as even as PIL's `ImageOps.equalize` does.
 
     A level becomes the share of the pixels below it. Floating-point images are taken as 256 levels of
-    equal width, and the results are those levels; no gradient flows through them.
+    equal width, and the results are those levels; no gradient flows through them. A channel with NaN is NaN.
 
     Args:
         images: floating-point in [0, 1], or uint8 (N, C, H, W).
@@ -123,7 +123,9 @@ def apply_equalize(images: Tensor) -> Tensor:
     core.check(images)
     levels = _as_levels(images).flatten(2).to(torch.int64)
     result = _equalizing(levels).to(images.dtype).gather(2, levels).reshape(images.shape)
-    return result if images.dtype == torch.uint8 else result / 255
+    if images.dtype == torch.uint8:
+        return result
+    return torch.where(images.isnan().any(dim=(2, 3), keepdim=True), torch.nan, result / 255)
 
 
 def _as_levels(images: Tensor) -> Tensor:
