@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple, TypeGuard
@@ -119,10 +120,9 @@ def example(
     _checks.check_callable("function", function, "a function of trees of tensors")
     parameters = _parameters(function)
     values, members = _values(batched, dict(zip(parameters, args, strict=False)) | kwargs)
-    for name in values:
-        if (name == "key" and key is not None) or not (name in parameters[: len(args)] or _takes(function, name)):
-            allowed = f"names of arguments of {title(function)}, not key where a key is given"
-            _checks.fail("batched", _checks.describe(name), allowed)
+    check_settings(function, [name for name in values if name not in parameters[: len(args)]])
+    if key is not None and "key" in values:
+        _checks.fail("batched", "'key'", "names of other arguments, since a key is given")
     for name in values:
         if name in parameters[: len(args)]:
             at = parameters.index(name)
@@ -142,6 +142,23 @@ def example(
     keyed = names.index("key") if key is not None else None
     places = structure.unflatten(range(len(leaves)))
     return Example(function, tuple(names), tuple(leaves), places, settings, members, keyed)
+
+
+def check_settings(function: Callable[..., Any], names: Collection[str]) -> None:
+    """Refuse names that none of its arguments can be given by; of one that is written in C nothing is known."""
+    try:
+        outer, inner = (inspect.signature(function, follow_wrapped=follow) for follow in (False, True))
+    except (TypeError, ValueError):
+        return
+    # What a wrapper takes without a name it hands on.
+    parameters = [*outer.parameters.values(), *inner.parameters.values()]
+    known = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+    if any(each.kind == each.VAR_KEYWORD for each in inner.parameters.values()):
+        return
+    for name in names:
+        if name not in known:
+            allowed = f"names of arguments of {title(function)}: {', '.join(sorted(known))}"
+            _checks.fail("batched", repr(name), allowed)
 
 
 def replaced(leaves: Sequence[Any], places: Sequence[int], by: Sequence[Any]) -> list[Any]:
@@ -202,18 +219,6 @@ def _parameters(function: Callable[..., Any]) -> list[str]:
     return [each.name for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
 
 
-def _takes(function: Callable[..., Any], name: str) -> bool:
-    """Whether it has an argument that can be given by this name, or may have: one that is written in C."""
-    try:
-        outer, inner = (inspect.signature(function, follow_wrapped=inner) for inner in (False, True))
-    except (TypeError, ValueError):
-        return True
-    # What a wrapper takes without a name it hands on.
-    named = [each for each in (*outer.parameters.values(), *inner.parameters.values()) if each.name == name]
-    unnamed = any(each.kind == each.VAR_KEYWORD for each in inner.parameters.values())
-    return unnamed or any(each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY) for each in named)
-
-
 def _values(batched: Settings, given: Mapping[str, Any]) -> tuple[dict[str, tuple[float, ...]], int]:
     """The values of each setting, and how many there are."""
     if isinstance(batched, str) or not isinstance(batched, Collection):
@@ -249,4 +254,6 @@ def _is_number(value: Any) -> TypeGuard[float | Tensor]:
     """Whether it is a real number, or a tensor of one."""
     if isinstance(value, Tensor):
         return not (value.ndim or value.is_complex() or value.dtype == torch.bool or value.is_meta)
-    return isinstance(value, Real) and not isinstance(value, bool)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return isinstance(value, Real)

@@ -103,7 +103,7 @@ def check_penalty(
     AssertionError: <lambda> breaks 1 rule:
       at zero: the gradient of params.w is nan
     """
-    _checks.check_number("strength", strength, 0.0, exclusive="low")
+    _checks.check_setting("strength", strength, exclusive="low")
 
     def penalized(params: tree.Tree, strength: Any, **kwargs: Any) -> Tensor:
         return penalty(params, strength, **kwargs)

@@ -11,7 +11,7 @@ from ..transforms import Transform
 from ..tree.checks import check_floating
 from . import purity
 from .check import findings, judged
-from .example import Example, example, title
+from .example import Example, check_settings, example, title
 from .reports import Finding, Report, refuse_broken
 from .trees import fresh, named_leaves, unlike
 
@@ -105,6 +105,7 @@ def _two_updates(
         # Not the state: a transform may keep none where a number is the Python number 0.
         return made.update(grads, state, optim.apply_updates(params, updates))[0]
 
+    check_settings(make, batched or ())
     return example(twice, _gradients(params) if grads is None else grads, params, key=key, batched=batched or {})
 
 

@@ -25,6 +25,7 @@ REFUSALS: list[Refusal] = [
     ("testing.example", "batched", lambda: testing.example(RATED, X, batched=bad({"rate": torch.tensor(0.3)}))),
     ("testing.example", "batched", lambda: testing.example(RATED, X, batched=bad({"rate": ("low", "high")}))),
     ("testing.example", "batched", lambda: testing.example(RATED, X, batched=bad({"rate": "01"}))),
+    ("testing.example", "batched", lambda: testing.example(RATED, X, batched={"rate": (10**400, 1)})),
     ("testing.example", "batched", lambda: testing.example(RATED, X, batched=bad({"rate": ((0.1, 0.2), 0.3)}))),
     ("testing.example", "batched", lambda: testing.example(RATED, X, batched=bad({"rate": (torch.ones(2), 0.3)}))),
     ("testing.example", "batched", lambda: testing.example(RATED, X, torch.ones(2), batched={"rate"})),
@@ -53,6 +54,9 @@ REFUSALS: list[Refusal] = [
     ("testing.check_optimizer", "transform", lambda: testing.check_optimizer(bad(0.1), PARAMS)),
     ("testing.check_optimizer", "params's w", lambda: testing.check_optimizer(optim.sgd(0.1), {"w": INTEGERS})),
     ("testing.check_penalty", "strength", lambda: testing.check_penalty(penalties.l2, PARAMS, 0.0)),
+    ("testing.check_penalty", "strength", lambda: testing.check_penalty(penalties.l2, PARAMS, bad(torch.ones(2)))),
+    ("testing.check_optimizer", "batched", lambda: testing.check_optimizer(optim.sgd, PARAMS, batched={"l": (0, 1)})),
+    ("testing.check_transform", "batched", lambda: testing.check_transform(optim.sgd, PARAMS, batched=bad({"lr": 1}))),
     ("testing.check_transform", "transform", lambda: testing.check_transform(bad("sgd"), PARAMS)),
     ("testing.check_transform", "params", lambda: testing.check_transform(optim.sgd(0.1), bad(1.0))),
 ]  # fmt: skip
