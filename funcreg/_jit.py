@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from . import _checks
+from ._functorch import readable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -197,6 +198,15 @@ def compiling() -> bool:
     False
     """
     return torch.compiler.is_compiling() or _recording
+
+
+def known(tensor: Tensor) -> Tensor | None:
+    """A tensor's values, of all members of a vmap; None where a look would wait, or a program is being made.
+
+    >>> known(torch.tensor([1.0, 2.0]))
+    tensor([1., 2.])
+    """
+    return None if compiling() else readable(tensor)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from . import _checks, _jit, random
-from ._functorch import gradients, readable
+from ._functorch import gradients
 from .tree.values import precise, sign
 
 __all__ = ["Bound", "LossFn", "fgsm", "pgd"]
@@ -212,7 +212,7 @@ def _start(loss_fn: LossFn, x: Tensor, low: Bound, high: Bound, targeted: bool) 
         if bound is not None:
             edge = torch.as_tensor(bound, dtype=start.dtype, device=x.device)
             outside = outside | (side * (edge - start) > eps * edge.abs()) | edge.isnan()
-    values = None if _jit.compiling() else readable(outside)
+    values = _jit.known(outside)
     if values is None:
         return torch.where(outside, torch.nan, start)
     if bool(values.any()):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import _checks, tree
-from .tree.checks import check_floating, check_tensors, entry
+from .tree.checks import selected
 from .tree.values import precise
 
 __all__ = ["max_norm", "non_negative", "spectral_ball", "unit_norm"]
@@ -172,16 +172,7 @@ def _project(
     params: tree.Tree, mask: tree.Mask | None, function: Callable[[Tensor], Tensor], *, axes: int = 2
 ) -> tree.Tree:
     """A function of the selected leaves, which must be floating-point and have so many axes."""
-    check_tensors("params", params)
-    pairs = tree.select(params, mask)
-    if mask is None:
-        pairs = [(name, leaf) for name, leaf in pairs if leaf.ndim >= axes] or pairs
-    check_floating("params", dict(pairs))
-    for name, leaf in pairs:
-        if leaf.ndim < axes:
-            remedy = f"Leave it out: mask=lambda name, leaf: leaf.ndim >= {axes}."
-            _checks.fail(entry("params", name), _checks.describe(leaf), f"a tensor of at least {axes} axes", remedy)
-    chosen = {name for name, _ in pairs}
+    chosen = {name for name, _ in selected("params", params, mask, axes=axes)}
 
     def move(name: str, leaf: Tensor) -> Tensor:
         if name not in chosen:

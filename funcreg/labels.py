@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from . import _checks
-from .losses.classes import as_classes, check_integers
+from .losses.classes import as_classes, as_shares, check_integers
 from .tree.values import precise
 
 __all__ = ["class_weights", "one_hot", "optimal_logit_gap", "smooth_labels"]
@@ -55,7 +55,8 @@ def smooth_labels(targets: Tensor, smoothing: float | Tensor) -> Tensor:
         targets' shape and dtype.
 
     Raises:
-        FuncregError: when targets are not floating-point (..., C), or smoothing is not in [0, 1].
+        FuncregError: when targets are not floating-point (..., C), or they or smoothing are not in [0, 1]. In a
+            compiled program, and on a GPU, a target outside of it becomes NaN instead.
 
     >>> smooth_labels(torch.tensor([0.0, 1.0, 0.0, 0.0]), 0.1)
     tensor([0.0250, 0.9250, 0.0250, 0.0250])
@@ -63,11 +64,12 @@ def smooth_labels(targets: Tensor, smoothing: float | Tensor) -> Tensor:
     Szegedy et al., "Rethinking the Inception architecture", CVPR 2016.
     """
     _checks.check_tensor("targets", targets)
-    if not targets.is_floating_point() or targets.ndim == 0:
-        remedy = "Class indices: fr.labels.one_hot(targets, num_classes)."
-        _checks.fail("targets", _checks.describe(targets), "floating-point probabilities (..., C)", remedy)
+    if not targets.is_floating_point() or targets.ndim == 0 or not targets.shape[-1]:
+        allowed, remedy = "floating-point (..., C), C at least 1", "Class indices: fr.labels.one_hot(targets, C)."
+        _checks.fail("targets", _checks.describe(targets), allowed, remedy)
     smoothing = _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
-    return ((1 - smoothing) * precise(targets) + smoothing / targets.shape[-1]).to(targets.dtype)
+    shares = as_shares(targets, precise(targets).dtype)
+    return ((1 - smoothing) * shares + smoothing / targets.shape[-1]).to(targets.dtype)
 
 
 def optimal_logit_gap(smoothing: float | Tensor, num_classes: int) -> Tensor:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _jit
-from .._functorch import readable
 
 _SLACK = 1e-2
 
@@ -34,17 +33,29 @@ class Classes(NamedTuple):
         return torch.where(share == 0, 0.0, share * values)
 
 
-def check_integers(targets: Tensor, shape: torch.Size | None = None) -> None:
-    """Refuse what is not integers, or not of a shape.
+def check_integers(targets: Tensor, logits: Tensor | None = None) -> None:
+    """Refuse what is not integers, or not one for each row of logits, beside them.
 
     >>> check_integers(torch.tensor([0, 2]))
     """
     _checks.check_tensor("targets", targets)
+    allowed = "integers" if logits is None else f"integers {tuple(logits.shape[:-1])}"
     if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-        allowed = "integers" if shape is None else f"integers {tuple(shape)}"
         _checks.fail("targets", _checks.describe(targets), allowed, "Convert them: targets.long().")
-    if shape is not None and targets.shape != shape:
-        _checks.fail("targets", _checks.describe(targets), f"integers {tuple(shape)}")
+    if logits is None:
+        return
+    if targets.shape != logits.shape[:-1]:
+        _checks.fail("targets", _checks.describe(targets), allowed)
+    _checks.check_beside("targets", targets, logits, "logits")
+
+
+def check_ignored(ignore_index: int | None) -> None:
+    """Refuse what is neither None nor an integer.
+
+    >>> check_ignored(-100)
+    """
+    if ignore_index is not None:
+        _checks.check_count("ignore_index", ignore_index, -(2**63))
 
 
 def as_classes(targets: Tensor, classes: int, ignore_index: int | None = None) -> Classes:
@@ -53,10 +64,9 @@ def as_classes(targets: Tensor, classes: int, ignore_index: int | None = None) -
     >>> as_classes(torch.tensor([1, -100]), 2, -100)
     Classes(indices=tensor([1, 0]), share=tensor([1., 0.]))
     """
-    if ignore_index is not None:
-        _checks.check_count("ignore_index", ignore_index, -(2**63), 2**63 - 1)
+    check_ignored(ignore_index)
     index = targets.to(torch.int64)
-    values = None if _jit.compiling() else readable(index)
+    values = _jit.known(index)
     if values is not None:
         if not values.numel():
             return Classes(index, None)
@@ -79,7 +89,7 @@ def as_shares(targets: Tensor, dtype: torch.dtype) -> Tensor:
     """
     shares = targets.to(dtype)
     wrong = (shares < -_SLACK) | (shares > 1 + _SLACK)
-    values = None if _jit.compiling() else readable(wrong)
+    values = _jit.known(wrong)
     if values is None:
         return torch.where(wrong, torch.nan, shares)
     if bool(values.any()):

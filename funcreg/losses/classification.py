@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .. import _checks
 from ..tree.values import precise
-from .classes import as_classes, as_shares, check_integers
+from .classes import as_classes, as_shares, check_ignored, check_integers
 from .reductions import REDUCTIONS, check_same_shape, reduce, reduce_examples, times
 
 
@@ -46,13 +46,14 @@ def cross_entropy(
     Szegedy et al., "Rethinking the Inception architecture", CVPR 2016 (smoothing).
     """
     _checks.check_choice("reduction", reduction, REDUCTIONS)
-    _check_classes(logits, targets)
+    _check_classes(logits, targets, ignore_index)
     smoothing = _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
     classes = logits.shape[-1]
     if weight is not None:
         _checks.check_floating("weight", weight)
         if weight.shape != (classes,):
             _checks.fail("weight", _checks.describe(weight), f"shape ({classes},), one for each class")
+        _checks.check_beside("weight", weight, logits, "logits")
         weight = weight.to(precise(logits).dtype)
     if targets.is_floating_point():
         log_p = F.log_softmax(precise(logits), dim=-1)
@@ -110,12 +111,13 @@ def binary_cross_entropy(
         pairs = zip(weight.shape[::-1], z.shape[::-1], strict=False)
         if weight.ndim > z.ndim or any(own not in (1, full) for own, full in pairs):
             _checks.fail("weight", _checks.describe(weight), f"a shape that broadcasts with logits {tuple(z.shape)}")
+        _checks.check_beside("weight", weight, logits, "logits")
         losses = times(weight, losses)
     return reduce_examples(losses.to(z.dtype), reduction)
 
 
 def accuracy(logits: Tensor, targets: Tensor, *, ignore_index: int | None = -100, reduction: str = "mean") -> Tensor:
-    """Share of examples whose largest logit is the target's class; NaN for logits that are.
+    """Share of examples whose largest logit is the target's class; NaN for logits with NaN, or all -inf.
 
     Args:
         logits: floating-point (..., C); classes are the last axis.
@@ -133,8 +135,8 @@ def accuracy(logits: Tensor, targets: Tensor, *, ignore_index: int | None = -100
     tensor(0.5000)
     """
     _checks.check_choice("reduction", reduction, REDUCTIONS)
-    _check_classes(logits, targets)
-    unknown = logits.amax(dim=-1).isnan()
+    _check_classes(logits, targets, ignore_index)
+    unknown = ~(logits.amax(dim=-1) > -torch.inf)  # NaN, or a row that excludes all classes
     if targets.is_floating_point():
         unknown = unknown | targets.amax(dim=-1).isnan()
         hits = logits.argmax(dim=-1) == targets.argmax(dim=-1)
@@ -156,13 +158,15 @@ def _of_class(values: Tensor, index: Tensor) -> Tensor:
     return values.gather(-1, index.unsqueeze(-1)).squeeze(-1)
 
 
-def _check_classes(logits: Tensor, targets: Tensor) -> None:
+def _check_classes(logits: Tensor, targets: Tensor, ignore_index: int | None) -> None:
     _checks.check_floating("logits", logits)
     if logits.ndim == 0 or logits.shape[-1] == 0:
         _checks.fail("logits", _checks.describe(logits), "a tensor (..., C) with C at least 1")
     _checks.check_tensor("targets", targets)
     if not targets.is_floating_point():
-        check_integers(targets, logits.shape[:-1])
+        check_integers(targets, logits)
     elif targets.shape != logits.shape:
         remedy = "Class indices must be integers: targets.long()." if targets.shape == logits.shape[:-1] else ""
         _checks.fail("targets", _checks.describe(targets), f"probabilities {tuple(logits.shape)}", remedy)
+    _checks.check_beside("targets", targets, logits, "logits")
+    check_ignored(ignore_index)

@@ -45,7 +45,7 @@ def times(factor: float | Tensor, values: Tensor) -> Tensor:
 
 
 def check_same_shape(argument: str, value: Tensor, other_argument: str, other: Tensor) -> None:
-    """Refuse a tensor of another shape, or of complex numbers, which would lose their imaginary parts.
+    """Refuse a tensor of another shape or device, or of complex numbers, which would lose their imaginary parts.
 
     >>> check_same_shape("targets", torch.zeros(2), "predictions", torch.zeros(2))
     """
@@ -53,3 +53,4 @@ def check_same_shape(argument: str, value: Tensor, other_argument: str, other: T
     if value.shape != other.shape or value.is_complex():
         allowed = f"real numbers in the shape of {other_argument}, {tuple(other.shape)}"
         _checks.fail(argument, _checks.describe(value), allowed)
+    _checks.check_beside(argument, value, other, other_argument)

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from .. import _checks, random, tree
+from ..tree.checks import selected
 from .elements import dropout
 
 
@@ -30,8 +31,6 @@ def drop_connect(params: tree.Tree, rate: float | Tensor, *, key: Tensor, mask: 
     """
     _checks.check_key(key)
     rate = _checks.check_setting("rate", rate, 0.0, 1.0)
-    selected = tree.select(params, mask)
-    for name, leaf in selected:
-        _checks.check_floating(name or "params", leaf)
-    keys = dict(zip((name for name, _ in selected), random.split(key, max(1, len(selected))), strict=False))
+    chosen = [name for name, _ in selected("params", params, mask)]
+    keys = dict(zip(chosen, random.split(key, max(1, len(chosen))), strict=False))
     return tree.map_named(lambda name, leaf: dropout(leaf, rate, key=keys[name]) if name in keys else leaf, params)

@@ -175,8 +175,12 @@ def _check(
         _checks.fail("x", _checks.describe(x), "a tensor (N, C, *spatial)")
     if not isinstance(stats, BatchStats):
         _checks.fail("stats", _checks.describe(stats), "a BatchStats", "Make one: init_batch_stats(channels).")
+    for name, running in zip(("stats.mean", "stats.var", "stats.count"), stats, strict=True):
+        _checks.check_tensor(name, running)
     vectors = {"stats.mean": stats.mean, "stats.var": stats.var, "scale": scale, "shift": shift}
-    check_vectors(vectors, (x.shape[1],), "the channels of x")
+    check_vectors(vectors, x, (x.shape[1],), "the channels of x")
+    if stats.count.ndim or stats.count.is_complex() or stats.count.dtype == torch.bool:
+        _checks.fail("stats.count", _checks.describe(stats.count), "an integer tensor of shape ()")
     _checks.check_choice("train", train, (True, False))
     if momentum is not None:
         momentum = _checks.check_setting("momentum", momentum, 0.0, 1.0)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .. import _checks
 from ..tree.values import precise
+from .shared import check_vectors
 
 
 class Scaling(NamedTuple):
@@ -99,9 +100,8 @@ def apply_scaling(x: Tensor, scaling: Scaling) -> Tensor:
         remedy = "Make one: fit_standard(x) or fit_min_max(x)."
         _checks.fail("scaling", _checks.describe(scaling), "a Scaling", remedy)
     for name, vector in zip(("scaling.offset", "scaling.factor"), scaling, strict=True):
-        _checks.check_floating(name, vector)
-        if vector.shape != x.shape[-1:]:
-            _checks.fail(name, _checks.describe(vector), f"shape ({x.shape[-1]},), the features of x")
+        _checks.check_tensor(name, vector)
+        check_vectors({name: vector}, x, (x.shape[-1],), "the features of x")
     return ((x - scaling.offset) * scaling.factor).to(x.dtype)
 
 
@@ -129,7 +129,7 @@ def unit_norm(x: Tensor, *, dim: int = -1, order: float = 2.0) -> Tensor:
     _checks.check_count("dim", dim, -x.ndim, x.ndim - 1)
     if isinstance(order, Tensor):
         _checks.fail("order", _checks.describe(order), "a Python number")
-    if order != math.inf:
+    if not (isinstance(order, float) and order == math.inf):
         order = _checks.check_number("order", order, 1.0)
     data = precise(x)
     norm = torch.linalg.vector_norm(data, order, dim=dim, keepdim=True)

@@ -131,7 +131,7 @@ def group_norm(
     channels = x.shape[1]
     if channels % groups:
         _checks.fail("groups", groups, f"a divisor of the channels of x, {channels}")
-    check_vectors({"scale": scale, "shift": shift}, (channels,), "the channels of x")
+    check_vectors({"scale": scale, "shift": shift}, x, (channels,), "the channels of x")
     _check_size(x, math.prod(x.shape[1:]) // groups, "value in a group")
     eps = _checks.check_setting("eps", eps, 0.0)
     inputs, scale, shift = _all_precise(x, scale, shift)
@@ -171,8 +171,8 @@ def instance_norm(
     Ulyanov, Vedaldi and Lempitsky, "Instance normalization", arXiv:1607.08022, 2016.
     """
     _checks.check_floating("x", x)
-    if x.ndim < 3:
-        _checks.fail("x", _checks.describe(x), "a tensor (N, C, *spatial) with a spatial axis")
+    if x.ndim < 3 or not x.shape[1]:
+        _checks.fail("x", _checks.describe(x), "a tensor (N, C, *spatial) with C at least 1 and a spatial axis")
     _check_size(x, math.prod(x.shape[2:]), "value per channel")
     return group_norm(x, x.shape[1], scale=scale, shift=shift, eps=eps)
 
@@ -196,7 +196,7 @@ def _check_last(x: Tensor, dims: int, scale: Tensor | None, shift: Tensor | None
     if x.ndim < dims:
         _checks.fail("x", _checks.describe(x), f"a tensor of at least {dims} dimension(s)")
     features = tuple(x.shape[-dims:])
-    check_vectors({"scale": scale, "shift": shift}, features, "the features of x")
+    check_vectors({"scale": scale, "shift": shift}, x, features, "the features of x")
     return features
 
 

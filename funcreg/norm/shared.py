@@ -7,14 +7,15 @@ from torch import Tensor
 from .. import _checks
 
 
-def check_vectors(vectors: Mapping[str, Tensor | None], shape: tuple[int, ...], what: str) -> None:
-    """Refuse what is neither None nor floating-point of one shape, that of `what`."""
+def check_vectors(vectors: Mapping[str, Tensor | None], x: Tensor, shape: tuple[int, ...], what: str) -> None:
+    """Refuse what is neither None nor floating-point of one shape, that of `what`, and beside x."""
     for name, vector in vectors.items():
         if vector is None:
             continue
         _checks.check_floating(name, vector)
         if vector.shape != shape:
             _checks.fail(name, _checks.describe(vector), f"shape {tuple(shape)}, {what}")
+        _checks.check_beside(name, vector, x, "x")
 
 
 def affine(y: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:

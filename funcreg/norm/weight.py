@@ -51,9 +51,11 @@ def weight_norm(direction: Tensor, magnitude: Tensor, *, dim: int | None = 0) ->
     else:
         axis = _axis(direction, dim)
         shape = tuple(size if place == axis else 1 for place, size in enumerate(direction.shape))
-        norm = torch.linalg.vector_norm(inputs.movedim(axis, 0).reshape(direction.shape[axis], -1), dim=1)
+        norm = torch.linalg.vector_norm(inputs.movedim(axis, 0).unsqueeze(1).flatten(1), dim=1)
     if magnitude.shape not in (norm.shape, shape):
-        _checks.fail("magnitude", _checks.describe(magnitude), f"shape {tuple(norm.shape)}, a length for each slice")
+        allowed = f"shape {tuple(norm.shape)}, a length for each slice along dim {dim}"
+        _checks.fail("magnitude", _checks.describe(magnitude), allowed)
+    _checks.check_beside("magnitude", magnitude, direction, "direction")
     factor = magnitude.to(inputs.dtype).reshape(shape) / torch.where(norm == 0, 1.0, norm).reshape(shape)
     return (inputs * factor).to(direction.dtype)
 
@@ -80,6 +82,7 @@ def init_spectral_state(weight: Tensor, *, key: Tensor, steps: int = 15, dim: in
     """
     rows, columns = _matrix(weight, dim).shape
     _checks.check_count("steps", steps, 0)
+    _checks.check_key(key, weight)
     drawn = random.normal(key, (rows + columns,), dtype=precise(weight).dtype)
     u, v = (each / torch.linalg.vector_norm(each) for each in drawn.split([rows, columns]))
     return spectral_norm(weight, SpectralState(u, v), steps=steps, dim=dim)[1]
@@ -126,10 +129,11 @@ def spectral_norm(
     ICLR 2018.
     """
     matrix = _matrix(weight, dim)
-    _check_state(state, matrix)
+    _check_state(state, matrix, dim)
     _checks.check_count("steps", steps, 0)
     eps = _checks.check_setting("eps", eps, 0.0, exclusive="low")
-    if torch.is_autocast_enabled(weight.device.type):
+    eps = eps if isinstance(eps, Tensor) else min(eps, torch.finfo(matrix.dtype).max)
+    if not weight.is_meta and torch.is_autocast_enabled(weight.device.type):
         with torch.autocast(weight.device.type, enabled=False):  # its products would round the vectors to 16 bits
             sigma, u, v = _power_steps(matrix, state, steps, eps)
     else:
@@ -176,11 +180,13 @@ def _axis(weight: Tensor, dim: int) -> int:
     return dim % weight.ndim
 
 
-def _check_state(state: SpectralState, matrix: Tensor) -> None:
+def _check_state(state: SpectralState, matrix: Tensor, dim: int) -> None:
     if not isinstance(state, SpectralState):
         remedy = "Make one: init_spectral_state(weight, key=key)."
         _checks.fail("state", _checks.describe(state), "a SpectralState", remedy)
     for name, vector, size in zip(("state.u", "state.v"), state, matrix.shape, strict=True):
         _checks.check_floating(name, vector)
         if vector.shape != (size,):
-            _checks.fail(name, _checks.describe(vector), f"shape ({size},), a side of the weight as a matrix")
+            allowed = f"shape ({size},), a side of the weight as a matrix with dim = {dim}"
+            _checks.fail(name, _checks.describe(vector), allowed)
+        _checks.check_beside(name, vector, matrix, "weight")

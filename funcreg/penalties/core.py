@@ -7,20 +7,17 @@ import torch
 from torch import Tensor
 
 from .. import _checks, tree
-from ..tree.checks import check_floating, check_tensors
+from ..tree import checks
 from ..tree.values import precise
 
 
-def selected(params: tree.Tree, mask: tree.Mask | None) -> list[tuple[str, Tensor]]:
-    """The (name, leaf) pairs that a mask picks, in at least float32.
+def selected(params: tree.Tree, mask: tree.Mask | None, *, axes: int = 0) -> list[tuple[str, Tensor]]:
+    """The (name, leaf) pairs that a mask picks, by default all of so many axes, in at least float32.
 
     >>> selected({"weight": torch.ones(1), "bias": torch.ones(2)}, tree.is_weight)
     [('weight', tensor([1.]))]
     """
-    check_tensors("params", params)
-    pairs = tree.select(params, mask)
-    check_floating("params", dict(pairs))
-    return [(name, precise(leaf)) for name, leaf in pairs]
+    return [(name, precise(leaf)) for name, leaf in checks.selected("params", params, mask, axes=axes)]
 
 
 def scaled(argument: str, strength: float | Tensor, terms: Sequence[Tensor]) -> Tensor:

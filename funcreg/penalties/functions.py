@@ -57,8 +57,8 @@ def jacobian(
     _checks.check_count("projections", projections)
     _checks.check_key(key, x)
     outputs, pull_back, *_ = torch.func.vjp(function, x)
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[0] != x.shape[0]:
-        _checks.fail("function", _describe(outputs), f"one that gives a tensor ({x.shape[0]}, C)")
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[0] != x.shape[0] or not outputs.shape[1]:
+        _checks.fail("function", _describe(outputs), f"one that gives a tensor ({x.shape[0]}, C) with C at least 1")
     examples, classes = outputs.shape
     directions = _directions(key, outputs, min(projections, classes))
     (rows,) = torch.func.vmap(pull_back)(directions)
@@ -112,7 +112,7 @@ def gradient_penalty(
     # At a slope of 0 the norm has a kink, and is left out; the square, which is all of R1, has none.
     flat = square == 0
     off = (torch.sqrt(torch.where(flat, 1.0, square)) - target).square()
-    each = torch.where(flat, square + target**2, off)
+    each = torch.where(flat, square + target * target, off)
     return core.scaled("strength", strength, [each.mean().to(slopes.dtype)])
 
 
@@ -142,6 +142,7 @@ def interpolate(real: Tensor, fake: Tensor, *, key: Tensor) -> Tensor:
     _checks.check_floating("fake", fake)
     if fake.shape != real.shape:
         _checks.fail("fake", _checks.describe(fake), f"the shape of real, {tuple(real.shape)}")
+    _checks.check_beside("fake", fake, real, "real")
     _checks.check_key(key, real)
     first, second = precise(real), precise(fake)
     weight = random.uniform(key, (real.shape[0],), dtype=first.dtype).reshape(-1, *(1 for _ in real.shape[1:]))
@@ -168,8 +169,8 @@ def confidence(logits: Tensor, strength: float | Tensor) -> Tensor:
     output distributions", ICLR workshop 2017.
     """
     _checks.check_floating("logits", logits)
-    if logits.ndim == 0:
-        _checks.fail("logits", _checks.describe(logits), "a tensor (..., C)")
+    if logits.ndim == 0 or not logits.numel():
+        _checks.fail("logits", _checks.describe(logits), "a tensor (..., C) with rows, and C at least 1")
     log_p = F.log_softmax(precise(logits), dim=-1)
     # p log p is 0 where p is, also with log p = -inf.
     negative_entropy = (log_p.exp() * log_p.clamp(min=torch.finfo(log_p.dtype).min)).sum(dim=-1)
@@ -191,8 +192,8 @@ def _directions(key: Tensor, outputs: Tensor, count: int) -> Tensor:
 
 def _check_inputs(argument: str, x: Tensor) -> None:
     _checks.check_floating(argument, x)
-    if x.ndim == 0:
-        _checks.fail(argument, _checks.describe(x), "a tensor (N, ...)")
+    if x.ndim == 0 or not x.shape[0]:
+        _checks.fail(argument, _checks.describe(x), "a tensor (N, ...) with N at least 1")
 
 
 def _describe(outputs: Any) -> str:

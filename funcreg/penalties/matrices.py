@@ -7,8 +7,7 @@ W W^T or W^T W, whose eigenvalues are the squared singular values.
 import torch
 from torch import Tensor
 
-from .. import _checks, tree
-from ..tree.checks import entry
+from .. import tree
 from . import core
 
 
@@ -68,21 +67,14 @@ def spectral(params: tree.Tree, strength: float | Tensor, *, mask: tree.Mask | N
 
 
 def _largest(gram: Tensor) -> Tensor:
-    """The largest eigenvalue; NaN for a matrix that is not finite, for which LAPACK would raise."""
+    """The largest eigenvalue, 0 of none; NaN for a matrix that is not finite, for which LAPACK would raise."""
+    if not gram.numel():
+        return gram.sum()
     finite = torch.isfinite(gram).all()
     return torch.where(finite, torch.linalg.eigvalsh(torch.where(finite, gram, 0.0))[-1], torch.nan)
 
 
 def _grams(params: tree.Tree, mask: tree.Mask | None) -> list[Tensor]:
     """The smaller Gram matrix of each selected leaf."""
-    pairs = core.selected(params, mask)
-    if mask is None:
-        pairs = [(name, leaf) for name, leaf in pairs if leaf.ndim >= 2] or pairs
-    grams: list[Tensor] = []
-    for name, leaf in pairs:
-        if leaf.ndim < 2:
-            remedy = "Leave it out: mask=lambda name, leaf: leaf.ndim >= 2."
-            _checks.fail(entry("params", name), _checks.describe(leaf), "a tensor of at least 2 axes", remedy)
-        matrix = leaf.flatten(1)
-        grams.append(matrix @ matrix.mT if matrix.shape[0] <= matrix.shape[1] else matrix.mT @ matrix)
-    return grams
+    matrices = [leaf.flatten(1) for _, leaf in core.selected(params, mask, axes=2)]
+    return [matrix @ matrix.mT if matrix.shape[0] <= matrix.shape[1] else matrix.mT @ matrix for matrix in matrices]

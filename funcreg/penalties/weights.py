@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, tree
+from ..tree.checks import entry
 from . import core
 
 
@@ -145,6 +146,7 @@ def l2_distance(
             got = f"a tree without {name or 'it'}" if own is None else f"{_checks.describe(own)} at {name}"
             allowed = f"the leaves that mask picks in params, {name} of shape {tuple(leaf.shape)}"
             _checks.fail("anchor", got, allowed, "A mask can leave it out.")
+        _checks.check_beside(entry("anchor", name), own, leaf, entry("params", name))
     return core.scaled("strength", strength, [(leaf - start[name]).square().sum() for name, leaf in pairs])
 
 

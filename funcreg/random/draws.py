@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _jit
-from .._functorch import readable
 from . import execution
 from .arguments import Shape, as_shape, check_dtype, check_parameter
 
@@ -166,7 +165,8 @@ def bernoulli(key: Tensor, p: float | Tensor, shape: Shape | None = None) -> Ten
         bool of the given shape. p = 0 is never True, p = 1 always.
 
     Raises:
-        FuncregError: when p is not in [0, 1], or does not fit shape.
+        FuncregError: when p is not in [0, 1], or does not fit shape. In a compiled program, and on a GPU, what is
+            no probability is never True.
 
     >>> from funcreg import random
     >>> bernoulli(random.key(0), 0.5, (4,))
@@ -176,6 +176,9 @@ def bernoulli(key: Tensor, p: float | Tensor, shape: Shape | None = None) -> Ten
         shape = tuple(p.shape) if isinstance(p, Tensor) else ()
     shape = as_shape(shape)
     p = check_parameter("p", p, shape, 0.0, 1.0)
+    none = _jit.known(p.isnan()) if isinstance(p, Tensor) else None
+    if none is not None and bool(none.any()):
+        _checks.fail("p", f"{int(none.sum())} of {none.numel()} that are no probability", "numbers in [0, 1]")
     return execution.uniform(key, shape) < p
 
 
@@ -254,7 +257,7 @@ def categorical(key: Tensor, logits: Tensor) -> Tensor:
     gumbel = -torch.log(-torch.log(units.clamp(max=1 - 2.0**-24)))
     drawn = torch.argmax(logits + gumbel, dim=-1)
     possible = logits.amax(dim=-1) > -torch.inf  # no NaN is
-    values = None if _jit.compiling() else readable(possible)
+    values = _jit.known(possible)
     if values is None:
         return torch.where(possible, drawn, -1)
     if not bool(values.all()):

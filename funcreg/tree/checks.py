@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from .masks import Mask, select
 from .structure import Tree, names
 
 _FLOATING = {torch.float32, torch.float64, torch.bfloat16, torch.float16}
@@ -50,6 +51,26 @@ def check_floating(argument: str, tree: Tree) -> None:
     for index, leaf in enumerate(flat):
         if not _is_floating(leaf):
             _checks.fail(entry(argument, names(tree)[index]), _checks.describe(leaf), "a floating-point tensor")
+
+
+def selected(argument: str, tree: Tree, mask: Mask | None, *, axes: int = 0) -> list[tuple[str, Tensor]]:
+    """The (name, leaf) pairs that a mask picks, by default all of so many axes; refuse others, and None.
+
+    >>> import torch
+    >>> selected("params", {"bias": torch.ones(2), "weight": torch.ones(1, 1)}, None, axes=2)
+    [('weight', tensor([[1.]]))]
+    """
+    check_tensors(argument, tree)
+    pairs = select(tree, mask)
+    if mask is None:
+        pairs = [(name, leaf) for name, leaf in pairs if leaf.ndim >= axes] or pairs
+    for name, leaf in pairs:
+        if not _is_floating(leaf):
+            _checks.fail(entry(argument, name), _checks.describe(leaf), "a floating-point tensor")
+        if leaf.ndim < axes:
+            remedy = f"Leave it out: mask=lambda name, leaf: leaf.ndim >= {axes}."
+            _checks.fail(entry(argument, name), _checks.describe(leaf), f"a tensor of at least {axes} axes", remedy)
+    return pairs
 
 
 def check_like(

@@ -106,6 +106,6 @@ def expected_calibration_error(
 def _checked(probabilities: Tensor, targets: Tensor, ignore_index: int | None) -> tuple[Tensor, Classes]:
     """Probabilities of at least float32, zeros where the target is ignored, and the targets."""
     p = as_probabilities(probabilities)
-    check_integers(targets, p.shape[:-1])
+    check_integers(targets, p)
     found = as_classes(targets, p.shape[-1], ignore_index)
     return found.masked(p), found

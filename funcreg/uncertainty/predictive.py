@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _jit
-from .._functorch import readable
 from ..tree.values import precise
 
 _SLACK = 1e-2  # of a row's sum, and of [0, 1]: more than 16-bit numbers lose
@@ -131,7 +130,7 @@ def as_probabilities(probabilities: Tensor) -> Tensor:
     p = precise(probabilities)
     outside = ((p < -_SLACK) | (p > 1 + _SLACK)).any(dim=-1)
     wrong = outside | ((p.sum(dim=-1) - 1).abs() > _SLACK)
-    values = None if _jit.compiling() else readable(wrong)
+    values = _jit.known(wrong)
     if values is None:
         return p * torch.where(wrong, torch.nan, 1.0).to(p.dtype).unsqueeze(-1)
     if bool(values.any()):

@@ -47,7 +47,7 @@ def fit_temperature(logits: Tensor, targets: Tensor, *, steps: int = 20, ignore_
     _checks.check_floating("logits", logits)
     if logits.ndim == 0 or logits.numel() == 0:
         _checks.fail("logits", _checks.describe(logits), "a tensor (..., C) of at least one example")
-    check_integers(targets, logits.shape[:-1])
+    check_integers(targets, logits)
     _checks.check_count("steps", steps)
     found = as_classes(targets, logits.shape[-1], ignore_index)
     rows = found.masked(precise(logits))

@@ -78,11 +78,11 @@ def _is_optional(call: Call, argument: str) -> bool:
 
 def _is_named(message: str, argument: str, kind: str, value: Any, call: Call) -> bool:
     """Whether a message is in funcreg's wording, about this argument, or about another that it does not fit."""
-    head, got, _ = message.partition(": got ")
-    if not got or "; expected " not in message:
+    head, _, found = message.partition(": got ")
+    if "; expected " not in found:
         return False
     names = {argument.rstrip("_")}
-    if ":" in kind or "trees that differ" in got or re.search(rf"\b{argument}\b", got):
+    if ":" in kind or re.search(rf"\b{argument.rstrip('_')}\b", found):
         names |= {name.rstrip("_") for name in call.arguments}
     leaves = set(fr.tree.names(value)) | set(fr.tree.names(call.arguments[argument]))
     words = set(re.findall(r"\w+", head))

@@ -89,8 +89,8 @@ def _tensors(good: Tensor) -> Values:
     yield "its numpy array", good.numpy()
     yield "shape: another axis in front", good[None].clone()
     yield "shape: another axis behind", good[..., None].clone()
-    yield "shape: ()", good.reshape(-1)[0].clone()
     if good.ndim:
+        yield "shape: ()", good.reshape(-1)[0].clone()
         yield "shape: without the first axis", good[0].clone()
     for axis in range(good.ndim):
         yield f"shape: axis {axis} longer", torch.cat((good, good.narrow(axis, 0, 1)), axis)
@@ -105,7 +105,7 @@ def _tensors(good: Tensor) -> Values:
         for name, value in (("NaN", math.nan), ("inf", math.inf), ("-inf", -math.inf), ("huge", 1e30)):
             yield f"value: {name}", _first(good, value)
         yield "value: NaN everywhere", torch.full_like(good, math.nan)
-    else:
+    elif good.dtype != torch.bool:
         for name, value in (("-1", -1), ("-100", -100), ("7", 7), ("2**62", 2**62)):
             yield f"value: {name}", _first(good, value)
 
@@ -185,8 +185,8 @@ def _leaves(leaf: Any) -> Values:
         yield "a list", leaf.tolist()
         yield "a numpy array", leaf.numpy()
         yield "shape: another axis", leaf[None].clone()
-        yield "shape: ()", leaf.reshape(-1)[0].clone()
         if leaf.ndim:
+            yield "shape: ()", leaf.reshape(-1)[0].clone()
             yield "shape: longer", torch.cat((leaf, leaf[:1]))
             yield "shape: axis of 1", leaf[:1].clone()
             yield "empty", leaf[:0].clone()

@@ -17,6 +17,7 @@ REFUSALS: list[Refusal] = [
     ("labels.smooth_labels", "targets", lambda: labels.smooth_labels(INTEGERS, 0.1)),
     ("labels.smooth_labels", "targets", lambda: labels.smooth_labels(torch.tensor(1.0), 0.1)),
     ("labels.smooth_labels", "targets", lambda: labels.smooth_labels(bad(None), 0.1)),
+    ("labels.smooth_labels", "targets", lambda: labels.smooth_labels(torch.tensor([-1.0, 1.0]), 0.1)),
     ("labels.smooth_labels", "smoothing", lambda: labels.smooth_labels(X, 1.1)),
     ("labels.smooth_labels", "smoothing", lambda: labels.smooth_labels(X, torch.ones(2))),
     ("labels.optimal_logit_gap", "smoothing", lambda: labels.optimal_logit_gap(-0.1, 10)),

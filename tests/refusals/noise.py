@@ -33,7 +33,7 @@ REFUSALS: list[Refusal] = [
     ("noise.drop_block", "block_size", lambda: noise.drop_block(IMAGES, 0.5, key=KEY, block_size=0)),
     ("noise.drop_block", "block_size", lambda: noise.drop_block(IMAGES, 0.5, key=KEY, block_size=bad(2.0))),
     ("noise.drop_block", "x", lambda: noise.drop_block(torch.ones(2, 3, 4, 4, 4, 4), 0.5, key=KEY, block_size=2)),
-    ("noise.drop_connect", "n", lambda: noise.drop_connect({"n": INTEGERS}, 0.5, key=KEY)),
+    ("noise.drop_connect", "params's n", lambda: noise.drop_connect({"n": INTEGERS}, 0.5, key=KEY)),
     ("noise.drop_connect", "mask", lambda: noise.drop_connect(PARAMS, 0.5, key=KEY, mask=lambda name, leaf: False)),
     *(
         (f"noise.{function.__name__}", "key", lambda function=function: function(IMAGES, 0.5, key=KEYS))
@@ -53,7 +53,7 @@ REFUSALS: list[Refusal] = [
     ("noise.drop_block", "key", lambda: noise.drop_block(IMAGES, 0.5, key=KEYS, block_size=2)),
     ("noise.drop_connect", "params", lambda: noise.drop_connect(bad(3), 0.5, key=KEY)),
     ("noise.drop_connect", "rate", lambda: noise.drop_connect(PARAMS, -0.1, key=KEY)),
-    ("noise.drop_connect", "head.rate", lambda: noise.drop_connect({"head": {"rate": 0.5}}, 0.5, key=KEY)),
+    ("noise.drop_connect", "params's head.rate", lambda: noise.drop_connect({"head": {"rate": 0.5}}, 0.5, key=KEY)),
     ("noise.feature_alpha_dropout", "x", lambda: noise.feature_alpha_dropout(torch.ones(4), 0.5, key=KEY)),
     ("noise.feature_alpha_dropout", "x", lambda: noise.feature_alpha_dropout(INTEGERS, 0.5, key=KEY)),
     ("noise.feature_alpha_dropout", "rate", lambda: noise.feature_alpha_dropout(IMAGES, 1.5, key=KEY)),

@@ -33,6 +33,7 @@ REFUSALS: list[Refusal] = [
     ("random.normal", "std", lambda: fr.random.normal(KEY, 2, std=-1.0)),
     ("random.truncated_normal", "low", lambda: fr.random.truncated_normal(KEY, 2, low=1.0, high=1.0)),
     ("random.bernoulli", "p", lambda: fr.random.bernoulli(KEY, 1.5)),
+    ("random.bernoulli", "p", lambda: fr.random.bernoulli(KEY, torch.tensor([0.5, 1.5]))),
     ("random.randint", "high", lambda: fr.random.randint(KEY, 2, 5, 5)),
     ("random.randint", "high", lambda: fr.random.randint(KEY, 2, 0, 2**40)),
     ("random.permutation", "n", lambda: fr.random.permutation(KEY, 0)),
