@@ -53,7 +53,7 @@ def duplicate(source: nn.Module) -> nn.Module:
 
 def label(name: str, layer: nn.Module) -> str:
     """A layer as messages call it: its dotted name and its type."""
-    return f"{name or 'the module'} ({type(layer).__name__.removeprefix('Pure')})"
+    return f"{name or 'the module'} ({type(layer).__name__})"
 
 
 def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:

@@ -5,6 +5,7 @@ keys, rates and momentum, is lent to it; what a layer assigns comes back the sam
 attribute that a forward sets is put back.
 """
 
+import types
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -72,7 +73,7 @@ class Skeleton:
                 if base is not None and base.forward is None and base.prepare is not None:
                     base.prepare(layer)
             if isinstance(layer, nn.RNNBase):  # a subclass, whose own forward reads its list of weights
-                _replace(layer, {"_flat_weights": property(flat_weights, lambda *_: None)})
+                _read_by_name(layer)
             return
         if entry.prepare is not None:
             entry.prepare(layer)
@@ -80,7 +81,7 @@ class Skeleton:
             return
         self.pure.add(name)
         if entry.rate is None:
-            _replace(layer, {"forward": entry.forward})
+            _replace_forward(layer, entry.forward)
             if entry.tracks and getattr(layer, "running_mean", None) is not None:
                 self.tracks(name)
             return
@@ -115,7 +116,7 @@ class Skeleton:
                 _checks.fail("key", None, allowed, "Pass key=fr.random.key(seed).")
             return forward(self, None, *args, **kwargs)
 
-        _replace(layer, {"forward": noisy if name in self.awake else silent})
+        _replace_forward(layer, noisy if name in self.awake else silent)
 
     def _written_back(self, name: str, result: Tensor, x: Tensor) -> Tensor:
         """The result of a noise layer that works in place, written into its input where that is used afterwards."""
@@ -147,23 +148,16 @@ class Skeleton:
             self._lend_to(name, attribute)
         if name == "":
             return  # the module itself is run in a mode by whoever calls it: its forward, or another method
-        own = layer.__dict__.get("forward")
-        skeleton = self
+        run, skeleton = layer.forward, self
 
         def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-            run = inherited if own is None else own
-            given = (self, *args) if own is None else args
             # Read here rather than kept: a later kind of call may have found out more.
             if skeleton.rehearsal is not None or not (skeleton.drawing[name].always or needs_formulas()):
-                return run(*given, **kwargs)
+                return run(*args, **kwargs)
             with skeleton.mode_around(name, self.__dict__):
-                return run(*given, **kwargs)
+                return run(*args, **kwargs)
 
-        if own is None:
-            inherited = type(layer).forward
-            _replace(layer, {"forward": forward})
-        else:
-            layer.__dict__["forward"] = forward.__get__(layer)
+        _replace_forward(layer, forward)
 
     def mode_around(self, name: str, lent: dict[str, Any]) -> Keyed:
         """The mode of torch around one call of a layer, with what this call lends it."""
@@ -261,11 +255,16 @@ class _Method(nn.Module):
         return getattr(self.module, self.method)(*args, **kwargs)
 
 
-def _replace(layer: nn.Module, members: dict[str, Any]) -> None:
-    """Give one instance another forward; isinstance and every attribute stay as they were."""
+def _replace_forward(layer: nn.Module, forward: Callable[..., Any]) -> None:
+    """Give one instance another forward; its type, for which a module may ask, stays as it was."""
+    layer.__dict__["forward"] = types.MethodType(forward, layer)
+
+
+def _read_by_name(layer: nn.RNNBase) -> None:
+    """Let the forward of a subclass, which runs on its list of weights, find those that it was lent."""
     own = type(layer)
-    pure = f"Pure{own.__name__.removeprefix('Pure')}"
-    layer.__class__ = type(pure, (own,), {**members, "__module__": __name__})
+    members = {"_flat_weights": property(flat_weights, lambda *_: None), "__module__": own.__module__}
+    layer.__class__ = type(own.__name__, (own,), members)
 
 
 def _own_rate(name: str, layer: nn.Module, entry: PureLayer) -> float:

@@ -3,14 +3,15 @@
 import contextlib
 import copy
 import sys
-from collections.abc import Iterator, Mapping
+import types
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ... import random
+from ... import _checks, random
 from ..checkpointing import without_checkpoints
 from ..keyed import Event, Rehearsed
 from ..prototype import label
@@ -77,7 +78,7 @@ class Rehearsal:
         function = module if method is None else getattr(module, method)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            with seen, self._noticing_checkpoints(), without_checkpoints():
+            with seen, self._looking_at_calls(), without_checkpoints():
                 return function(*args, **kwargs)
 
         self.skeleton.rehearsal = seen
@@ -89,19 +90,26 @@ class Rehearsal:
         return output
 
     @contextlib.contextmanager
-    def _noticing_checkpoints(self) -> Iterator[None]:
-        """Look, at each call of a layer, whether it is one that the backward pass would run again."""
-        if self.checkpoints or "torch.utils.checkpoint" not in sys.modules:
-            yield
-            return
+    def _looking_at_calls(self) -> Iterator[None]:
+        """Look, at each call of a layer, whether it is a copy, or a call that the backward pass would run again."""
 
-        def look(*_: Any) -> None:
+        def copied(layer: nn.Module, *_: Any) -> None:
+            runs = vars(layer).get("forward")
+            if isinstance(runs, types.MethodType) and runs.__self__ is not layer and id(runs.__self__) in self.names:
+                did = f"{self.labels[self.names[id(runs.__self__)]]}, of which the forward runs a copy"
+                remedy = "Call the layer itself, or make the copy when the module is built."
+                _checks.fail("module", did, "a forward that copies no layers", remedy)
+
+        def checkpointed(*_: Any) -> None:
             frame = sys._getframe(1)
             while frame is not None and not self.checkpoints:
                 self.checkpoints = frame.f_globals.get("__name__") == "torch.utils.checkpoint"
                 frame = frame.f_back
 
-        handles = [layer.register_forward_pre_hook(look) for _, layer in hooked(self.layers)]
+        looks: list[Callable[..., None]] = [copied]
+        if not self.checkpoints and "torch.utils.checkpoint" in sys.modules:
+            looks.append(checkpointed)
+        handles = [layer.register_forward_pre_hook(look) for _, layer in hooked(self.layers) for look in looks]
         try:
             yield
         finally:

@@ -1,5 +1,6 @@
 """Code that looks at the original module, attributes that a forward sets, and unusual structure."""
 
+import copy
 import functools
 import sys
 import threading
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from tests.zoo.hand_written.parts import RATE, SCALE, alone, at_once, in_monte_carlo, nested, tokens
+from tests.zoo.hand_written.parts import RATE, SCALE, alone, at_a_call, at_once, in_monte_carlo, nested, tokens
 from tests.zoo.specimen import Specimen
 
 
@@ -73,6 +74,38 @@ class Hooked(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.a(x)
+
+
+class AsksTypes(nn.Module):
+    """Layers that are told apart by their very types."""
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        attention = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.layers = nn.ModuleList([nn.BatchNorm1d(6), nn.Dropout(rate), attention, nn.Linear(6, 6)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            if type(layer) is nn.MultiheadAttention:
+                x = layer(x[None], x[None], x[None])[0][0]
+            elif type(layer) in (nn.BatchNorm1d, nn.Dropout):
+                x = 2 * layer(x)
+            else:
+                x = layer(x)
+        return x
+
+
+class CopiesLayer(nn.Module):
+    """A layer that is copied at each call, to be given other weights."""
+
+    def __init__(self, how: Callable[[nn.Module], Any]) -> None:
+        super().__init__()
+        self.norm, self.how = nn.BatchNorm1d(6), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        fast = self.how(self.norm)
+        fast._parameters = {name: 2 * value for name, value in self.norm.named_parameters()}
+        return fast(x)
 
 
 class KeepsFeatures(nn.Module):
@@ -540,6 +573,8 @@ def specimens() -> list[Specimen]:
         nested("history in a list", History),
         nested("sums of all tensors", SumsAll),
         nested("lock and file", LockAndFile),
+        nested("layers by type", AsksTypes, noise=RATE),
+        nested("layer copied in forward", lambda: CopiesLayer(copy.copy), refuses=at_a_call("forward runs a copy")),
         alone("tied weights", Tied, tokens, noise=RATE),
         nested("spectral norm", _spectral, noise=RATE),
         alone("spectral norm on top", lambda: parametrizations.spectral_norm(nn.Linear(6, 3))),
