@@ -2,7 +2,8 @@
 
 A number out of range is refused, as a Python number or as a tensor of shape () on the CPU.
 Where it cannot be read (under `vmap`, in a compiled program, on a GPU, which would have to wait)
-it becomes NaN: never a number that is wrong.
+it becomes NaN, and so does the result: never a number that is wrong. Integers have no NaN: 0 stands for it in
+uint8 images, -1 where it would be a class, False for a coin flip.
 """
 
 import math
@@ -124,14 +125,15 @@ def check_order(argument: str, low: Any, high: Any, name: str, *, strict: bool =
 
 
 def spoilt(result: Tensor, *settings: Any) -> Tensor:
-    """A result, NaN where a setting is: of what only compares, and so would hide it.
+    """A result, NaN where a setting is (0 where there are only integers): of what only compares, and so would hide it.
 
     >>> spoilt(torch.ones(2), torch.tensor([0.5, torch.nan]))
     tensor([1., nan])
     """
+    none = math.nan if result.is_floating_point() else 0
     for setting in settings:
-        if isinstance(setting, Tensor) and result.is_floating_point():
-            result = torch.where(setting.isnan(), math.nan, result)
+        if isinstance(setting, Tensor):
+            result = torch.where(setting.isnan(), none, result)
     return result
 
 

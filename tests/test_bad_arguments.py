@@ -11,6 +11,7 @@ from tests.bad_arguments.call import Call
 from tests.bad_arguments.compiled import SETTINGS
 from tests.bad_arguments.judged import CALLS
 from tests.bad_arguments.known import KNOWN
+from tests.bad_arguments.unreadable import plausible, with_numbers
 from tests.public import public_functions
 
 # module: why its functions are not among the calls
@@ -45,6 +46,11 @@ def test_what_eager_code_refuses_is_nan_in_a_compiled_program() -> None:
         name: leaf for name, result in results.items() for leaf in fr.tree.leaves(result) if not leaf.isnan().any()
     }
     assert not plausible
+
+
+@pytest.mark.parametrize("call", with_numbers(), ids=str)
+def test_a_number_that_is_refused_is_none_among_the_members_of_a_vmap(call: Call) -> None:
+    assert not list(plausible(call))
 
 
 def test_every_public_function_is_tried() -> None:

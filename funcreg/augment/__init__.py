@@ -3,7 +3,8 @@
 Images are (N, C, H, W), floating-point or uint8, and keep their dtype; those of 16 bits are computed
 in float32, uint8 ones rounded as torchvision rounds them. There is no loop over images, so a whole
 batch, or a `vmap` of batches each with its own settings, is one program. The functions named
-`apply_` take the parameters of each image instead of drawing them.
+`apply_` take the parameters of each image instead of drawing them. What a setting that is none would change is
+NaN, and 0 in uint8 images, which have no NaN.
 
     crops.py        flip, crop, cutout: pixels moved or covered
     erasing.py      erase: a box covered

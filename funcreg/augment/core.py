@@ -1,6 +1,7 @@
 """What the augmentations share: checks of images and settings, one value for each image, dtypes."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ def check(images: Tensor) -> None:
     if images.ndim != 4 or not (images.is_floating_point() or images.dtype == torch.uint8):
         remedy = "Add the batch: images[None]." if images.ndim == 3 else ""
         _checks.fail("images", _checks.describe(images), "a floating-point or uint8 tensor (N, C, H, W)", remedy)
+    if images.is_meta:
+        _checks.fail("images", "one on meta", "images with values")
     if 0 in images.shape[1:]:
         _checks.fail("images", _checks.describe(images), "images of at least one channel, row and column")
 
@@ -54,10 +57,11 @@ def per_image(
 
 
 def place(argument: str, value: Number, images: Tensor, low: float, high: float) -> Tensor:
-    """As `per_image`; a number outside is refused, and a tensor's are moved inside."""
-    if not isinstance(value, Tensor):
-        _checks.check_number(argument, value, low, high)
-    return per_image(argument, value, images).clamp(low, high)
+    """As `per_image`, in whole pixels; a number outside is refused, and a tensor's are moved inside."""
+    if not isinstance(value, Tensor) and _checks.check_number(argument, value, low, high) % 1:
+        _checks.fail(argument, value, "whole pixels")
+    places = per_image(argument, value, images).clamp(low, high)
+    return torch.where(places == places.round(), places, math.nan)
 
 
 def as_range(argument: str, value: tuple[Number, Number], images: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,9 +83,9 @@ def as_setting(value: Number, images: Tensor) -> Tensor:
 
 def as_size(size: int | tuple[int, int] | None, images: Tensor, *, at_most: bool = False) -> tuple[int, int]:
     """(height, width) from a pair, an integer for both, or None for those of the images."""
-    if size is None:
+    if size is None and not at_most:
         return images.shape[2], images.shape[3]
-    pair = size if isinstance(size, tuple | list) else (size, size)
+    pair: Any = size if isinstance(size, tuple | list) else (size, size)
     if len(pair) != 2:
         _checks.fail("size", _checks.describe(size), "an integer, or a pair (height, width)")
     for length, old in zip(pair, images.shape[2:], strict=True):

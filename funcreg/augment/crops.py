@@ -31,7 +31,7 @@ def flip(images: Tensor, rate: Number = 0.5, *, key: Tensor, direction: str = "h
     core.check_drawn(images, key=key)
     rate = _checks.check_setting("rate", rate, 0.0, 1.0)
     _checks.check_choice("direction", direction, ("horizontal", "vertical"))
-    chosen = random.bernoulli(key, rate, (images.shape[0],))
+    chosen = random.uniform(key, (images.shape[0],)) < rate
     dim = 3 if direction == "horizontal" else 2
     places = torch.arange(images.shape[dim], device=images.device)
     places = torch.where(chosen.unsqueeze(1), places.flip(0), places)

@@ -147,14 +147,14 @@ def mapped(images: Tensor, inverse: Tensor, interpolation: str, fill: Tensor | N
     if fill is not None:
         within = operators.sample(torch.ones_like(inputs[:, :1]), grid, interpolation)
         sampled = sampled + (1 - within) * fill.to(inputs.dtype)
-    result = core.narrowed(sampled, images)
+    # To "nearest" a place that is NaN is beyond the border.
+    result = _checks.spoilt(core.narrowed(sampled, images), core.spread(inverse.sum(dim=(1, 2))))
     if images.dtype == torch.uint8:
         return result
     # A grid in [-1, 1] is rounded, so that even the identity's samples are not quite the pixels.
     identity = torch.eye(2, 3, dtype=inverse.dtype, device=inverse.device)
     still = (inverse == identity).flatten(1).all(dim=1)
-    # To "nearest" a place that is NaN is beyond the border.
-    return torch.where(core.spread(still), images, _checks.spoilt(result, core.spread(inverse.sum(dim=(1, 2)))))
+    return torch.where(core.spread(still), images, result)
 
 
 def inverse_map(

@@ -109,9 +109,9 @@ def _check(images: Tensor, targets: Tensor, alpha: Number, key: Tensor) -> Numbe
     core.check_drawn(images, key=key)
     alpha = _checks.check_setting("alpha", alpha)
     _checks.check_tensor("targets", targets)
-    if not targets.is_floating_point() or targets.shape[:-1] != images.shape[:1]:
+    if not targets.is_floating_point() or targets.shape[:-1] != images.shape[:1] or not targets.shape[-1]:
         remedy = "" if targets.is_floating_point() else "Convert it: fr.labels.one_hot(targets, num_classes)."
-        allowed = f"probabilities, a floating-point tensor ({images.shape[0]}, classes)"
+        allowed = f"probabilities, a floating-point tensor ({images.shape[0]}, classes) of a class or more"
         _checks.fail("targets", _checks.describe(targets), allowed, remedy)
     _checks.check_beside("targets", targets, images, "images")
     return alpha

@@ -75,7 +75,7 @@ def random_search(key: Tensor, n: int, /, **ranges: Range | tuple[float, float])
 def _drawn(name: str, given: Any, key: Tensor, n: int) -> Tensor:
     if isinstance(given, tuple):
         given = _between(name, given)
-    if not callable(given):
+    if not callable(given) or isinstance(given, type):
         remedy = f"One of some values: {name}=choice([...])." if isinstance(given, Iterable) else ""
         _checks.fail(name, _checks.describe(given), "(low, high), or a range such as log_uniform(low, high)", remedy)
     draws = given(key, n)

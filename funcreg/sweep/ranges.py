@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _checks, random
+from .. import _checks, _jit, random
 
 Range = Callable[[Tensor, int], Tensor]
 
@@ -123,6 +123,9 @@ def as_column(name: str, values: Iterable[float] | Tensor) -> Tensor:
     if isinstance(values, Tensor):
         if values.ndim != 1 or not len(values):
             _checks.fail(name, _checks.describe(values), allowed)
+        finite = _jit.known(values.isfinite())
+        if finite is not None and not bool(finite.all()):
+            _checks.fail(name, f"{int((~finite).sum())} of {len(values)} that are not finite", "finite numbers")
         return values if values.dtype == torch.bool else _checks.check_number(name, values)
     if isinstance(values, str) or not isinstance(values, Iterable):
         remedy = f"Put it in a list: {name}=[{values!r}]." if isinstance(values, int | float) else ""

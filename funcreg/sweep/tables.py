@@ -92,6 +92,8 @@ def table(hparams: Any, metrics: dict[str, Tensor]) -> Table:
        0  2   0.5   0.3536
      0.5  2     2    1.414
     """
+    if not isinstance(metrics, Mapping) or not all(isinstance(name, str) for name in metrics):
+        _checks.fail("metrics", _checks.describe(metrics), "a dict name -> tensor (K,)")
     settings = {name or "hparams": column for name, column in _named(hparams)}
     for name in settings:
         if name in metrics:
@@ -103,10 +105,13 @@ def table(hparams: Any, metrics: dict[str, Tensor]) -> Table:
     if settings and (own := members_of("hparams", settings)) != members:
         _checks.fail("metrics", f"those of {members} members", f"those of {own}, as hparams")
     for name, column in columns.items():
+        where = entry("metrics" if name in metrics else "hparams", name)
         if column.ndim != 1:
-            where = entry("metrics" if name in metrics else "hparams", name)
             remedy = "Of a history take each member's best epoch: fr.sweep.at_best(result)."
             _checks.fail(where, _checks.describe(column), f"a tensor of shape ({members},)", remedy)
+        if column.is_meta or column.is_complex():
+            got = "one on meta" if column.is_meta else _checks.describe(column)
+            _checks.fail(where, got, "a tensor of real numbers, with values")
     values = {"member": range(members)} | {name: column.tolist() for name, column in columns.items()}
     return Table(tuple(dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)), (*settings,))
 
