@@ -93,7 +93,9 @@ def test_auto_takes_as_many_as_the_budget_allows_in_even_chunks(key: Tensor, mon
     one = memory.peak_bytes(
         lambda: torch.func.vmap(lambda k: model.apply(params, {}, x, key=k)[0].softmax(-1))(key[None]), of=[key]
     )
-    assert 2 * 4 * 16 * 4 < one < 3 * 4 * 16 * 4 + 100  # numbers, mask and product; the first layer does not count
+    hidden = 4 * 16 * 4
+    # Numbers, mask and product, the first layer does not count; draws by tensor operations hold words of 64 bits.
+    assert 2 * hidden < one < (3 * hidden + 100 if fr.random.backend() == "native" else 8 * hidden)
     assert chunks(memory_budget=3 * one) == [3, 3, 3, 1]
     assert chunks(memory_budget=4 * one) == [4, 4, 2]  # three chunks are needed, which four samples each fill evenly
     assert chunks(memory_budget=9 * one) == [5, 5]

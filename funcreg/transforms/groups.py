@@ -85,7 +85,8 @@ def grouped(transforms: Mapping[str, Transform], label: Label, *, may_be_empty: 
     """`partition`, some of whose labels no leaf need have: they are not in the state then.
 
     >>> import torch
-    >>> grouped({"all": chain(), "none": chain()}, lambda name, leaf: "all", may_be_empty=True).init(torch.ones(1))
+    >>> transform = grouped({"all": core.chain(), "none": core.chain()}, lambda *_: "all", may_be_empty=True)
+    >>> transform.init(torch.ones(1))
     {'all': ()}
     """
     if not isinstance(transforms, Mapping) or not transforms:

@@ -28,6 +28,7 @@ def add_noise(std: Number | Schedule, *, key: Tensor) -> Transform:
     Raises:
         FuncregError: for a negative number, or what is not one key.
 
+    >>> import torch
     >>> transform = add_noise(lambda t: (0.01 / (1 + t) ** 0.55) ** 0.5, key=random.key(0))
     >>> grads = {"w": torch.zeros(100_000)}
     >>> updates, _ = transform.update(grads, transform.init(grads), grads)
