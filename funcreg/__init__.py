@@ -17,7 +17,7 @@ module imports only from those above it:
     constraints    params -> params: projections after a step
     sharpness      loss_fn -> loss_fn: SAM; the largest curvature
     averaging      averages of parameters: EMA, SWA; batch statistics anew
-    adversarial    (loss_fn, x, epsilon) -> x: FGSM, PGD
+    adversarial    (loss_fn, x, epsilon) -> x: FGSM, PGD; virtual adversarial training
     checkpoint     save and load any tree: one file, atomic, checksummed, no pickle
     train          TrainState, make_step, fit (one model or K members), early stopping
     sweep          hyperparameter grids, random search, paired members, tables

@@ -31,11 +31,13 @@ def fail(argument: str, got: object, allowed: str, remedy: str = "") -> NoReturn
 def describe(value: object) -> str:
     """A value as an error message shows it: a tensor by dtype and shape, the rest by type and repr.
 
-    >>> describe(torch.zeros(2, 3)), describe("half")
-    ('a float32 tensor of shape (2, 3)', "'half' (str)")
+    >>> describe(torch.zeros(2, 3)), describe("half"), describe((torch.zeros(2, 3), {}))
+    ('a float32 tensor of shape (2, 3)', "'half' (str)", 'a tuple of 2')
     """
     if isinstance(value, Tensor):
         return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    if isinstance(value, tuple | list) and any(isinstance(each, Tensor) for each in value):
+        return f"a {type(value).__name__} of {len(value)}"
     return f"{_shortened(repr(value))} ({type(value).__name__})"
 
 

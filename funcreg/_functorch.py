@@ -1,5 +1,6 @@
 """Derivatives as torch keeps them: the one place that asks its private module about transforms."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -84,6 +85,20 @@ def gradients(
                 grads = [torch.zeros_like(leaf) for leaf in flat]
             return structure.unflatten(map(released, grads)), (released(value), optree.tree_map(released, aux))
     return torch.func.grad_and_value(function, has_aux=True)(params)
+
+
+def derivative_along(function: Callable[[Any], Any], at: Any, direction: Any) -> Any:
+    """The derivative of a function at a place along a direction, `jvp`, in one forward pass.
+
+    >>> derivative_along(torch.square, torch.tensor(3.0), torch.tensor(2.0))
+    tensor(12.)
+    """
+    if torch.compiler.is_compiling():
+        return torch.func.jvp(function, (at,), (direction,))[1]
+    with warnings.catch_warnings():
+        # The first jvp of a process warns about torch's own use of torch.jit.
+        warnings.filterwarnings("ignore", "`torch.jit.script")
+        return torch.func.jvp(function, (at,), (direction,))[1]
 
 
 def asks_for_gradients(arguments: Any) -> bool:

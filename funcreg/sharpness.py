@@ -4,7 +4,6 @@ sharp = sam(loss_fn, 0.05)                          # for fr.train.make_step
 hessian_eigenvalue(lambda params: loss, params, key=key)
 """
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import _checks, random, tree
-from ._functorch import constant, gradients
+from ._functorch import constant, derivative_along, gradients
 from .tree.checks import check_floating
 from .tree.values import precise, wide, widest
 
@@ -160,10 +159,7 @@ def _product(slope: Callable[[Any], Any], params: tree.Tree, direction: tree.Tre
     if torch.compiler.is_compiling():
         # torch 2.15 cannot compile the jvp of a grad; H is symmetric, so the gradient of `v . grad` is the same.
         return torch.func.grad(lambda w: _dot(direction, slope(w)))(params)
-    with warnings.catch_warnings():
-        # The first jvp of a process warns about torch's own use of torch.jit.
-        warnings.filterwarnings("ignore", "`torch.jit.script")
-        return torch.func.jvp(slope, (params,), (direction,))[1]
+    return derivative_along(slope, params, direction)
 
 
 def _dot(one: tree.Tree, other: tree.Tree) -> Tensor:

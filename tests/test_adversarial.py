@@ -11,6 +11,7 @@ from torch.func import grad, hessian, vmap
 
 import funcreg as fr
 from funcreg import adversarial, losses, random, train
+from funcreg.adversarial import attacks
 
 KEY = random.key(0)
 MODEL = fr.from_module(
@@ -184,7 +185,7 @@ def test_a_point_in_16_bits_is_the_last_number_on_its_way(start: float) -> None:
     every = every[every.isfinite()].unique()
     begun = torch.tensor(start, dtype=torch.float16).float()
     points = begun + torch.cat((torch.linspace(-2, 2, 501), torch.linspace(-1e-6, 1e-6, 101)))
-    found = adversarial._rounded(points, begun.expand_as(points), torch.float16).float()
+    found = attacks._rounded(points, begun.expand_as(points), torch.float16).float()
     for point, ours in zip(points.tolist(), found.tolist(), strict=True):
         between = every[(every >= min(point, float(begun))) & (every <= max(point, float(begun)))]
         furthest = float((between - begun).abs().max())
@@ -257,3 +258,122 @@ def test_members_bounds_that_are_none_are_refused(low: float) -> None:
     x = torch.full((1, 2), 0.5)
     with pytest.raises(fr.FuncregError, match=r"x: got 2 of 4 elements outside of \[low, high\]"):
         vmap(lambda low: adversarial.fgsm(lambda x: x.sum(), x, 0.1, low=low))(torch.tensor([low, 0.0]))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_a_slope_of_any_size_is_a_direction(scale: float) -> None:
+    """Its squares are 0 or infinite in float32."""
+    x, weight = torch.full((3, 1, 6, 6), 0.5), random.normal(KEY, (36,))
+    moved = attack("l2", lambda x: scale * (x.flatten(1) @ weight), x, steps=2)
+    torch.testing.assert_close(moved, attack("l2", lambda x: x.flatten(1) @ weight, x, steps=2))
+    assert float(vat(lambda x: torch.stack((scale**0.5 * x, 0 * x), -1), 0 * x, scale**-0.5).min()) > 1e-4
+
+
+def vat(function: Any, x: Tensor = X, epsilon: Any = 0.5, key: Tensor = KEY, **rest: Any) -> Tensor:
+    return adversarial.vat(function, x, epsilon, key=key, **{"reduction": "none", **rest})
+
+
+def smoothness(params: Any = PARAMS, x: Tensor = X, epsilon: Any = 0.5, **rest: Any) -> Tensor:
+    return vat(lambda x: MODEL.apply(params, STATE, x, key=random.key(3))[0], x, epsilon, **rest)
+
+
+def test_no_direction_changes_the_predictions_as_much_as_the_one_found() -> None:
+    def logits(x: Tensor) -> Tensor:
+        return MODEL.apply(PARAMS, STATE, x)[0]
+
+    found, none = vat(logits, epsilon=1e-2, steps=20), logits(X)
+    for key in random.split(KEY, 20):
+        other = random.normal(key, tuple(X.shape), dtype=X.dtype)
+        moved = X + 1e-2 * other / other.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+        assert bool((losses.kl_divergence(logits(moved), none, reduction="none") < found).all())
+    assert bool((vat(logits, epsilon=1e-2, steps=1) <= found * (1 + 1e-3)).all())
+
+
+def test_smoothness_of_noisy_passes_is_of_one_noise() -> None:
+    """Where nothing is added, the same network agrees with itself, whatever its dropout."""
+    assert float(smoothness(epsilon=0.0).abs().max()) < 1e-15
+    assert float(smoothness().min()) > 0
+    assert not torch.equal(smoothness(key=random.key(1)), smoothness()), "another first direction"
+
+
+def test_smoothness_has_reductions_and_positions() -> None:
+    each = smoothness()
+    torch.testing.assert_close(smoothness(reduction="mean"), each.mean())
+    torch.testing.assert_close(smoothness(reduction="sum"), each.sum())
+    tokens, weight = random.normal(KEY, (3, 5, 4), dtype=torch.float64), random.normal(KEY, (4, 3), dtype=torch.float64)
+    several = vat(lambda x: x @ weight, tokens)
+    assert several.shape == (3,)
+    torch.testing.assert_close(5 * several, vat(lambda x: (x @ weight).unflatten(0, (3, 1)), tokens).squeeze(-1) * 5)
+
+
+def test_what_is_masked_and_what_is_flat_has_no_part_in_smoothness() -> None:
+    weight, mask = random.normal(KEY, (36, 4), dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    mask[1] = -torch.inf
+
+    def masked(weight: Tensor) -> Tensor:
+        return vat(lambda x: x.flatten(1) @ weight + mask).sum()
+
+    rest = torch.tensor([0, 2, 3])
+    torch.testing.assert_close(masked(weight), vat(lambda x: x.flatten(1) @ weight[:, rest]).sum())
+    slope = grad(masked)(weight)
+    torch.testing.assert_close(slope[:, rest], grad(lambda w: vat(lambda x: x.flatten(1) @ w).sum())(weight[:, rest]))
+    assert float(slope[:, 1].abs().max()) == 0
+    flat = grad(lambda weight: vat(lambda x: 0 * x.flatten(1) @ weight).sum())(weight)
+    assert float(flat.abs().max()) == 0
+    alone = vat(lambda x: x.flatten(1) @ weight * (torch.arange(8) > 0).unsqueeze(1))
+    assert float(alone[0]) == 0
+    assert float(alone[1:].min()) > 0
+    assert bool(vat(lambda x: x.flatten(1) @ weight * torch.nan).isnan().all())
+
+
+def test_the_slope_of_smoothness_is_that_of_the_second_pass() -> None:
+    """And what is differentiated from outside knows that the direction depends on the parameters."""
+    a, b = random.normal(KEY, (2, 5, 3), dtype=torch.float64)
+    x = random.normal(random.key(1), (4, 5), dtype=torch.float64)
+
+    def slope(other: Tensor) -> Tensor:
+        return grad(lambda a: vat(lambda x: torch.tanh(x @ a) * other, x).sum())(a)
+
+    def total(other: Tensor) -> Tensor:
+        return (slope(other) * b).sum()
+
+    other, step = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64), 1e-5
+    eye = step * torch.eye(3, dtype=torch.float64)
+    differences = torch.stack([(total(other + e) - total(other - e)) / (2 * step) for e in eye])
+    torch.testing.assert_close(grad(total)(other), differences, rtol=1e-6, atol=1e-8)
+    by_epsilon = grad(lambda e: vat(lambda x: x @ a, x, e).sum())(torch.tensor(0.5, dtype=torch.float64))
+    sides = [float(vat(lambda x: x @ a, x, e).sum()) for e in (0.5 - step, 0.5 + step)]
+    assert float(by_epsilon) == pytest.approx((sides[1] - sides[0]) / (2 * step), rel=1e-6)
+
+
+def test_smoothness_in_plain_autograd_is_that_of_a_transform() -> None:
+    params = fr.tree.map(lambda leaf: leaf.clone().requires_grad_(), PARAMS)
+    smoothness(params, reduction="mean").backward()
+    slopes = grad(lambda params: smoothness(params, reduction="mean"))(PARAMS)
+    fr.tree.map(lambda a, b: torch.testing.assert_close(a.grad, b), params, slopes)
+    with torch.inference_mode():
+        torch.testing.assert_close(smoothness(), smoothness(params).detach())
+
+
+def test_members_have_their_own_smoothness() -> None:
+    weights, keys = random.normal(KEY, (3, 36, 4), dtype=torch.float64), random.split(KEY, 3)
+    epsilons = torch.tensor([0.0, 0.3, 2.0], dtype=torch.float64)
+
+    def slope(weight: Tensor, epsilon: Any, key: Tensor) -> Tensor:
+        return grad(lambda weight: vat(lambda x: torch.tanh(x.flatten(1) @ weight), X, epsilon, key).sum())(weight)
+
+    together = vmap(slope)(weights, epsilons, keys)
+    assert float(together[0].abs().max()) < 1e-14
+    for member in range(3):
+        alone = slope(weights[member], float(epsilons[member]), keys[member])
+        torch.testing.assert_close(together[member], alone, rtol=1e-9, atol=1e-12)
+
+
+def test_recurrence_that_has_no_derivative_forwards_says_what_to_do() -> None:
+    module = nn.LSTM(6, 3, batch_first=True)
+    x, model = X[:, 0].float(), fr.from_module(module)
+    params, state = fr.variables(module)
+    with pytest.raises(fr.FuncregError, match="unrolled"):
+        vat(lambda x: model.apply(params, state, x)[0][0], x)
+    model = fr.from_module(module, rnn="unrolled")
+    assert float(vat(lambda x: model.apply(params, state, x)[0][0], x).min()) > 0

@@ -239,3 +239,22 @@ def test_targets_that_are_no_probabilities_are_refused_or_nan(loss: Callable[...
             call()
     with _jit.recording():  # as in a program that is being made
         assert loss(LOGITS, signs, reduction="none").isnan().tolist() == [False, False, True, False, False, False]
+
+
+def test_divergence_is_the_cross_entropy_without_the_targets_entropy() -> None:
+    soft, other = torch.softmax(LOGITS, dim=-1), drawn(8, 6, 4)
+    entropy = -(soft * soft.log()).sum(dim=-1).mean()
+    torch.testing.assert_close(losses.kl_divergence(other, LOGITS), losses.cross_entropy(other, soft) - entropy)
+    assert float(losses.kl_divergence(LOGITS + 3, LOGITS)) == pytest.approx(0, abs=1e-15)
+    assert float(grad(losses.kl_divergence)(LOGITS, LOGITS).abs().max()) < 1e-16
+
+
+def test_divergence_at_excluded_classes() -> None:
+    q, p = LOGITS.clone(), drawn(8, 6, 4)
+    q[:, 1] = p[:, :2] = -torch.inf
+    for slope in grad(losses.kl_divergence, argnums=(0, 1))(q, p):
+        assert bool(slope.isfinite().all())
+        assert float(slope[:, 1].abs().max()) == 0
+    p[:, 1] = 0.0
+    assert losses.kl_divergence(q, p, reduction="none").tolist() == [torch.inf] * 6, "q excludes what p does not"
+    assert losses.kl_divergence(q, torch.full_like(p, -torch.inf)).isnan(), "a target without a class is none"

@@ -4,12 +4,21 @@ An example is a row of logits, a signal of `correlation` and `spectral_l2`, and 
 the first axis elsewhere. `reduction` is "mean" or "sum" over examples, or "none" for one value each.
 16-bit inputs are computed and given back in float32.
 
-    classification.py  cross-entropies, accuracy
+    classification.py  cross-entropies, divergence, accuracy
     regression.py      mse, mae; correlation and spectral distance of signals
     reductions.py      what they share
 """
 
-from .classification import accuracy, binary_cross_entropy, cross_entropy
+from .classification import accuracy, binary_cross_entropy, cross_entropy, kl_divergence
 from .regression import correlation, mae, mse, spectral_l2
 
-__all__ = ["accuracy", "binary_cross_entropy", "correlation", "cross_entropy", "mae", "mse", "spectral_l2"]
+__all__ = [
+    "accuracy",
+    "binary_cross_entropy",
+    "correlation",
+    "cross_entropy",
+    "kl_divergence",
+    "mae",
+    "mse",
+    "spectral_l2",
+]

@@ -116,6 +116,39 @@ def binary_cross_entropy(
     return reduce_examples(losses.to(z.dtype), reduction)
 
 
+def kl_divergence(logits: Tensor, target_logits: Tensor, *, reduction: str = "mean") -> Tensor:
+    """Kullback-Leibler divergence `sum_c p_c (log p_c - log q_c)`, p = softmax(target_logits) and q = softmax(logits).
+
+    The cross-entropy without the targets' entropy: 0 where both agree. Between two passes of one network,
+    or a student and a teacher; a teacher that shall learn nothing is given as `target_logits.detach()`.
+    A logit of -inf excludes a class: 0 where p excludes it, infinite where q alone does.
+
+    Args:
+        logits, target_logits: floating-point (..., C), of one shape; classes are the last axis.
+        reduction: "mean", "sum" or "none".
+
+    Returns:
+        A tensor of shape (), or (...) for "none", in nats.
+
+    Raises:
+        FuncregError: when the shapes differ, logits are not floating-point, or C is 0.
+
+    >>> kl_divergence(torch.zeros(1, 2), torch.tensor([[0.0, 100.0]]))  # log 2
+    tensor(0.6931)
+
+    Kullback and Leibler, "On information and sufficiency", Annals of Mathematical Statistics 1951.
+    """
+    _checks.check_choice("reduction", reduction, REDUCTIONS)
+    _checks.check_floating("target_logits", target_logits)
+    _check_logits(logits)
+    check_same_shape("target_logits", target_logits, "logits", logits)
+    log_q = F.log_softmax(precise(logits), dim=-1)
+    log_p = F.log_softmax(precise(target_logits), dim=-1)
+    p = log_p.exp()
+    terms = p * torch.where(p == 0, 0.0, log_p - log_q)
+    return reduce(terms.sum(dim=-1), reduction)
+
+
 def accuracy(logits: Tensor, targets: Tensor, *, ignore_index: int | None = -100, reduction: str = "mean") -> Tensor:
     """Share of examples whose largest logit is the target's class; NaN for logits with NaN, or all -inf.
 
@@ -158,10 +191,14 @@ def _of_class(values: Tensor, index: Tensor) -> Tensor:
     return values.gather(-1, index.unsqueeze(-1)).squeeze(-1)
 
 
-def _check_classes(logits: Tensor, targets: Tensor, ignore_index: int | None) -> None:
+def _check_logits(logits: Tensor) -> None:
     _checks.check_floating("logits", logits)
     if logits.ndim == 0 or logits.shape[-1] == 0:
         _checks.fail("logits", _checks.describe(logits), "a tensor (..., C) with C at least 1")
+
+
+def _check_classes(logits: Tensor, targets: Tensor, ignore_index: int | None) -> None:
+    _check_logits(logits)
     _checks.check_tensor("targets", targets)
     if not targets.is_floating_point():
         check_integers(targets, logits)

@@ -18,6 +18,7 @@ _IN_TRANSFORMS = {
     "in-place": ("writes in place into what the transform does not batch", _LOOP),
     "aten::lstm": ("has no rule for the transform", _UNROLL),
     "aten::gru": ("has no rule for the transform", _UNROLL),
+    "mkldnn_rnn": ("has no rule for the transform", _UNROLL),
     "aten::rnn_": ("has no rule for the transform", _UNROLL),
     "vmap": ("does what the transform cannot", _LOOP),
     "functorch": ("does what the transform cannot", _LOOP),

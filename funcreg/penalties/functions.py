@@ -7,7 +7,6 @@ depend on that example alone, as it does not under batch statistics.
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +57,8 @@ def jacobian(
     _checks.check_key(key, x)
     outputs, pull_back, *_ = torch.func.vjp(function, x)
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or outputs.shape[0] != x.shape[0] or not outputs.shape[1]:
-        _checks.fail("function", _describe(outputs), f"one that gives a tensor ({x.shape[0]}, C) with C at least 1")
+        got = f"one that gives {_checks.describe(outputs)}"
+        _checks.fail("function", got, f"one that gives a tensor ({x.shape[0]}, C) with C at least 1")
     examples, classes = outputs.shape
     directions = _directions(key, outputs, min(projections, classes))
     (rows,) = torch.func.vmap(pull_back)(directions)
@@ -103,7 +103,8 @@ def gradient_penalty(
     def total(x: Tensor) -> Tensor:
         outputs = function(x)
         if not isinstance(outputs, Tensor) or outputs.shape not in ((examples,), (examples, 1)):
-            _checks.fail("function", _describe(outputs), f"one that gives a tensor ({examples},) or ({examples}, 1)")
+            got = f"one that gives {_checks.describe(outputs)}"
+            _checks.fail("function", got, f"one that gives a tensor ({examples},) or ({examples}, 1)")
         return outputs.sum()
 
     # The sum over examples has every example's own gradient: one backward pass.
@@ -194,9 +195,3 @@ def _check_inputs(argument: str, x: Tensor) -> None:
     _checks.check_floating(argument, x)
     if x.ndim == 0 or not x.shape[0]:
         _checks.fail(argument, _checks.describe(x), "a tensor (N, ...) with N at least 1")
-
-
-def _describe(outputs: Any) -> str:
-    if isinstance(outputs, tuple):
-        return f"one that gives a tuple of {len(outputs)}"
-    return f"one that gives {_checks.describe(outputs)}"

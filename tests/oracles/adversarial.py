@@ -1,4 +1,4 @@
-"""`adversarial` against closed forms of linear models, and loops by hand in plain autograd."""
+"""`adversarial` against closed forms of linear models, loops by hand in plain autograd, and a paper's definition."""
 
 from collections.abc import Callable
 
@@ -99,3 +99,67 @@ def l2_of_a_linear_model() -> Pair:
         lambda x: x @ weight, x, 0.5, key=KEY, steps=50, step_size=0.5, norm="l2", low=None, high=None
     )
     return ours, x + 0.5 * weight / weight.norm()
+
+
+START = F.normalize(fr.random.normal(KEY, tuple(X.shape), dtype=torch.float64).flatten(1)).reshape(X.shape)
+
+
+def _divergences(x: Tensor, moved: Tensor) -> Tensor:
+    """Of each example's prediction from what it was."""
+    p, q = (F.log_softmax(MODULE(each), dim=-1) for each in (x.detach(), moved))
+    return F.kl_div(q, p.detach(), reduction="none", log_target=True).sum(dim=1)
+
+
+def _smoothness(direction: Tensor) -> list[Tensor]:
+    """Each example's divergence, and the gradient of their mean by the weights: what moves is the second pass."""
+    each = _divergences(X, X + 0.7 * direction)
+    return [each.detach(), *torch.autograd.grad(each.mean(), list(MODULE.parameters()))]
+
+
+def _ours(steps: int) -> list[Tensor]:
+    weights = {name: value.detach() for name, value in MODULE.named_parameters()}
+
+    def each(weights: dict[str, Tensor]) -> Tensor:
+        def logits(x: Tensor) -> Tensor:
+            return torch.func.functional_call(MODULE, weights, (x,))
+
+        return adversarial.vat(logits, X, 0.7, key=KEY, steps=steps, reduction="none")
+
+    slopes = torch.func.grad(lambda weights: each(weights).mean())(weights)
+    return [each(weights), *(slopes[name] for name in weights)]
+
+
+@oracle(
+    "adversarial.vat",
+    against="its paper's finite differences of the divergence's gradient, xi = 1e-5",
+    tolerance=1e-4,
+    because="a difference over 1e-5",
+)
+def vat() -> Pair:
+    ours, theirs = [], []
+    for steps in (1, 3):
+        direction = START
+        for _ in range(steps):
+            moved = (X + 1e-5 * direction).requires_grad_()
+            (slope,) = torch.autograd.grad(_divergences(X, moved).sum(), moved)
+            direction = F.normalize(slope.flatten(1), eps=1e-30).reshape(X.shape)
+        ours += _ours(steps)
+        theirs += _smoothness(direction)
+    return ours, theirs
+
+
+@oracle(
+    "adversarial.vat",
+    against="the first eigenvectors of the divergence's Hessians, by torch.func.hessian and eigh",
+    tolerance=1e-9,
+    because="float64; what is left after 200 steps",
+)
+def vat_in_the_limit() -> Pair:
+    def of_one(x: Tensor, moved: Tensor) -> Tensor:
+        return _divergences(x[None], moved[None])[0]
+
+    size = X[0].numel()
+    curvatures = torch.stack([torch.func.hessian(of_one, argnums=1)(x, x).reshape(size, size) for x in X])
+    first = torch.linalg.eigh(curvatures.detach()).eigenvectors[:, :, -1]
+    side = (first * START.flatten(1)).sum(dim=1, keepdim=True).sign()
+    return _ours(200), _smoothness((side * first).reshape(X.shape))

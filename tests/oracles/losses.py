@@ -109,6 +109,33 @@ def cross_entropy_of_ignored_targets() -> Pair:
     return ours, theirs
 
 
+@oracle("losses.kl_divergence", against="F.kl_div of log_softmax, by both arguments", **IN_DEPTH)
+def kl_divergence() -> Pair:
+    pairs = []
+    for reduction in REDUCTIONS:
+
+        def ours(both: Tensor, reduction: str = reduction) -> Tensor:
+            return losses.kl_divergence(*both, reduction=reduction)
+
+        def theirs(both: Tensor, reduction: str = reduction) -> Tensor:
+            q, p = F.log_softmax(both, dim=-1)
+            each = F.kl_div(q, p, reduction="none", log_target=True).sum(dim=-1)
+            return each if reduction == "none" else getattr(each, reduction)()
+
+        pairs.append(compared(ours, theirs, torch.stack((LOGITS, 2 * drawn(7, 6, 4)))))
+    ours, theirs = zip(*pairs, strict=True)
+    return ours, theirs
+
+
+@oracle("losses.kl_divergence", against="scipy.special.rel_entr, with excluded classes", **ROUNDING)
+def kl_divergence_of_excluded_classes() -> Pair:
+    logits, target_logits = LOGITS.clone(), drawn(7, 6, 4)
+    logits[:3, 1] = target_logits[:4, 1] = -torch.inf  # by both, then by the target alone
+    q, p = (torch.softmax(each, dim=-1).numpy() for each in (logits, target_logits))
+    ours = losses.kl_divergence(logits, target_logits, reduction="none")
+    return ours, torch.from_numpy(scipy.special.rel_entr(p, q).sum(axis=1))
+
+
 @oracle("losses.cross_entropy", against="F.cross_entropy without the excluded class", **IN_DEPTH)
 def cross_entropy_of_excluded_classes() -> Pair:
     """What is masked by -inf has no part, in values, gradients or Hessians; also beside batched settings of 0."""

@@ -44,6 +44,13 @@ REFUSALS: list[Refusal] = [
         ("losses." + loss.__name__, "reduction", lambda f=loss: f(X[:0], X[:0]))
         for loss in (losses.binary_cross_entropy, losses.mse, losses.mae, losses.correlation, losses.spectral_l2)
     ),
+    ("losses.kl_divergence", "logits", lambda: losses.kl_divergence(INTEGERS, X)),
+    ("losses.kl_divergence", "logits", lambda: losses.kl_divergence(X[:, :0], X[:, :0])),
+    ("losses.kl_divergence", "target_logits", lambda: losses.kl_divergence(X, X[:2])),
+    ("losses.kl_divergence", "target_logits", lambda: losses.kl_divergence(X, INTEGERS)),
+    ("losses.kl_divergence", "target_logits", lambda: losses.kl_divergence(X, bad(None))),
+    ("losses.kl_divergence", "reduction", lambda: losses.kl_divergence(X, X, reduction="batchmean")),
+    ("losses.kl_divergence", "reduction", lambda: losses.kl_divergence(X[:0], X[:0])),
     ("losses.mae", "predictions", lambda: losses.mae(INTEGERS, X)),
     ("losses.mae", "reduction", lambda: losses.mae(X, X, reduction="max")),
     ("losses.correlation", "predictions", lambda: losses.correlation(INTEGERS, X)),

@@ -11,6 +11,7 @@ CALLS: list[Call] = [
          weight=SOFT[0], ignore_index=-100, reduction="mean"),
     call("losses.binary_cross_entropy", losses.binary_cross_entropy, logits=X, targets=SOFT, smoothing=0.1,
          weight=SOFT[0], reduction="mean"),
+    call("losses.kl_divergence", losses.kl_divergence, logits=X, target_logits=X + 1, reduction="mean"),
     *(
         call(f"losses.{loss.__name__}", loss, predictions=X, targets=SOFT, reduction="mean")
         for loss in (losses.mse, losses.mae, losses.correlation, losses.spectral_l2)

@@ -36,4 +36,12 @@ CASES = [
         )
         for norm in ("linf", "l2")
     ),
+    Case(
+        "adversarial.vat",
+        lambda x, weight, epsilon, key: adversarial.vat(lambda x: torch.tanh(x @ weight), x, epsilon, key=key, steps=2),
+        INPUTS,
+        EPSILON,
+        keyed=True,
+        at_least_float32=True,
+    ),
 ]

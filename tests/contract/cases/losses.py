@@ -37,5 +37,7 @@ CASES = [
              SIGNALS, at_least_float32=True)
         for function in (losses.mse, losses.mae, losses.correlation, losses.spectral_l2)
     ),
+    Case("losses.kl_divergence", losses.kl_divergence, {"logits": drawn(9, 6, 4), "target_logits": drawn(10, 6, 4)},
+         at_least_float32=True),
     Case("losses.accuracy", losses.accuracy, LOGITS, fixed_dtype=True, has_slope=False),
 ]  # fmt: skip

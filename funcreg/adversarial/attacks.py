@@ -1,24 +1,15 @@
-"""Adversarial inputs: `(loss_fn, x, epsilon) -> x`, near x and with a higher loss.
-
-    loss_fn(x) -> a loss of shape (), or one for each example, (N,)
-
-It closes over the parameters and the targets, and each example's loss depends on that example alone:
-`lambda x: losses.cross_entropy(model.apply(params, state, x)[0], y)`. What the inputs are normalised
-by belongs into it too, so that epsilon and [low, high] are in the inputs' own unit.
-"""
+"""Attacks: inputs within epsilon of x, by the sign of a gradient or by projected gradient steps."""
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from . import _checks, _jit, random
-from ._functorch import gradients
-from .tree.values import precise, sign
-
-__all__ = ["Bound", "LossFn", "fgsm", "pgd"]
+from .. import _checks, _jit
+from .._functorch import gradients
+from ..tree.values import precise, sign
+from .balls import BALLS
 
 LossFn = Callable[[Tensor], Tensor]
 Bound = float | Tensor | None
@@ -97,6 +88,7 @@ def pgd(
     Raises:
         FuncregError: as `fgsm`, and when norm is another.
 
+    >>> from funcreg import random
     >>> pgd(lambda x: (x * torch.tensor([3.0, -4.0])).sum(dim=1), torch.full((1, 2), 0.5), 0.1, key=random.key(0))
     tensor([[0.6000, 0.4000]])
 
@@ -105,11 +97,11 @@ def pgd(
     """
     epsilon = _checks.check_setting("epsilon", epsilon)
     centre = _start(loss_fn, x, low, high, targeted)
-    _checks.check_choice("norm", norm, tuple(_BALLS))
+    _checks.check_choice("norm", norm, tuple(BALLS))
     _checks.check_count("steps", steps)
     stride = _checks.check_setting("step_size", 2.5 * epsilon / steps if step_size is None else step_size)
     _checks.check_key(key, x)
-    ball = _BALLS[norm]
+    ball = BALLS[norm]
     radius = torch.as_tensor(epsilon, dtype=centre.dtype, device=centre.device)
     found = _clip(centre + radius * ball.draw(key, centre), low, high)
     for _ in range(steps):
@@ -117,46 +109,6 @@ def pgd(
         # The box is clipped to last: as x is in it, that brings no point further from x.
         found = _clip(centre + ball.project(moved - centre, radius), low, high)
     return _rounded(found, centre, x.dtype).detach()
-
-
-class _Ball(NamedTuple):
-    """A norm's unit ball, of each example."""
-
-    draw: Callable[[Tensor, Tensor], Tensor]  # (key, x) -> a uniform point of it, for each example of x
-    direction: Callable[[Tensor], Tensor]  # a gradient -> the point of it that is furthest up
-    project: Callable[[Tensor, Tensor], Tensor]  # (offset, radius) -> the nearest point of radius * ball
-
-
-def _in_cube(key: Tensor, x: Tensor) -> Tensor:
-    return random.uniform(key, tuple(x.shape), low=-1.0, high=1.0, dtype=x.dtype)
-
-
-def _in_ball(key: Tensor, x: Tensor) -> Tensor:
-    # A uniform point on the sphere of two dimensions more, without two coordinates, is uniform in the ball.
-    rows = random.normal(key, (x.shape[0], math.prod(x.shape[1:]) + 2), dtype=x.dtype)
-    return (rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True))[:, :-2].reshape(x.shape)
-
-
-def _unit(gradient: Tensor) -> Tensor:
-    length = _lengths(gradient)
-    return gradient / torch.where(length == 0, 1.0, length)
-
-
-def _shorten(offset: Tensor, radius: Tensor) -> Tensor:
-    length = _lengths(offset)
-    return offset * (radius / torch.where(length == 0, 1.0, length)).clamp(max=1.0)
-
-
-def _lengths(x: Tensor) -> Tensor:
-    """Each example's norm, with an axis for each of its own."""
-    rows = x.reshape(x.shape[0], math.prod(x.shape[1:]))
-    return torch.linalg.vector_norm(rows, dim=1).reshape(-1, *(1 for _ in x.shape[1:]))
-
-
-_BALLS = {
-    "linf": _Ball(_in_cube, sign, lambda offset, radius: torch.clamp(offset, -radius, radius)),
-    "l2": _Ball(_in_ball, _unit, _shorten),
-}
 
 
 def _ascent(loss_fn: LossFn, x: Tensor, dtype: torch.dtype, targeted: bool) -> Tensor:
