@@ -53,6 +53,7 @@ DOCUMENTED: list[tuple[str, str, str, str]] = [
     ("losses.binary_cross_entropy", "weight", "shape: *", "it broadcasts with logits"),
     ("losses.accuracy", "logits", "shape: axis 1 longer", ANY_SHAPE),
     ("losses.accuracy", "logits", "value: *inf", "the largest logit counts"),
+    ("losses.kl_divergence", "*logits", "value: -inf", "it excludes a class"),
     ("labels.one_hot", "dtype", "torch.*", "any dtype"),
     ("labels.class_weights", "targets", "empty: axis 0", "0 for classes without targets"),
     ("labels.*", "targets", "shape: *", ANY_SHAPE),
