@@ -8,7 +8,7 @@ uint8 images, -1 where it would be a class, False for a coin flip.
 
 import math
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NoReturn
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from ._functorch import readable
 
 _MOST, _LARGEST = sys.float_info.max, 2**63 - 1  # that a float and an int64 can hold
+_MOST_SINGLE = torch.finfo(torch.float32).max
 
 
 class FuncregError(ValueError):
@@ -35,7 +36,8 @@ def describe(value: object) -> str:
     ('a float32 tensor of shape (2, 3)', "'half' (str)", 'a tuple of 2')
     """
     if isinstance(value, Tensor):
-        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+        where = " on meta" if value.is_meta else ""
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}{where}"
     if isinstance(value, tuple | list) and any(isinstance(each, Tensor) for each in value):
         return f"a {type(value).__name__} of {len(value)}"
     return f"{_shortened(repr(value))} ({type(value).__name__})"
@@ -77,7 +79,7 @@ def check_number(
     # The comparisons are also false for NaN; an infinity is never a setting, nor what no float can hold.
     if not (above and below and -_MOST <= number <= _MOST):
         fail(argument, _shortened(repr(number)), _interval(low, high, exclusive))
-    return value
+    return float(value) if isinstance(value, int) and abs(value) > _LARGEST else value
 
 
 def _read(tensor: Tensor) -> float | None:
@@ -108,7 +110,10 @@ def check_setting(argument: str, value: Any, low: float = 0.0, high: float = mat
     """What tunes a function, as `check_number`: a number in [low, high], or a tensor of shape ()."""
     if isinstance(value, Tensor) and value.ndim:
         fail(argument, describe(value), "a number or a tensor of shape ()", "Batch it with vmap.")
-    return check_number(argument, value, low, high, exclusive=exclusive)
+    value = check_number(argument, value, low, high, exclusive=exclusive)
+    if not isinstance(value, Tensor) and abs(value) > _MOST_SINGLE:
+        fail(argument, value, f"a number of at most {_MOST_SINGLE:.4g}, which float32 can hold")
+    return value
 
 
 def check_order(argument: str, low: Any, high: Any, name: str, *, strict: bool = False) -> Any:
@@ -190,17 +195,37 @@ def check_floating(argument: str, value: Any, *, ndim: int | None = None) -> Non
         fail(argument, describe(value), "a floating-point tensor", f"Convert it: {argument}.float().")
 
 
-def check_integers(argument: str, value: Any) -> None:
-    """Refuse what is not a tensor of integers, with values."""
-    check_tensor(argument, value)
+def check_integers(argument: str, value: Any, *, ndim: int | None = None) -> None:
+    """Refuse what is not a tensor of integers, with values, or has not `ndim` dimensions."""
+    check_tensor(argument, value, ndim=ndim)
     if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool or value.is_meta:
         fail(argument, describe(value), "a tensor of integers", f"Convert it: {argument}.long().")
 
 
+def check_several(argument: str, value: Any, what: str) -> list[Any]:
+    """A list of several, such as a list or a tuple of them; `what` says of what, e.g. "schedules"."""
+    alone = isinstance(value, str | bytes | Mapping) or (isinstance(value, Tensor) and not value.ndim)
+    if alone or not isinstance(value, Iterable):
+        fail(argument, describe(value), f"several {what}, such as a list of them")
+    return list(value)
+
+
 def check_callable(argument: str, value: Any, what: str) -> None:
     """Refuse what cannot be called; `what` says what it should be, e.g. "a function (params) -> loss"."""
-    if not callable(value):
-        fail(argument, describe(value), what)
+    remedy = not_torchs(value)
+    if remedy or not callable(value):
+        fail(argument, describe(value), what, remedy)
+
+
+def not_torchs(value: Any) -> str:
+    """What to say of an optimizer or a schedule of torch's, or of its class; "" of anything else.
+
+    >>> not_torchs(torch.optim.Adam)
+    'Those of torch.optim hold parameters; those of fr.optim are functions.'
+    """
+    kind = value if isinstance(value, type) else type(value)
+    of_torch = issubclass(kind, torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler)
+    return "Those of torch.optim hold parameters; those of fr.optim are functions." if of_torch else ""
 
 
 def check_key(key: Any, beside: Tensor | None = None) -> None:

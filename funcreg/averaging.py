@@ -165,8 +165,8 @@ def _averaging(weight: Callable[[Tensor], Number]) -> Averaging:
         return AverageState(wide(params), core.zero_step(params))
 
     def update(state: AverageState, params: tree.Tree) -> AverageState:
-        core.check_state(state, AverageState)
-        check_like("params", params, "the average", state.params)
+        core.check_state(state, AverageState, params=None)
+        check_like("params", params, "state.params", state.params)
         step = state.step + 1
         share = core.Scalars(weight(step.to(torch.float64)))
         average = tree.map(lambda a, w: torch.lerp(a, w.to(a.dtype), *share.like(a)), state.params, params)

@@ -62,6 +62,7 @@ def sgd(
     """
     momentum = _checks.check_setting("momentum", momentum, 0.0, 1.0)
     weight_decay = _checks.check_setting("weight_decay", weight_decay)
+    _checks.check_choice("nesterov", nesterov, (True, False))
     if nesterov and not isinstance(momentum, Tensor) and momentum == 0:
         _checks.fail("momentum", momentum, "a number above 0 when nesterov=True")
     return transforms.chain(

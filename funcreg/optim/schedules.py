@@ -145,7 +145,7 @@ def warmup_cosine(
         now = _float(step)
         up = initial + (value - initial) * (now / warmup)
         down = _cosine(value, final, ((now - warmup) / (steps - warmup)).clamp(min=0.0))
-        return torch.where(now < warmup, up, down)
+        return _checks.spoilt(torch.where(now < warmup, up, down), initial, final)
 
     return schedule
 
@@ -224,7 +224,8 @@ def join_schedules(
     >>> [round(float(schedule(torch.tensor(step))), 3) for step in (0, 5, 10, 29, 30)]
     [0.0, 0.5, 1.0, 1.0, 0.1]
     """
-    schedules, boundaries = list(schedules), list(boundaries)
+    schedules = _checks.check_several("schedules", schedules, "schedules")
+    boundaries = _checks.check_several("boundaries", boundaries, "numbers")
     if not schedules:
         _checks.fail("schedules", "none", "at least one")
     for index, each in enumerate(schedules):
@@ -266,7 +267,7 @@ def _positive(length: Tensor) -> Tensor:
 
 def _float(step: Tensor) -> Tensor:
     """A step as float64, in which every rate is computed."""
-    return _exact(_checks.check_number("step", step))
+    return _exact(_checks.check_number("step", step, 0.0))
 
 
 def _exact(rate: Any) -> Tensor:

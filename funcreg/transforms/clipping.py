@@ -30,11 +30,11 @@ def clip_by_global_norm(max_norm: Number) -> Transform:
     """
     max_norm = _checks.check_setting("max_norm", max_norm)
 
-    def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
+    def update(grads: tree.Tree, params: tree.Tree) -> tree.Tree:
         factor = core.Scalars((max_norm / (tree.norm(grads) + 1e-6)).clamp(max=1.0))
-        return tree.map(lambda g: g * factor.like(g)[0], grads), state
+        return tree.map(lambda g: g * factor.like(g)[0], grads)
 
-    return core.transform(core.no_state, update)
+    return core.stateless(update)
 
 
 def clip_by_value(limit: Number) -> Transform:
@@ -57,11 +57,11 @@ def clip_by_value(limit: Number) -> Transform:
     """
     limit = _checks.check_setting("limit", limit)
 
-    def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
+    def update(grads: tree.Tree, params: tree.Tree) -> tree.Tree:
         bounds = core.Scalars(-limit, limit)
-        return tree.map(lambda g: g.clamp(*bounds.like(g)), grads), state
+        return tree.map(lambda g: g.clamp(*bounds.like(g)), grads)
 
-    return core.transform(core.no_state, update)
+    return core.stateless(update)
 
 
 def adaptive_clip(ratio: Number = 0.01, *, eps: Number = 1e-3, mask: tree.Mask | None = None) -> Transform:
@@ -101,11 +101,11 @@ def adaptive_clip(ratio: Number = 0.01, *, eps: Number = 1e-3, mask: tree.Mask |
         above = ~(size <= most)  # a ratio of NaN, too, is to be seen
         return g * torch.where(above, most / torch.where(above, size, 1.0), 1.0)
 
-    def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
+    def update(grads: tree.Tree, params: tree.Tree) -> tree.Tree:
         core.check_given(params)
-        return tree.map_named(clipped, params, grads), state
+        return tree.map_named(clipped, params, grads)
 
-    return core.transform(core.picks_some(mask), update)
+    return core.stateless(update, core.picks_some(mask))
 
 
 def clip_per_example(max_norm: Number) -> Transform:
@@ -133,16 +133,16 @@ def clip_per_example(max_norm: Number) -> Transform:
     """
     max_norm = _checks.check_setting("max_norm", max_norm)
 
-    def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
+    def update(grads: tree.Tree, params: tree.Tree) -> tree.Tree:
         core.check_given(params)
         if not tree.leaves(grads):
-            return grads, state
+            return grads
         each = [torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in tree.leaves(grads)]
         factor = (max_norm / (torch.linalg.vector_norm(torch.stack(each), dim=0) + 1e-6)).clamp(max=1.0)
         weight = factor / len(factor)
-        return tree.map(lambda g: torch.tensordot(weight.to(g.dtype), g, 1), grads), state
+        return tree.map(lambda g: torch.tensordot(weight.to(g.dtype), g, 1), grads)
 
-    return core.transform(core.no_state, update, _check_examples)
+    return core.stateless(update, check=_check_examples)
 
 
 def _unit_norm(leaf: Tensor) -> Tensor:

@@ -12,6 +12,9 @@ from ..tree.checks import check_floating, check_like
 from ..tree.values import wide
 
 _WIDE = (torch.float32, torch.float64)
+_INTEGERS = (torch.int64, torch.int32)
+_COUNTS = ("step", "count", "skipped")
+_SAME_INIT = "It must come from the init of the same transform, for these parameters."
 
 Number = float | Tensor
 Init = Callable[[tree.Tree], Any]
@@ -92,6 +95,26 @@ def transform(init: Init, update: Update, check: Check = check_alike) -> Transfo
     return Transform(whole_init, Whole(update, check))
 
 
+def stateless(
+    update: Callable[[tree.Tree, tree.Tree], tree.Tree], init: Init | None = None, check: Check = check_alike
+) -> Transform:
+    """`transform` of a function (grads, params) -> updates that remembers nothing; `init` refuses parameters.
+
+    >>> stateless(lambda grads, params: grads).update(torch.ones(1), {}, None)
+    Traceback (most recent call last):
+    ...
+    funcreg._checks.FuncregError: state: got {} (dict); expected (). It must come from the init of the same \
+transform, for these parameters.
+    """
+
+    def inside(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
+        if not is_nothing(state):
+            _checks.fail("state", _checks.describe(state), "()", _SAME_INIT)
+        return update(grads, params), state
+
+    return transform(no_state if init is None else init, inside, check)
+
+
 def check_structure(grads: tree.Tree, params: tree.Tree) -> None:
     """Refuse gradients of another structure; their shapes are for the transforms inside to judge."""
     check_like("grads", grads, "params", params, shapes=False)
@@ -103,20 +126,28 @@ def check_given(params: tree.Tree) -> None:
         _checks.fail("params", "None", "the parameters, which this transform looks at")
 
 
-def check_state(state: Any, kind: type) -> None:
-    """Refuse a state of another kind."""
+def check_state(state: Any, kind: Any, **trees: tree.Tree) -> None:
+    """Refuse a state of another kind, or of other parameters.
+
+    Args:
+        state: anything.
+        kind: a NamedTuple, whose fields are numbers but for `trees`.
+        trees: field -> the tree that it is like, in its dtypes; None for what others judge.
+    """
     if not isinstance(state, kind):
-        remedy = "It must come from the init of the same transform."
-        _checks.fail("state", _checks.describe(state), f"a {kind.__name__}", remedy)
-    step = getattr(state, "step", None)
-    if step is not None and not isinstance(step, Tensor):
-        _checks.fail("state.step", _checks.describe(step), "an integer tensor of shape ()")
+        _checks.fail("state", _checks.describe(state), f"a {kind.__name__}", _SAME_INIT)
+    for name in kind._fields:
+        value = getattr(state, name)
+        if trees.get(name) is not None:
+            check_like(f"state.{name}", value, "grads", trees[name], _SAME_INIT, dtypes=True)
+        elif name not in trees and not _is_number(value, counts=name in _COUNTS):
+            what = "an integer" if name in _COUNTS else "a floating-point"
+            _checks.fail(f"state.{name}", _checks.describe(value), f"{what} tensor of shape ()", _SAME_INIT)
 
 
-def check_moments(name: str, moments: tree.Tree, grads: tree.Tree) -> None:
-    """Refuse what a state remembers of other parameters."""
-    remedy = "It must come from the init of the same transform, for these parameters."
-    check_like(f"state.{name}", moments, "grads", grads, remedy)
+def _is_number(value: Any, *, counts: bool) -> bool:
+    kinds = _INTEGERS if counts else _WIDE
+    return isinstance(value, Tensor) and value.ndim == 0 and value.dtype in kinds and not value.is_meta
 
 
 def chain(*transforms: Transform) -> Transform:
@@ -171,10 +202,10 @@ def chain(*transforms: Transform) -> Transform:
 
 def check_transform(argument: str, value: Any) -> None:
     """Refuse what is not a Transform; an optimizer of torch's above all."""
-    if not isinstance(value, Transform):
-        torchs = isinstance(value, torch.optim.Optimizer)
-        remedy = "Those of torch.optim hold parameters; these are functions." if torchs else ""
-        _checks.fail(argument, _checks.describe(value), "a Transform, such as fr.optim.adam(1e-3)", remedy)
+    if not (isinstance(value, Transform) and all(map(callable, value))):
+        _checks.fail(
+            argument, _checks.describe(value), "a Transform, such as fr.optim.adam(1e-3)", _checks.not_torchs(value)
+        )
 
 
 class Scalars:
@@ -253,6 +284,11 @@ def zero_step(params: tree.Tree) -> Tensor:
     """The count of updates before the first, beside the parameters."""
     flat = tree.leaves(params)
     return torch.zeros((), dtype=torch.int64, device=flat[0].device if flat else None)
+
+
+def is_nothing(state: Any) -> bool:
+    """Whether a state is that of a transform that remembers nothing."""
+    return type(state) is tuple and not state
 
 
 def no_state(params: tree.Tree) -> tuple[()]:

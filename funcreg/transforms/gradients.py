@@ -30,17 +30,17 @@ def add_decayed_weights(decay: Number, *, mask: tree.Mask | None = None) -> Tran
     decay = _checks.check_setting("decay", decay)
     core.check_mask(mask)
 
-    def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
+    def update(grads: tree.Tree, params: tree.Tree) -> tree.Tree:
         if core.is_zero(decay):
-            return grads, state
+            return grads
         core.check_given(params)
         scalar = core.Scalars(decay)
         if mask is None:
-            return tree.map(lambda g, w: core.add_scaled(g, w, scalar), grads, params), state
+            return tree.map(lambda g, w: core.add_scaled(g, w, scalar), grads, params)
         picks = mask
-        return tree.map_named(lambda n, w, g: core.add_scaled(g, w, scalar) if picks(n, w) else g, params, grads), state
+        return tree.map_named(lambda n, w, g: core.add_scaled(g, w, scalar) if picks(n, w) else g, params, grads)
 
-    return core.transform(core.picks_some(mask), update)
+    return core.stateless(update, core.picks_some(mask))
 
 
 def freeze(mask: tree.Mask | None = None) -> Transform:
@@ -62,11 +62,11 @@ def freeze(mask: tree.Mask | None = None) -> Transform:
     """
     core.check_mask(mask)
 
-    def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
+    def update(grads: tree.Tree, params: tree.Tree) -> tree.Tree:
         if mask is None:
-            return tree.zeros_like(grads), state
+            return tree.zeros_like(grads)
         core.check_given(params)
         picks = mask
-        return tree.map_named(lambda n, w, g: torch.zeros_like(g) if picks(n, w) else g, params, grads), state
+        return tree.map_named(lambda n, w, g: torch.zeros_like(g) if picks(n, w) else g, params, grads)
 
-    return core.transform(core.picks_some(mask), update)
+    return core.stateless(update, core.picks_some(mask))

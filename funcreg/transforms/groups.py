@@ -72,6 +72,7 @@ def masked(transform: Transform, mask: tree.Mask) -> Transform:
         return transform.init(dict(tree.select(params, mask)))
 
     def update(grads: tree.Tree, state: Any, params: tree.Tree) -> tuple[tree.Tree, Any]:
+        core.check_given(params)
         given, own, all_of = _named(grads), dict(tree.select(params, mask)), _named(params)
         others = given.keys() - own.keys()
         core.check_alike({name: given[name] for name in others}, {name: all_of[name] for name in others})

@@ -38,10 +38,7 @@ def scale(factor: Number) -> Transform:
     """
     factor = _checks.check_setting("factor", factor, -math.inf)
 
-    def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
-        return core.scaled(grads, factor), state
-
-    return core.transform(core.no_state, update)
+    return core.stateless(lambda grads, params: core.scaled(grads, factor))
 
 
 def scale_by_schedule(schedule: Schedule) -> Transform:
@@ -71,7 +68,8 @@ def scale_by_schedule(schedule: Schedule) -> Transform:
 
     def update(grads: tree.Tree, state: ScheduleState, params: tree.Tree) -> tuple[tree.Tree, ScheduleState]:
         core.check_state(state, ScheduleState)
-        return core.scaled(grads, schedule(state.step)), ScheduleState(state.step + 1)
+        factor = _checks.check_setting("schedule", schedule(state.step), -math.inf)
+        return core.scaled(grads, factor), ScheduleState(state.step + 1)
 
     return core.transform(init, update)
 
@@ -94,6 +92,7 @@ def scale_by_learning_rate(lr: Number | Schedule) -> Transform:
     {'w': tensor([-0.1000, -0.1000])}
     """
     if callable(lr):
+        _checks.check_callable("lr", lr, "a number, or a function of the number of updates made")
         return scale_by_schedule(lambda step: -lr(step))._replace(rates=lambda state: {"": lr(state.step)})
     rate = _checks.check_setting("lr", lr)
     return scale(-rate)._replace(rates=lambda state: {"": rate})

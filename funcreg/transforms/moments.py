@@ -73,10 +73,11 @@ def momentum(decay: Number, *, dampening: Number = 0.0, nesterov: bool = False) 
         return () if core.is_zero(decay) else MomentumState(tree.zeros_like(params), core.zero_step(params))
 
     def update(grads: tree.Tree, state: Any, params: tree.Tree) -> tuple[tree.Tree, Any]:
+        if core.is_zero(decay) and core.is_nothing(state):
+            return grads, state
+        core.check_state(state, MomentumState, buffer=grads)
         if core.is_zero(decay):
             return grads, state
-        core.check_state(state, MomentumState)
-        core.check_moments("buffer", state.buffer, grads)
         scalar, new = core.Scalars(decay), grads
         if not core.is_zero(dampening):
             # A decay of 0 gives gradients as they are, so nothing is dampened then.
@@ -121,9 +122,7 @@ def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> T
         return AdamState(tree.zeros_like(params), tree.zeros_like(params), step, none, none)
 
     def update(grads: tree.Tree, state: AdamState, params: tree.Tree) -> tuple[tree.Tree, AdamState]:
-        core.check_state(state, AdamState)
-        core.check_moments("mean", state.mean, grads)
-        core.check_moments("square", state.square, grads)
+        core.check_state(state, AdamState, mean=grads, square=grads)
         step = state.step + 1
         t = step.to(torch.float64)
         # The two corrections as one scale and one offset: half the work on each leaf.
@@ -182,12 +181,10 @@ def scale_by_rms(decay: Number = 0.99, eps: Number = 1e-8, *, centered: bool = F
         return g / (core.root(variance) + weight.like(g)[1])
 
     def update(grads: tree.Tree, state: RmsState, params: tree.Tree) -> tuple[tree.Tree, RmsState]:
-        core.check_state(state, RmsState)
-        core.check_moments("square", state.square, grads)
+        core.check_state(state, RmsState, square=grads, mean=grads if centered else ())
         square = tree.map(lambda v, g: moved(v, g * g), state.square, grads)
         if not centered:
             return tree.map(scaled, grads, square), RmsState(square, ())
-        core.check_moments("mean", state.mean, grads)
         mean = tree.map(moved, state.mean, grads)
         variance = tree.map(lambda v, m: v - m * m, square, mean)
         return tree.map(scaled, grads, variance), RmsState(square, mean)

@@ -38,7 +38,9 @@ def add_noise(std: Number | Schedule, *, key: Tensor) -> Transform:
     Neelakantan et al., "Adding gradient noise improves learning for very deep networks", 2015
     (arXiv:1511.06807).
     """
-    if not callable(std):
+    if callable(std):
+        _checks.check_callable("std", std, "a number, or a function of the number of updates made")
+    else:
         std = _checks.check_setting("std", std)
     _checks.check_key(key)
 
@@ -47,10 +49,9 @@ def add_noise(std: Number | Schedule, *, key: Tensor) -> Transform:
 
     def update(grads: tree.Tree, state: ScheduleState, params: tree.Tree) -> tuple[tree.Tree, ScheduleState]:
         core.check_state(state, ScheduleState)
-        value = std(state.step) if callable(std) else std
-        return _noisy(grads, value, random.fold_in(key.to(state.step.device), state.step)), ScheduleState(
-            state.step + 1
-        )
+        value = _checks.check_setting("std", std(state.step)) if callable(std) else std
+        noise = random.fold_in(key.to(state.step.device), state.step)
+        return _noisy(grads, value, noise), ScheduleState(state.step + 1)
 
     return core.transform(init, update)
 

@@ -75,7 +75,7 @@ def orthogonalize(
         x = x if rows <= columns else x.mT
         return (x * _FACTORS[adjust](rows, columns)).to(g.dtype).reshape(g.shape)
 
-    def update(grads: tree.Tree, state: tuple[()], params: tree.Tree) -> tuple[tree.Tree, tuple[()]]:
-        return tree.map(direction, grads), state
+    def update(grads: tree.Tree, params: tree.Tree) -> tree.Tree:
+        return tree.map(direction, grads)
 
-    return core.transform(init, update)
+    return core.stateless(update, init)

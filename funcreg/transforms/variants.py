@@ -60,8 +60,7 @@ def scale_by_lion(b1: Number = 0.9, b2: Number = 0.99) -> Transform:
         return LionState(tree.zeros_like(params))
 
     def update(grads: tree.Tree, state: LionState, params: tree.Tree) -> tuple[tree.Tree, LionState]:
-        core.check_state(state, LionState)
-        core.check_moments("mean", state.mean, grads)
+        core.check_state(state, LionState, mean=grads)
         updates = tree.map(lambda m, g: sign(_moved(m, g, low)), state.mean, grads)
         return updates, LionState(tree.map(lambda m, g: _moved(m, g, high), state.mean, grads))
 
@@ -107,7 +106,7 @@ def scale_by_nadam(
         )
 
     def update(grads: tree.Tree, state: NadamState, params: tree.Tree) -> tuple[tree.Tree, NadamState]:
-        core.check_state(state, NadamState)
+        core.check_state(state, NadamState, mean=grads, square=grads)
         step = state.step + 1
         t = step.to(torch.float64)
         now, following = (low * (1 - 0.5 * 0.96 ** (each * pace)) for each in (t, t + 1))
@@ -156,7 +155,7 @@ def scale_by_radam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> 
         return RadamState(tree.zeros_like(params), tree.zeros_like(params), core.zero_step(params))
 
     def update(grads: tree.Tree, state: RadamState, params: tree.Tree) -> tuple[tree.Tree, RadamState]:
-        core.check_state(state, RadamState)
+        core.check_state(state, RadamState, mean=grads, square=grads)
         step = state.step + 1
         t = step.to(torch.float64)
         first, second = 1 - low**t, 1 - high**t
@@ -181,8 +180,6 @@ def scale_by_radam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> 
 def _moments(
     state: NadamState | RadamState, grads: tree.Tree, low: Number, high: Number
 ) -> tuple[tree.Tree, tree.Tree]:
-    core.check_moments("mean", state.mean, grads)
-    core.check_moments("square", state.square, grads)
     new_mean, new_square = core.Scalars(1 - low), core.Scalars(1 - high)
     mean = tree.map(lambda m, g: _moved(m, g, new_mean), state.mean, grads)
     return mean, tree.map(lambda v, g: _moved(v, g * g, new_square), state.square, grads)

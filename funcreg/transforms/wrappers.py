@@ -61,7 +61,7 @@ def skip_nonfinite(transform: Transform) -> Transform:
         return SkipState(transform.init(params), zero_step(params))
 
     def update(grads: tree.Tree, state: SkipState, params: tree.Tree) -> tuple[tree.Tree, SkipState]:
-        core.check_state(state, SkipState)
+        core.check_state(state, SkipState, inner=None)
         updates, inner = transform.update(grads, state.inner, params)
         each = [leaf.isfinite().all() for leaf in tree.leaves((grads, updates, inner))]
         good = torch.stack([*each, torch.ones_like(state.skipped, dtype=torch.bool)]).all()
@@ -100,15 +100,14 @@ def accumulate(transform: Transform, steps: int | Tensor) -> Transform:
     core.check_transform("transform", transform)
     if not isinstance(steps, Tensor):
         _checks.check_count("steps", steps)
-    elif steps.ndim or steps.is_floating_point() or steps.dtype == torch.bool:
-        _checks.fail("steps", _checks.describe(steps), "an integer or an integer tensor of shape ()")
+    else:
+        _checks.check_integers("steps", steps, ndim=0)
 
     def init(params: tree.Tree) -> AccumulateState:
         return AccumulateState(transform.init(params), tree.zeros_like(params), zero_step(params))
 
     def update(grads: tree.Tree, state: AccumulateState, params: tree.Tree) -> tuple[tree.Tree, AccumulateState]:
-        core.check_state(state, AccumulateState)
-        core.check_moments("total", state.total, grads)
+        core.check_state(state, AccumulateState, inner=None, total=grads)
         total = tree.map(torch.add, state.total, grads)
         mean = tree.map(lambda t: (t / steps).to(t.dtype), total)
         # Taken every time: a condition in Python would have to read the count.
@@ -167,8 +166,7 @@ def master_weights(transform: Transform) -> Transform:
         if not _has_halves(params):
             return transform.update(grads, state, params)
         core.check_structure(grads, params)
-        core.check_state(state, MasterState)
-        core.check_moments("exact", state.exact, params)
+        core.check_state(state, MasterState, inner=None, exact=params, rounded=params)
         exact = tree.map(lambda w, r, e: torch.where(w == r, e, w.to(e.dtype)), params, state.rounded, state.exact)
         updates, inner = transform.update(tree.map(lambda g, e: g.to(e.dtype), grads, exact), state.inner, exact)
         exact = tree.map(torch.add, exact, updates)

@@ -74,9 +74,18 @@ def selected(argument: str, tree: Tree, mask: Mask | None, *, axes: int = 0) -> 
 
 
 def check_like(
-    argument: str, tree: Tree, like_argument: str, like: Tree, remedy: str = "", *, shapes: bool = True
+    argument: str,
+    tree: Tree,
+    like_argument: str,
+    like: Tree,
+    remedy: str = "",
+    *,
+    shapes: bool = True,
+    dtypes: bool = False,
 ) -> None:
-    """Refuse a tree without the structure and the shapes of another, and one of them that is not floating-point.
+    """Refuse a tree without the structure, shapes and devices of another, and one of them that is not floating-point.
+
+    dtypes: refuse other dtypes too, but beside 16-bit leaves.
 
     >>> import torch
     >>> check_like("grads", {"w": torch.ones(3)}, "params", {"w": torch.ones(2, 3)})
@@ -92,7 +101,11 @@ def check_like(
         _differ(argument, tree, like_argument, like)
     try:
         if all(
-            leaf.dtype in _FLOATING and own.dtype in _FLOATING and (not shapes or leaf.shape == own.shape)
+            leaf.dtype in _FLOATING
+            and own.dtype in _FLOATING
+            and leaf.device == own.device
+            and (not shapes or leaf.shape == own.shape)
+            and (not dtypes or leaf.dtype == own.dtype or own.dtype.itemsize == 2)
             for leaf, own in zip(leaves, flat, strict=True)
         ):
             return
@@ -100,10 +113,14 @@ def check_like(
         pass
     check_floating(like_argument, like)
     for name, leaf, own in zip(names(like), leaves, flat, strict=True):
-        if not _is_floating(leaf) or (shapes and leaf.shape != own.shape):
-            kind = "shape" if _is_floating(leaf) else "a floating-point tensor of shape"
-            allowed = f"{kind} {tuple(own.shape)}, as in {like_argument}"
-            _checks.fail(entry(argument, name), _checks.describe(leaf), allowed, remedy if _is_floating(leaf) else "")
+        where, got = entry(argument, name), _checks.describe(leaf)
+        if not _is_floating(leaf):
+            _checks.fail(where, got, f"a floating-point tensor of shape {tuple(own.shape)}, as in {like_argument}")
+        if shapes and leaf.shape != own.shape:
+            _checks.fail(where, got, f"shape {tuple(own.shape)}, as in {like_argument}", remedy)
+        _checks.check_beside(where, leaf, own, like_argument)
+        if dtypes and leaf.dtype != own.dtype and own.dtype.itemsize != 2:
+            _checks.fail(where, got, _checks.describe(own), remedy)
 
 
 def _is_floating(leaf: Any) -> bool:

@@ -26,9 +26,7 @@ def stack(trees: Iterable[Tree]) -> Tree:
     >>> stack([{"w": torch.tensor(1)}, {"w": torch.tensor(2)}])
     {'w': tensor([1, 2])}
     """
-    if not isinstance(trees, Iterable):
-        _checks.fail("trees", _checks.describe(trees), "several trees, such as a list of them")
-    first, *rest = _nonempty(list(trees))
+    first, *rest = _nonempty(_checks.check_several("trees", trees, "trees"))
     try:
         return map_as("trees", lambda *each: torch.stack([torch.as_tensor(leaf) for leaf in each]), first, *rest)
     except (RuntimeError, TypeError):

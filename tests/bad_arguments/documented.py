@@ -3,6 +3,9 @@
 from fnmatch import fnmatchcase
 
 ANY_SHAPE = "it is of any shape, or of any number of rows, that fits the others"
+ANY_TREE = "a tree of any structure, of floating-point tensors of any shape"
+NO_LEAF = "a tree without leaves is one"
+TRUTH = "as Python's if takes it"
 SETTINGS = "any finite number, or a tensor of them that fits"
 
 OF_PARAMS = ("penalties.*", "constraints.*", "noise.drop_connect")
@@ -69,6 +72,36 @@ DOCUMENTED: list[tuple[str, str, str, str]] = [
     ("adversarial.*", "high", "None", "no bound"),
     ("adversarial.*", "low", "*negative", SETTINGS),
     ("adversarial.*", "x", "shape: *", ANY_SHAPE),
+    # transforms and optim
+    ("*.init", "params", "leaf ?: value: *", ANY_TREE),
+    ("*.init", "params", "leaf ?: device: meta", "a state without values for parameters without values"),
+    ("*.init", "params", "leaf ?: *", ANY_TREE),
+    ("*.init", "params", "structure: *", ANY_TREE),
+    ("*.init", "params", "shape: *", ANY_TREE),
+    ("*.init", "params", "empty: *", NO_LEAF),
+    ("*.init", "params", "a dict", NO_LEAF),
+    ("*.update", "params", "None", "a transform that does not look at parameters needs none"),
+    ("*.update", "params", "leaf ?: value: *", "what is not looked at, or of a leaf that is left alone, has no part"),
+    ("*.update", "state", "leaf 6: value: *", "Adam's offset is derived, not read"),
+    ("*clip_by_value().update", "grads", "leaf ?: value: inf", "clamped, as any number"),
+    ("transforms.chain().update", "grads", "leaf ?: value: inf", "clamped first, as any number"),
+    ("*freeze().update", "grads", "leaf ?: value: *", "what is frozen does not move"),
+    ("*skip_nonfinite().update", "grads", "leaf ?: value: *", "the update that is left out"),
+    ("transforms.*", "mask", "a function that returns text", TRUTH),
+    ("transforms.scale", "factor", "*negative", SETTINGS),
+    ("optim.*", "mask", "a function that returns text", TRUTH),
+    ("optim.muon", "matrices", "a function that returns None", "no matrix: all are the rest's"),
+    ("optim.radam", "eps", "a tensor: NaN", "it has no part in the first updates"),
+    ("transforms.scale_by_radam", "eps", "a tensor: NaN", "it has no part in the first updates"),
+    ("optim.*", "*", "*shape*", "a rate for each"),
+    ("optim.*", "steps", "a fraction", SETTINGS),
+    ("optim.*", "steps", "a whole float", SETTINGS),
+    ("optim.*", "every", "a *", SETTINGS),
+    ("optim.*", "warmup", "a *", SETTINGS),
+    ("optim.*", "boundaries", "leaf 0: a number", SETTINGS),
+    ("averaging.swa", "*", "0", SETTINGS),
+    ("averaging.swa", "*", "a *", SETTINGS),
+    ("optim.*()", "step", "*", "a number of updates, or a tensor of them, each for itself"),
     # noise
     ("noise.*", "x", "shape: *", ANY_SHAPE),
     ("noise.layer_drop", "x", "value: *", "what is dropped has no part in the result"),

@@ -1,5 +1,6 @@
 """What became of a bad argument: refused by name, no number at all, documented, or wrong."""
 
+import functools
 import inspect
 import re
 import traceback
@@ -84,9 +85,17 @@ def _is_named(message: str, argument: str, kind: str, value: Any, call: Call) ->
     names = {argument.rstrip("_")}
     if ":" in kind or re.search(rf"\b{argument.rstrip('_')}\b", found):
         names |= {name.rstrip("_") for name in call.arguments}
+    maker, made, _ = call.name.partition("(")
+    names |= _settings(maker) | {"mask"} if made else set()
     leaves = set(fr.tree.names(value)) | set(fr.tree.names(call.arguments[argument]))
     words = set(re.findall(r"\w+", head))
     return bool(words & names) or any(head.endswith(leaf) for leaf in leaves if leaf)
+
+
+def _settings(name: str) -> set[str]:
+    """The parameters of a public function: those of what it made may not fit them."""
+    function = functools.reduce(getattr, name.split("."), fr)
+    return set(inspect.signature(function).parameters)
 
 
 def _has_no_number(result: Any, kind: str) -> bool:

@@ -1,5 +1,9 @@
 """Good calls of `averaging`."""
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 from torch import nn
 
 import funcreg as fr
@@ -10,11 +14,24 @@ MODEL = fr.from_module(lambda: nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5))
 MODEL_PARAMS, MODEL_STATE = MODEL.init(KEY)
 EMA, SWA = averaging.ema(0.9, debias=True), averaging.swa()
 
+
+def used(make: Callable[..., averaging.Averaging]) -> Callable[..., Any]:
+    """The average of two updates that is made of some settings."""
+
+    @functools.wraps(make)
+    def average(**settings: Any) -> Any:
+        averages = make(**settings)
+        state = averages.update(averages.init(PARAMS), GRADS)
+        return averages.update(state, PARAMS).params
+
+    return average
+
+
 CALLS: list[Call] = [
-    call("averaging.ema", averaging.ema, decay=0.9, debias=True),
+    call("averaging.ema", used(averaging.ema), decay=0.9, debias=True),
     call("averaging.ema().init", EMA.init, params=PARAMS),
     call("averaging.ema().update", EMA.update, state=EMA.init(PARAMS), params=GRADS),
-    call("averaging.swa", averaging.swa),
+    call("averaging.swa", used(averaging.swa), start=1, every=1),
     call("averaging.swa().init", SWA.init, params=PARAMS),
     call("averaging.swa().update", SWA.update, state=SWA.init(PARAMS), params=GRADS),
     call("averaging.refresh_statistics", averaging.refresh_statistics, model=MODEL, params=MODEL_PARAMS,
