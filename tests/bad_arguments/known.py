@@ -53,13 +53,10 @@ KNOWN = {
     "tree.unstack",
     "tree.where",
     "tree.zeros_like",
-    "uncertainty.brier",
     "uncertainty.ensemble",
     "uncertainty.entropy",
-    "uncertainty.expected_calibration_error",
     "uncertainty.fit_temperature",
     "uncertainty.from_samples",
     "uncertainty.mc_dropout",
-    "uncertainty.negative_log_likelihood",
     "variables",
 }
