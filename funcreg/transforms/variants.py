@@ -165,7 +165,8 @@ def scale_by_radam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> 
         # What is not chosen must have a slope too.
         length, most = torch.where(tractable, length, 5.0), torch.where(tractable, most, 5.0)
         squared = (length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length)
-        by = core.Scalars(1 / first, torch.sqrt(squared * second) / first, eps)
+        plain = 1 / first + 0 * core.exact(eps)  # an eps of NaN is to be seen from the first
+        by = core.Scalars(plain, torch.sqrt(squared * second) / first, eps)
         mean, square = _moments(state, grads, low, high)
 
         def direction(g: Tensor, m: Tensor, v: Tensor) -> Tensor:

@@ -91,8 +91,6 @@ DOCUMENTED: list[tuple[str, str, str, str]] = [
     ("transforms.scale", "factor", "*negative", SETTINGS),
     ("optim.*", "mask", "a function that returns text", TRUTH),
     ("optim.muon", "matrices", "a function that returns None", "no matrix: all are the rest's"),
-    ("optim.radam", "eps", "a tensor: NaN", "it has no part in the first updates"),
-    ("transforms.scale_by_radam", "eps", "a tensor: NaN", "it has no part in the first updates"),
     ("optim.*", "*", "*shape*", "a rate for each"),
     ("optim.*", "steps", "a fraction", SETTINGS),
     ("optim.*", "steps", "a whole float", SETTINGS),
