@@ -94,7 +94,7 @@ def _is_named(message: str, argument: str, kind: str, value: Any, call: Call) ->
 
 def _settings(name: str) -> set[str]:
     """The parameters of a public function: those of what it made may not fit them."""
-    function = functools.reduce(getattr, name.split("."), fr)
+    function: Any = functools.reduce(getattr, name.split("."), fr)
     return set(inspect.signature(function).parameters)
 
 
