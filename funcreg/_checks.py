@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ._functorch import readable
 
+_HALF = (torch.float16, torch.bfloat16)
 _MOST, _LARGEST = sys.float_info.max, 2**63 - 1  # that a float and an int64 can hold
 _MOST_SINGLE = torch.finfo(torch.float32).max
 
@@ -58,7 +59,7 @@ def check_number(
 ) -> Any:
     """The value, if it is a finite number in [low, high], or a tensor of such; NaN in one that cannot be read.
 
-    `exclusive` opens an end of the interval: "low", "high" or "both".
+    A tensor of 16 bits becomes one of 32. `exclusive` opens an end of the interval: "low", "high" or "both".
 
     >>> check_number("rate", 0.5, 0.0, 1.0), check_number("rate", torch.tensor([0.5, 1.5]), 0.0, 1.0)
     (0.5, tensor([0.5000,    nan]))
@@ -67,6 +68,8 @@ def check_number(
     if isinstance(value, Tensor):
         if value.is_complex() or value.dtype == torch.bool or value.is_meta:
             fail(argument, describe(value), "a real number or a tensor of real numbers")
+        if value.dtype in _HALF:
+            value = value.to(torch.float32)  # or what is computed of it alone would be rounded to 16 bits
         number = _read(value)
         if number is None:
             return _within(value, low, high, exclusive)

@@ -100,9 +100,8 @@ def _concentration(
     if shape is None:
         shape = tuple(value.shape) if isinstance(value, Tensor) else ()
     shape = as_shape(shape)
+    dtype = value.dtype if isinstance(value, Tensor) and value.is_floating_point() else torch.float32
     value = check_parameter(name, value, shape, 0.0, exclusive="low")
     if not isinstance(value, Tensor):
-        value = torch.full((), float(value), dtype=torch.float64, device=key.device).to(torch.float32)
-    elif not value.is_floating_point():
-        value = value.to(torch.float32)
-    return value.expand(shape), shape
+        value = torch.full((), float(value), dtype=torch.float64, device=key.device)
+    return value.to(dtype).expand(shape), shape

@@ -45,7 +45,7 @@ def early_stopping(patience: int | Tensor, min_delta: float | Tensor = 0.0, mode
         mode: "min" when lower is better, "max" when higher is.
 
     Returns:
-        An EarlyStopping. A value that is not finite is no improvement.
+        An EarlyStopping. A value that is not finite is no improvement; a min_delta that is NaN makes the best NaN.
 
     Raises:
         FuncregError: for an argument out of range.
@@ -81,7 +81,7 @@ def early_stopping(patience: int | Tensor, min_delta: float | Tensor = 0.0, mode
         improved = (sign * (state.best - value) > min_delta) & torch.isfinite(value) & ~state.stopped
         counter = torch.where(improved, 0, state.counter + 1)
         counter = torch.where(state.stopped, state.counter, counter)
-        best = torch.where(improved, value, state.best)
+        best = _checks.spoilt(torch.where(improved, value, state.best), min_delta)
         return StoppingState(best, counter, improved, state.stopped | (counter >= patience))
 
     return EarlyStopping(init, update, patience, min_delta, mode)

@@ -68,6 +68,8 @@ def momentum(decay: Number, *, dampening: Number = 0.0, nesterov: bool = False) 
     _checks.check_choice("nesterov", nesterov, (True, False))
     if nesterov and not isinstance(dampening, Tensor) and dampening != 0:
         _checks.fail("dampening", dampening, "0 when nesterov=True")
+    if nesterov:
+        dampening = _checks.check_setting("dampening", dampening, 0.0, 0.0)
 
     def init(params: tree.Tree) -> Any:
         return () if core.is_zero(decay) else MomentumState(tree.zeros_like(params), core.zero_step(params))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import optree
+import torch
 from torch import Tensor
 
 import funcreg as fr
@@ -22,6 +23,8 @@ CALLS: list[Call] = [call for table in tables("tests.bad_arguments.calls").value
 REFUSED, THEIRS, NOTHING = "refused by name", "by the function that was given", "no number"
 DOCUMENTED, WRONG = "documented", "wrong"
 
+# These are documented to be taken as the same numbers in the good one's dtype (but for images, whose unit they tell).
+OF_A_DTYPE = ("dtype: int64", "dtype: uint8", "dtype: bool", "a tensor: int64", "a tensor: float16")
 
 NOT_SO_CALLED = re.compile(r"\(\) (got an unexpected keyword|missing \d|takes \d)")  # Python says it, and names it
 THEIR_CODE = re.compile(r"/bad_arguments/calls/|/torch/nn/modules/")
@@ -56,6 +59,8 @@ def _tried(call: Call, argument: str, kind: str, value: Any) -> tuple[str, str]:
         return THEIRS if _is_theirs(error, call, argument, value) else WRONG, seen
     if _has_no_number(result, kind):
         return NOTHING, ""
+    if kind in OF_A_DTYPE and argument != "images" and not _as_of_the_good_dtype(call, argument, value, result):
+        return WRONG, f"another result than of the same numbers in the good one's dtype: {_shown(result)}"
     reason = "its default" if value is None and _is_optional(call, argument) else why(call.name, argument, kind)
     return (DOCUMENTED, reason) if reason else (WRONG, f"a result: {_shown(result)}")
 
@@ -110,6 +115,26 @@ def _has_no_number(result: Any, kind: str) -> bool:
     if "empty" in kind and not any(tensor.numel() for tensor in tensors):
         return True
     return any(tensor.isnan().any() for tensor in tensors)
+
+
+def _as_of_the_good_dtype(call: Call, argument: str, value: Tensor, result: Any) -> bool:
+    """Whether the same numbers, in the dtype that a good value has, give the same."""
+    good = call.arguments[argument]
+    same = value.to(good.dtype) if isinstance(good, Tensor) else value.item()
+    try:
+        other = call.function(**{**call.arguments, argument: same})
+    except fr.FuncregError:
+        return False
+    pairs = zip(optree.tree_leaves(result), optree.tree_leaves(other), strict=True)
+    return all(
+        torch.allclose(mine.double(), theirs.double(), rtol=_rounding(mine), atol=1e-6, equal_nan=True)
+        for mine, theirs in pairs
+        if isinstance(mine, Tensor) and isinstance(theirs, Tensor)
+    )
+
+
+def _rounding(result: Tensor) -> float:
+    return max(1e-6, torch.finfo(result.dtype).eps) if result.is_floating_point() else 0.0
 
 
 def _shown(result: Any) -> str:
