@@ -1,5 +1,6 @@
 """fr.losses: batched settings, reductions, dtypes, and derivatives at the awkward places."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -258,3 +259,54 @@ def test_divergence_at_excluded_classes() -> None:
     p[:, 1] = 0.0
     assert losses.kl_divergence(q, p, reduction="none").tolist() == [torch.inf] * 6, "q excludes what p does not"
     assert losses.kl_divergence(q, torch.full_like(p, -torch.inf)).isnan(), "a target without a class is none"
+
+
+def gaussian(means: Any, log_variances: Any, **how: Any) -> Tensor:
+    predictions = torch.tensor([means, log_variances]).T.contiguous()
+    return losses.gaussian_nll(predictions, torch.zeros(len(means), 1), reduction="none", **how)
+
+
+def test_a_gaussian_head_is_finite_where_its_variance_vanishes_or_overflows() -> None:
+    each = gaussian([0.0, 0.0, 1e-3, 1.0], [-1e4, -torch.inf, -200.0, 1e3])
+    torch.testing.assert_close(each, torch.tensor([math.log(1e-6) / 2] * 2 + [(math.log(1e-6) + 1) / 2, 500.0]))
+    at = torch.tensor([[0.0, -1e4], [1e-3, -200.0], [1.0, 1e3]])
+    slope = grad(lambda p: losses.gaussian_nll(p, torch.zeros(3, 1), reduction="sum"))(at)
+    torch.testing.assert_close(slope, torch.tensor([[0.0, 0.0], [1e3, 0.0], [0.0, 0.5]]))
+
+
+def test_the_least_variance_may_be_batched_and_does_not_promote() -> None:
+    least = torch.tensor([1e-6, 0.5, 2.0, 0.0], dtype=torch.float64)
+    batched = vmap(lambda v: gaussian([1.0, 2.0], [0.0, 1.0], min_variance=v))(least)
+    assert batched.dtype == torch.float32
+    for row, value in zip(batched[:3], least[:3].tolist(), strict=True):
+        torch.testing.assert_close(row, gaussian([1.0, 2.0], [0.0, 1.0], min_variance=value))
+    assert batched[3].isnan().all()
+
+
+@pytest.mark.parametrize("loss", [losses.mse, losses.mae, losses.gaussian_nll])
+def test_what_is_masked_has_no_part(loss: Any) -> None:
+    """Not even NaN; an example of nothing is 0, and a mean of nothing is none."""
+    last = 4 if loss is losses.gaussian_nll else 2
+    predictions, targets = torch.sin(torch.arange(12.0 * last)).reshape(4, 3, last), torch.ones(4, 3, 2)
+    mask = torch.arange(24).reshape(4, 3, 2) % 5 > 1
+    mask = torch.where(torch.tensor([True, True, True, False])[:, None, None], mask, False)
+    spoilt = torch.where(mask, targets, torch.nan)
+    alone = [loss(predictions[0], targets[0], mask=mask[0], reduction=each) for each in ("mean", "sum")]
+    each = loss(predictions, spoilt, mask=mask, reduction="none")
+    torch.testing.assert_close(each[0], alone[0])
+    assert each[3] == 0
+    torch.testing.assert_close(loss(predictions, spoilt, mask=mask, reduction="sum"), each.sum())
+    counts = mask.flatten(1).sum(1)
+    torch.testing.assert_close(loss(predictions, spoilt, mask=mask), (each * counts).sum() / counts.sum())
+    slope = grad(lambda p: loss(p, spoilt, mask=mask))(predictions)
+    assert slope.isfinite().all()
+    assert bool((slope[..., :2] != 0).equal(mask))
+    assert loss(predictions, targets, mask=mask & False).isnan()
+    whole = loss(predictions, targets, mask=torch.ones_like(mask))
+    torch.testing.assert_close(whole, loss(predictions, targets))
+
+
+def test_16_bits_of_a_gaussian_head_are_float32() -> None:
+    p, t = torch.tensor([[3.0, -8.0], [1.0, 8.0]], dtype=torch.bfloat16), torch.zeros(2, 1, dtype=torch.bfloat16)
+    assert torch.equal(losses.gaussian_nll(p, t), losses.gaussian_nll(p.float(), t.float()))
+    assert losses.gaussian_nll(p, t).dtype == torch.float32

@@ -68,9 +68,9 @@ def test_a_chunk_is_all_that_is_held(key: Tensor, monkeypatch: pytest.MonkeyPatc
     held: list[int] = []
     summarise = predictive.moments
 
-    def spy(samples: Tensor) -> Any:
+    def spy(samples: Tensor, own: Tensor) -> Any:
         held.append(samples.shape[0])
-        return summarise(samples)
+        return summarise(samples, own)
 
     monkeypatch.setattr(predictive, "moments", spy)
     uncertainty.mc_dropout(model, params, {}, x, key=key, samples=10, chunk_size=4)
@@ -81,7 +81,7 @@ def test_auto_takes_as_many_as_the_budget_allows_in_even_chunks(key: Tensor, mon
     model, params, x = network(torch.float32)
     held: list[int] = []
     summarise = predictive.moments
-    monkeypatch.setattr(predictive, "moments", lambda samples: (held.append(len(samples)), summarise(samples))[1])
+    monkeypatch.setattr(predictive, "moments", lambda *each: (held.append(len(each[0])), summarise(*each))[1])
 
     def chunks(**budget: Any) -> list[int]:
         held.clear()
@@ -373,6 +373,120 @@ def test_16_bit_logits_are_summarised_in_float32(key: Tensor) -> None:
     assert {each.dtype for each in uncertainty.mc_dropout(model, params, {}, x, key=key, samples=3)} == {torch.float32}
 
 
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_one_logit_is_two_classes(shape: tuple[int, ...], key: Tensor) -> None:
+    """The same as of two logits, the first of them 0; small probabilities keep their digits."""
+    _, params, x = network()
+
+    class Binary(NamedTuple):
+        two: bool = False
+
+        def apply(self, params: Any, state: Any, x: Tensor, *, key: Tensor, rates: Any = None) -> tuple[Tensor, Any]:
+            z = 9 * noise.dropout(x @ params["0"][:, 0], 0.5, key=key)
+            return (torch.stack((torch.zeros_like(z), z), -1) if self.two else z.reshape(-1, *shape[1:])), state
+
+    one = uncertainty.mc_dropout(Binary(), params, {}, x, key=key, samples=7, batch_size=2, head="sigmoid")
+    two = uncertainty.mc_dropout(Binary(two=True), params, {}, x, key=key, samples=7, batch_size=2)
+    assert one.mean.shape == (4, 2)
+    torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-300)
+    assert fr.losses.accuracy(one.mean, torch.ones(4, dtype=torch.int64)).shape == ()
+
+
+def test_labels_that_do_not_exclude_each_other_are_classes_of_their_own() -> None:
+    model, _, x = network()
+    labels = uncertainty.ensemble(model, members(), {}, x, head="sigmoid")
+    assert labels.mean.shape == (4, 3, 2)
+    assert labels.entropy.shape == (4, 3)
+    of_last = uncertainty.ensemble(model, {**members(), "1": members()["1"][..., 2]}, {}, x, head="sigmoid")
+    torch.testing.assert_close(fr.tree.map(lambda leaf: leaf[:, 2], labels), of_last, rtol=1e-10, atol=1e-12)
+
+
+def test_raw_samples_say_what_the_summary_does(key: Tensor) -> None:
+    model, params, x = network()
+    how: dict[str, Any] = {"key": key, "samples": 10, "batch_size": 3}
+    for chunk_size in (3, "auto"):
+        raw = uncertainty.mc_dropout(model, params, {}, x, head="raw", chunk_size=chunk_size, **how)
+        assert raw.shape == (10, 4, 3)
+        whole = uncertainty.mc_dropout(model, params, {}, x, **how)
+        again = uncertainty.from_samples(torch.softmax(raw, dim=-1))
+        torch.testing.assert_close(again, whole, rtol=1e-10, atol=1e-12)
+    raw = uncertainty.ensemble(model, members(), {}, x, head="raw", chunk_size=2)
+    logits = torch.stack([model.apply(each, {}, x)[0] for each in fr.tree.unstack(members())])
+    torch.testing.assert_close(raw, logits, rtol=1e-10, atol=1e-12)
+
+
+def test_raw_samples_may_be_anything(key: Tensor) -> None:
+    """Of images, in 16 bits as they are, and classes, which have no probabilities."""
+
+    class Segments(NamedTuple):
+        def apply(self, params: Any, state: Any, x: Tensor, *, key: Tensor, rates: Any = None) -> tuple[Tensor, Any]:
+            return noise.dropout(x, 0.5, key=key).argmax(dim=1), state
+
+    x = torch.rand(2, 3, 4, 5, dtype=torch.bfloat16)
+    assert uncertainty.mc_dropout(Segments(), {}, {}, x, key=key, samples=6, head="raw").shape == (6, 2, 4, 5)
+
+
+def test_a_gaussian_head_tells_noise_from_ignorance(key: Tensor) -> None:
+    """Members that agree, with noise; members without noise that do not."""
+
+    class Head(NamedTuple):
+        def apply(self, params: Any, state: Any, x: Tensor) -> tuple[Tensor, Any]:
+            return torch.stack((x + params["shift"], params["log_variance"].expand_as(x)), dim=-1), state
+
+    x, quiet = torch.linspace(0, 1, 3, dtype=torch.float64), torch.full((2,), -torch.inf, dtype=torch.float64)
+    apart = {"shift": torch.tensor([-2.0, 2.0], dtype=torch.float64), "log_variance": quiet}
+    noisy = {"shift": torch.zeros(2, dtype=torch.float64), "log_variance": torch.tensor([1.0, 3.0]).double().log()}
+    for params, epistemic, aleatoric in ((apart, 4.0, 0.0), (noisy, 0.0, 2.0)):
+        seen = uncertainty.ensemble(Head(), params, {}, x, head="gaussian")
+        torch.testing.assert_close(seen.mean, x[:, None])
+        assert seen.epistemic.tolist() == [[epistemic]] * 3
+        torch.testing.assert_close(seen.aleatoric, torch.full((3, 1), aleatoric, dtype=torch.float64))
+        assert torch.equal(seen.variance, seen.epistemic + seen.aleatoric)
+
+
+def test_a_variance_is_not_lost_beside_a_large_mean() -> None:
+    means = 1e4 + torch.tensor([[-1.0], [1.0]])
+    assert uncertainty.regression_from_samples(means).epistemic.item() == 1.0
+
+
+def test_a_negative_variance_that_cannot_be_read_is_nan() -> None:
+    means = torch.zeros(2, 3)
+    program = fr.jit(lambda v: uncertainty.regression_from_samples(means, v).variance)
+    assert program(torch.tensor([1.0, -1.0, 0.0])).isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.skipif(not fr.can_compile(), reason="needs a C++ compiler")
+def test_each_head_has_a_program_of_its_own(key: Tensor) -> None:
+    model, params, x = network()
+    params = {**params, "1": params["1"][:, :2]}
+    for head in ("softmax", "gaussian", "raw"):
+        how: dict[str, Any] = {"key": key, "samples": 4, "chunk_size": 2, "head": head}
+        compiled = uncertainty.mc_dropout(model, params, {}, x, jit=True, **how)
+        torch.testing.assert_close(
+            compiled, uncertainty.mc_dropout(model, params, {}, x, **how), rtol=1e-10, atol=1e-12
+        )
+
+
+def test_what_a_head_does_not_fit_is_refused_with_the_remedy(key: Tensor) -> None:
+    model, params, x = network()
+    one = {**params, "1": params["1"][:, :1]}
+    with pytest.raises(fr.FuncregError, match=r'model: got an output of .*\(4, 1\).*head="sigmoid".*head="mean"'):
+        uncertainty.mc_dropout(model, one, {}, x, key=key)
+    with pytest.raises(fr.FuncregError, match=r"a float64 tensor of shape \(4,\); expected logits \(N, C\)"):
+        uncertainty.mc_dropout(model, {**params, "1": params["1"][:, 0]}, {}, x, key=key)  # a softmax over inputs
+    with pytest.raises(fr.FuncregError, match=r'means and log variances \(N, 2 D\).*head="mean"'):
+        uncertainty.mc_dropout(model, params, {}, x, key=key, head="gaussian")
+    with pytest.raises(fr.FuncregError, match=r"head: got 'logits' \(str\); expected one of 'softmax', 'sigmoid'"):
+        uncertainty.mc_dropout(model, params, {}, x, key=key, head="logits")  # type: ignore[call-overload]
+
+    class Two(NamedTuple):
+        def apply(self, params: Any, state: Any, x: Tensor) -> tuple[Any, Any]:
+            return (x, x), state
+
+    with pytest.raises(fr.FuncregError, match=r"model: got an output of .*tuple.*apply returns this one"):
+        uncertainty.ensemble(Two(), members(), {}, x, head="gaussian")
+
+
 def members(dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     """Seven networks' parameters, stacked."""
     keys = fr.random.split(fr.random.key(8), 2)
@@ -399,9 +513,9 @@ def test_an_ensemble_in_chunks_changes_nothing_but_rounding(chunk_size: int, mon
     held: list[int] = []
     summarise = predictive.moments
 
-    def spy(samples: Tensor) -> Any:
+    def spy(samples: Tensor, own: Tensor) -> Any:
         held.append(samples.shape[0])
-        return summarise(samples)
+        return summarise(samples, own)
 
     monkeypatch.setattr(predictive, "moments", spy)
     chunked = uncertainty.ensemble(model, members(), {}, x, chunk_size=chunk_size)

@@ -23,16 +23,22 @@ def reduce(losses: Tensor, reduction: str, weights: Tensor | None = None) -> Ten
     return losses.mean() if weights is None else losses.sum() / weights.sum().to(losses.dtype)
 
 
-def reduce_examples(losses: Tensor, reduction: str) -> Tensor:
-    """Average the elements of each example, then reduce over the examples.
+def reduce_examples(losses: Tensor, reduction: str, mask: Tensor | None = None) -> Tensor:
+    """Average the elements of each example, then reduce over the examples; of those in a mask, where there is one.
 
     >>> reduce_examples(torch.tensor([[1.0, 3.0], [0.0, 0.0]]), "sum")
     tensor(2.)
     """
     _checks.check_choice("reduction", reduction, REDUCTIONS)
+    counts = None if mask is None else mask.to(losses.dtype)
+    losses = losses if mask is None else torch.where(mask, losses, 0.0)
     if reduction == "mean":
-        return reduce(losses, reduction)
-    return reduce(losses.flatten(1).mean(dim=1) if losses.ndim > 1 else losses, reduction)
+        return reduce(losses, reduction, counts)
+    if losses.ndim > 1:
+        each, losses = losses.flatten(1), losses.flatten(1).mean(dim=1)
+        if counts is not None:
+            losses = each.sum(dim=1) / counts.flatten(1).sum(dim=1).clamp_min(1.0)
+    return reduce(losses, reduction)
 
 
 def times(factor: float | Tensor, values: Tensor) -> Tensor:
@@ -54,3 +60,19 @@ def check_same_shape(argument: str, value: Tensor, other_argument: str, other: T
         allowed = f"real numbers in the shape of {other_argument}, {tuple(other.shape)}"
         _checks.fail(argument, _checks.describe(value), allowed)
     _checks.check_beside(argument, value, other, other_argument)
+
+
+def counted(mask: Tensor | None, *values: Tensor) -> tuple[Tensor, ...]:
+    """Values of one shape, 0 where a mask has False, so that nothing there reaches a derivative.
+
+    >>> counted(torch.tensor([True, False]), torch.tensor([2.0, torch.nan]))
+    (tensor([2., 0.]),)
+    """
+    if mask is None:
+        return values
+    _checks.check_tensor("mask", mask)
+    shape = values[0].shape
+    if mask.dtype != torch.bool or mask.shape != shape:
+        _checks.fail("mask", _checks.describe(mask), f"booleans in the shape of targets, {tuple(shape)}")
+    _checks.check_beside("mask", mask, values[0], "predictions")
+    return tuple(torch.where(mask, each, 0.0) for each in values)

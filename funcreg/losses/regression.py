@@ -1,22 +1,26 @@
 """Losses of numbers and of signals."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from .. import _checks
 from ..tree.values import precise
-from .reductions import REDUCTIONS, check_same_shape, reduce, reduce_examples
+from .reductions import REDUCTIONS, check_same_shape, counted, reduce, reduce_examples
 
 
-def mse(predictions: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
+def mse(predictions: Tensor, targets: Tensor, *, mask: Tensor | None = None, reduction: str = "mean") -> Tensor:
     """Mean squared error: the mean of `(predictions - targets)**2` over an example's elements.
 
     Args:
         predictions, targets: floating-point (N, ...), of one shape.
-        reduction: "mean", "sum" (over examples) or "none".
+        mask: bool, of that shape: which elements count, in values, gradients and means. Default: all.
+        reduction: "mean" (over all that count), "sum" (over examples) or "none".
 
     Returns:
-        A tensor of shape (), or (N,) for "none".
+        A tensor of shape (), or (N,) for "none", with 0 for an example of which nothing counts; the mean is NaN
+        where nothing does.
 
     Raises:
         FuncregError: when the shapes differ or predictions are not floating-point.
@@ -24,19 +28,21 @@ def mse(predictions: Tensor, targets: Tensor, *, reduction: str = "mean") -> Ten
     >>> mse(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0]))
     tensor(2.)
     """
-    p, t = _pair(predictions, targets)
-    return reduce_examples((p - t) ** 2, reduction)
+    p, t = counted(mask, *_pair(predictions, targets))
+    return reduce_examples((p - t) ** 2, reduction, mask)
 
 
-def mae(predictions: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
+def mae(predictions: Tensor, targets: Tensor, *, mask: Tensor | None = None, reduction: str = "mean") -> Tensor:
     """Mean absolute error: the mean of `|predictions - targets|` over an example's elements.
 
     Args:
         predictions, targets: floating-point (N, ...), of one shape.
-        reduction: "mean", "sum" (over examples) or "none".
+        mask: bool, of that shape: which elements count, in values, gradients and means. Default: all.
+        reduction: "mean" (over all that count), "sum" (over examples) or "none".
 
     Returns:
-        A tensor of shape (), or (N,) for "none".
+        A tensor of shape (), or (N,) for "none", with 0 for an example of which nothing counts; the mean is NaN
+        where nothing does.
 
     Raises:
         FuncregError: when the shapes differ or predictions are not floating-point.
@@ -44,8 +50,55 @@ def mae(predictions: Tensor, targets: Tensor, *, reduction: str = "mean") -> Ten
     >>> mae(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.0]))
     tensor(1.)
     """
-    p, t = _pair(predictions, targets)
-    return reduce_examples((p - t).abs(), reduction)
+    p, t = counted(mask, *_pair(predictions, targets))
+    return reduce_examples((p - t).abs(), reduction, mask)
+
+
+def gaussian_nll(
+    predictions: Tensor,
+    targets: Tensor,
+    *,
+    min_variance: float | Tensor = 1e-6,
+    mask: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Negative log-likelihood of a Gaussian head: the mean of `(log v + (targets - m)**2 / v) / 2` over an example.
+
+    m are the predicted means, `v = max(exp(s), min_variance)` the variances, of predicted logarithms s: below the
+    least variance s has no slope. `log(2 pi) / 2` = 0.9189 for each number is left out, as in `nn.GaussianNLLLoss`.
+
+    Args:
+        predictions: floating-point (N, ..., 2 D): D means, then D log variances, as of a last layer of 2 D units.
+        targets: (N, ..., D).
+        min_variance: above 0, a number or a tensor of shape (); in the squared unit of the targets.
+        mask: bool, of targets' shape: which of them count, in values, gradients and means. Default: all.
+        reduction: "mean" (over all that count), "sum" (over examples) or "none".
+
+    Returns:
+        A tensor of shape (), or (N,) for "none", with 0 for an example of which nothing counts; the mean is NaN
+        where nothing does.
+
+    Raises:
+        FuncregError: when the shapes do not fit, predictions are not floating-point, or an argument is out of range.
+
+    >>> gaussian_nll(torch.tensor([[1.0, 0.0], [3.0, 0.0]]), torch.tensor([[1.0], [1.0]]))
+    tensor(1.)
+
+    Nix and Weigend, "Estimating the mean and variance of the target probability distribution", ICNN 1994; Kendall
+    and Gal, "What uncertainties do we need in Bayesian deep learning for computer vision?", NeurIPS 2017 (equation 8).
+    """
+    _checks.check_floating("predictions", predictions)
+    if predictions.ndim == 0 or predictions.shape[-1] == 0 or predictions.shape[-1] % 2:
+        _checks.fail("predictions", _checks.describe(predictions), "means and log variances (N, ..., 2 D)")
+    min_variance = _checks.check_setting("min_variance", min_variance, exclusive="low")
+    m, s = precise(predictions).chunk(2, dim=-1)
+    if isinstance(targets, Tensor) and targets.shape == m.shape[:-1] and m.shape[-1] == 1:
+        _checks.fail("targets", _checks.describe(targets), f"shape {tuple(m.shape)}", "Add it: targets.unsqueeze(-1).")
+    check_same_shape("targets", targets, "the predicted means", m)
+    m, s, t = counted(mask, m, s, targets.to(m.dtype))
+    least = torch.log(min_variance) if isinstance(min_variance, Tensor) else math.log(min_variance)
+    s = torch.maximum(s, torch.as_tensor(least, dtype=s.dtype, device=s.device))
+    return reduce_examples((s + ((t - m) * torch.exp(-s / 2)) ** 2) / 2, reduction, mask)
 
 
 def correlation(predictions: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:

@@ -3,22 +3,27 @@
 Probabilities have their classes on the last axis; entropies are in nats, with 0 log 0 = 0.
 
     predictive.py   from_samples, entropy: sampled probabilities -> Predictive
+    regression.py   regression_from_samples: sampled numbers -> RegressionPredictive
+    heads.py        how a model's outputs are read: classes, numbers
     memory.py       the bytes that a call takes
     replay.py       a chunk's call for other members, without what no member changes
     program.py      a function of many members as two programs: what they share, and the rest
     chunking.py     how many members at a time
-    sampling.py     mc_dropout, ensemble: a model -> Predictive
+    predicting.py   what a function says for many members, a chunk at a time
+    sampling.py     mc_dropout, ensemble: a model -> what its samples say, or the samples
     calibration.py  (probabilities, targets) -> score
     temperature.py  (logits, targets) -> temperature
 """
 
 from .calibration import brier, expected_calibration_error, negative_log_likelihood
 from .predictive import Predictive, entropy, from_samples
+from .regression import RegressionPredictive, regression_from_samples
 from .sampling import ensemble, mc_dropout
 from .temperature import fit_temperature
 
 __all__ = [
     "Predictive",
+    "RegressionPredictive",
     "brier",
     "ensemble",
     "entropy",
@@ -27,4 +32,5 @@ __all__ = [
     "from_samples",
     "mc_dropout",
     "negative_log_likelihood",
+    "regression_from_samples",
 ]

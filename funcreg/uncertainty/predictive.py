@@ -34,7 +34,7 @@ class Moments(NamedTuple):
     count: int  # pyright: ignore[reportIncompatibleMethodOverride] (a field may hide tuple.count)
     mean: Tensor
     squares: Tensor  # squared deviations from the mean, summed
-    entropies: Tensor
+    own: Tensor  # each sample's own uncertainty, summed: its entropy, or its variance
 
 
 def from_samples(probabilities: Tensor) -> Predictive:
@@ -57,7 +57,7 @@ def from_samples(probabilities: Tensor) -> Predictive:
     samples = as_probabilities(probabilities)
     if samples.ndim < 2 or samples.shape[0] == 0:
         _checks.fail("probabilities", _checks.describe(probabilities), "a tensor (T, ..., C) with T at least 1")
-    return predictive(moments(samples))
+    return predictive(of_classes(samples))
 
 
 def entropy(probabilities: Tensor) -> Tensor:
@@ -78,15 +78,15 @@ def entropy(probabilities: Tensor) -> Tensor:
     return _entropy(as_probabilities(probabilities))
 
 
-def moments(samples: Tensor) -> Moments:
+def of_classes(probabilities: Tensor) -> Moments:
     """Of probabilities (T, ..., C)."""
+    return moments(probabilities, _entropy(probabilities))
+
+
+def moments(samples: Tensor, own: Tensor) -> Moments:
+    """Of samples and the uncertainty of each, (T, ...)."""
     mean = samples.mean(dim=0)
-    return Moments(
-        count=samples.shape[0],
-        mean=mean,
-        squares=((samples - mean) ** 2).sum(dim=0),
-        entropies=_entropy(samples).sum(dim=0),
-    )
+    return Moments(samples.shape[0], mean, ((samples - mean) ** 2).sum(dim=0), own.sum(dim=0))
 
 
 def merge(one: Moments, other: Moments) -> Moments:
@@ -97,13 +97,13 @@ def merge(one: Moments, other: Moments) -> Moments:
         count=count,
         mean=one.mean + step * (other.count / count),
         squares=one.squares + other.squares + step**2 * (one.count * other.count / count),
-        entropies=one.entropies + other.entropies,
+        own=one.own + other.own,
     )
 
 
 def predictive(moments: Moments) -> Predictive:
     """What they say together."""
-    total, expected = _entropy(moments.mean), moments.entropies / moments.count
+    total, expected = _entropy(moments.mean), moments.own / moments.count
     return Predictive(
         mean=moments.mean,
         variance=moments.squares / moments.count,

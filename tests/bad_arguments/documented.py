@@ -53,6 +53,7 @@ DOCUMENTED: list[tuple[str, str, str, str]] = [
     ("norm.*", "x", "shape: *", ANY_SHAPE),
     # losses, labels
     ("losses.*", "targets", "dtype: [biu]*", "numbers of any real dtype"),
+    ("losses.*", "mask", "value: *", "any number but 0 is True"),
     ("losses.binary_cross_entropy", "weight", "shape: *", "it broadcasts with logits"),
     ("losses.accuracy", "logits", "shape: axis 1 longer", ANY_SHAPE),
     ("losses.accuracy", "logits", "value: *inf", "the largest logit counts"),
@@ -176,6 +177,10 @@ DOCUMENTED: list[tuple[str, str, str, str]] = [
     ("random.categorical", "logits", "value: inf", "it is the class"),
     ("random.*of a tensor", "*", "its list", "an integer"),
     ("random.*of a tensor", "*", "dtype: uint8", "an integer of any dtype"),
+    # uncertainty
+    ("uncertainty.regression_from_samples", "means", "shape: *", ANY_SHAPE),
+    ("uncertainty.regression_from_samples", "variances", "shape: *", "it broadcasts with means"),
+    ("uncertainty.regression_from_samples", "variances", "a number", "it broadcasts with means"),
 ]
 
 

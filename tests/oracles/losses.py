@@ -301,6 +301,53 @@ oracle("losses.mse", against="F.mse_loss", **IN_DEPTH)(partial(regression, losse
 oracle("losses.mae", against="F.l1_loss", **IN_DEPTH)(partial(regression, losses.mae, F.l1_loss))
 
 
+@oracle("losses.gaussian_nll", against="F.gaussian_nll_loss", **IN_DEPTH)
+def gaussian_nll() -> Pair:
+    """Of D = 2 numbers each; variances of some below the least."""
+    x, y = drawn(11, 5, 4), drawn(12, 5, 2)
+    least = 0.3
+    assert 0 < (x[:, 2:].exp() < least).sum() < 10
+
+    def ours(x: Tensor, reduction: str) -> Tensor:
+        return losses.gaussian_nll(x, y, min_variance=least, reduction=reduction)
+
+    def theirs(x: Tensor, reduction: str) -> Tensor:
+        # torch's own floor lets gradients pass that are not those of its value.
+        variance = x[:, 2:].exp().clamp_min(least)
+        each = F.gaussian_nll_loss(x[:, :2], y, variance, eps=1e-12, reduction="none").mean(dim=1)
+        return {"mean": each.mean(), "sum": each.sum(), "none": each}[reduction]
+
+    pairs = [compared(partial(ours, reduction=r), partial(theirs, reduction=r), x) for r in REDUCTIONS]
+    floored = F.gaussian_nll_loss(x[:, :2], y, x[:, 2:].exp(), eps=least)
+    return ([one for one, _ in pairs], ours(x, "mean")), ([other for _, other in pairs], floored)
+
+
+@oracle("losses.gaussian_nll", against="torch.distributions.Normal, without log(2 pi) / 2", **IN_DEPTH)
+def gaussian_nll_of_distributions() -> Pair:
+    x, y = drawn(13, 5, 3, 4), drawn(14, 5, 3, 2)
+    mask = y > -0.5
+
+    def theirs(x: Tensor) -> Tensor:
+        normal = torch.distributions.Normal(x[..., :2], (x[..., 2:] / 2).exp(), validate_args=False)
+        return (-normal.log_prob(y) - np.log(2 * np.pi) / 2)[mask].mean()
+
+    return compared(lambda x: losses.gaussian_nll(x, y, mask=mask), theirs, x)
+
+
+@oracle("losses.mse", against="F.mse_loss of what a mask leaves", **IN_DEPTH)
+def masked_mse() -> Pair:
+    x, y = drawn(15, 5, 3), drawn(16, 5, 3)
+    mask = y > 0
+    return compared(lambda x: losses.mse(x, y, mask=mask), lambda x: F.mse_loss(x[mask], y[mask]), x)
+
+
+@oracle("losses.mae", against="F.l1_loss of what a mask leaves", **IN_DEPTH)
+def masked_mae() -> Pair:
+    x, y = drawn(15, 5, 3), drawn(16, 5, 3)
+    mask = y > 0
+    return compared(lambda x: losses.mae(x, y, mask=mask), lambda x: F.l1_loss(x[mask], y[mask]), x)
+
+
 @oracle("losses.correlation", against="1 - numpy.corrcoef", tolerance=1e-14, because=REORDERED)
 def correlation_of_numpy() -> Pair:
     x, y = drawn(9, 3, 20), drawn(10, 3, 20)

@@ -100,6 +100,96 @@ def ensemble() -> Pair:
     return uncertainty.ensemble(model, params, state, X, chunk_size=2), summary(np.stack(theirs))
 
 
+def of_numbers(means: np.ndarray, variances: np.ndarray) -> uncertainty.RegressionPredictive:
+    """Means and variances (T, ...) as a mixture of Gaussians, by numpy: E[m], E[m**2 + v] - E[m]**2, and its parts."""
+    total = (means**2 + variances).mean(0) - means.mean(0) ** 2
+    each = (means.mean(0), total, means.var(0), variances.mean(0))
+    return uncertainty.RegressionPredictive(*map(torch.from_numpy, each))
+
+
+@oracle(
+    "uncertainty.regression_from_samples",
+    against="the moments of a mixture, by numpy",
+    tolerance=1e-13,
+    because="float64; numpy's difference of squares cancels",
+)
+def regression_from_samples() -> Pair:
+    means, variances = X.reshape(5, 4, 6), X.reshape(5, 4, 6).exp()
+    ours = uncertainty.regression_from_samples(means, variances)
+    one = uncertainty.regression_from_samples(means, variances[0])  # broadcast
+    alone = uncertainty.regression_from_samples(means)
+    first = np.broadcast_to(variances[0].numpy(), means.shape)
+    theirs = [of_numbers(means.numpy(), each) for each in (variances.numpy(), first, np.zeros(means.shape))]
+    return [ours, one, alone], theirs
+
+
+@oracle(
+    "uncertainty.regression_from_samples",
+    against="torch.distributions.MixtureSameFamily",
+    tolerance=1e-13,
+    because="float64; another order of the sums",
+)
+def mixture() -> Pair:
+    means, variances = X.T.reshape(6, 20), X.T.reshape(6, 20).exp()
+    ours = uncertainty.regression_from_samples(means, variances)
+    parts = torch.distributions.Normal(means.T, variances.T.sqrt())
+    weights = torch.distributions.Categorical(torch.ones(20, 6, dtype=torch.float64))
+    theirs = torch.distributions.MixtureSameFamily(weights, parts)
+    return (ours.mean, ours.variance), (theirs.mean, theirs.variance)
+
+
+HEADS = ("sigmoid", "mean", "gaussian", "raw")
+
+
+def by_numpy(outputs: np.ndarray, head: str) -> Any:
+    """What outputs (T, N, 4) of a model say, read by a head."""
+    if head == "raw":
+        return torch.from_numpy(outputs)
+    if head == "sigmoid":
+        p = scipy.special.expit(outputs)
+        return summary(np.stack((1 - p, p), axis=-1))
+    if head == "mean":
+        return of_numbers(outputs, np.zeros(outputs.shape))
+    return of_numbers(outputs[..., :2], np.exp(outputs[..., 2:]))
+
+
+@oracle(
+    "uncertainty.mc_dropout",
+    against="numpy and scipy for every other head, the masks given",
+    tolerance=1e-12,
+    because="float64; other matrix products, and chunks",
+)
+def mc_dropout_of_heads() -> Pair:
+    class Net:
+        def apply(
+            self, params: dict[str, Tensor], state: None, x: Tensor, *, key: Tensor, rates: float
+        ) -> tuple[Tensor, None]:
+            return (x * (random.uniform(key, tuple(x.shape)) >= rates)) @ params["w"], state
+
+    w, key = random.normal(random.key(5), (6, 4), dtype=torch.float64), random.key(6)
+    masks = np.stack([(random.uniform(each, (20, 6)) >= 0.3).numpy() for each in random.split(key, 11)])
+    outputs = (X.numpy() * masks) @ w.numpy()
+    settings: dict[str, Any] = {"key": key, "samples": 11, "chunk_size": 4, "rates": 0.3}
+    ours = [uncertainty.mc_dropout(Net(), {"w": w}, None, X, head=head, **settings) for head in HEADS]
+    return ours, [by_numpy(outputs, head) for head in HEADS]
+
+
+@oracle(
+    "uncertainty.ensemble",
+    against="a loop over torch's modules for every other head, numpy and scipy",
+    tolerance=1e-12,
+    because="float64; batched matrix products, and chunks",
+)
+def ensemble_of_heads() -> Pair:
+    make_numbers = lambda: nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)).double()  # noqa: E731
+    model = fr.from_module(make_numbers)
+    params, state = fr.model_members(model, random.key(7), 5)
+    with torch.no_grad():
+        outputs = [fr.to_module(make_numbers, each, {})(X).numpy() for each in tree.unstack(params)]
+    ours = [uncertainty.ensemble(model, params, state, X, chunk_size=2, batch_size=7, head=head) for head in HEADS]
+    return ours, [by_numpy(np.stack(outputs), head) for head in HEADS]
+
+
 @oracle(
     "uncertainty.negative_log_likelihood",
     against="sklearn.metrics.log_loss",

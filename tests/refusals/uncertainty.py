@@ -11,6 +11,8 @@ P = torch.full((4, 3), 1 / 3)
 MODEL = fr.from_module(lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)))
 MODEL_PARAMS, MODEL_STATE = MODEL.init(KEY)
 STILL = fr.from_module(lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.0)))
+NUMBERS = fr.from_module(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 3)))
+SQUEEZED = fr.from_module(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1), nn.Flatten(0)))
 ONE_OUTPUT = fr.from_module(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1)))
 MEMBERS_PARAMS, _ = fr.model_members(MODEL, KEY, 2)
 
@@ -47,6 +49,36 @@ REFUSALS: list[Refusal] = [
         "model",
         lambda: uncertainty.mc_dropout(ONE_OUTPUT, *ONE_OUTPUT.init(KEY), X, key=KEY),
     ),
+    (
+        "uncertainty.mc_dropout",
+        "model",
+        lambda: uncertainty.mc_dropout(SQUEEZED, *SQUEEZED.init(KEY), X, key=KEY),
+    ),
+    *(
+        (
+            "uncertainty.mc_dropout",
+            "model",
+            lambda model=model: uncertainty.mc_dropout(model, *model.init(KEY), X, key=KEY, head="gaussian"),
+        )
+        for model in (NUMBERS, ONE_OUTPUT, SQUEEZED)
+    ),
+    (
+        "uncertainty.mc_dropout",
+        "head",
+        lambda: uncertainty.mc_dropout(MODEL, MODEL_PARAMS, MODEL_STATE, X, key=KEY, head=bad("logits")),
+    ),
+    ("uncertainty.ensemble", "head", lambda: uncertainty.ensemble(MODEL, MEMBERS_PARAMS, {}, X, head=bad(None))),
+    (
+        "uncertainty.ensemble",
+        "model",
+        lambda: uncertainty.ensemble(NUMBERS, *fr.model_members(NUMBERS, KEY, 2), X, head="gaussian"),
+    ),
+    ("uncertainty.regression_from_samples", "means", lambda: uncertainty.regression_from_samples(INTEGERS)),
+    ("uncertainty.regression_from_samples", "means", lambda: uncertainty.regression_from_samples(X[:0])),
+    ("uncertainty.regression_from_samples", "variances", lambda: uncertainty.regression_from_samples(X, -1.0)),
+    ("uncertainty.regression_from_samples", "variances", lambda: uncertainty.regression_from_samples(X, X - 9)),
+    ("uncertainty.regression_from_samples", "variances", lambda: uncertainty.regression_from_samples(X, X[:2] ** 2)),
+    ("uncertainty.regression_from_samples", "variances", lambda: uncertainty.regression_from_samples(X, bad(None))),
     (
         "uncertainty.ensemble",
         "model",

@@ -13,7 +13,13 @@ CALLS: list[Call] = [
          weight=SOFT[0], reduction="mean"),
     call("losses.kl_divergence", losses.kl_divergence, logits=X, target_logits=X + 1, reduction="mean"),
     *(
-        call(f"losses.{loss.__name__}", loss, predictions=X, targets=SOFT, reduction="mean")
-        for loss in (losses.mse, losses.mae, losses.correlation, losses.spectral_l2)
+        call(f"losses.{loss.__name__}", loss, predictions=X, targets=SOFT, mask=SOFT > 0.2, reduction="mean")
+        for loss in (losses.mse, losses.mae)
     ),
+    *(
+        call(f"losses.{loss.__name__}", loss, predictions=X, targets=SOFT, reduction="mean")
+        for loss in (losses.correlation, losses.spectral_l2)
+    ),
+    call("losses.gaussian_nll", losses.gaussian_nll, predictions=X.repeat(1, 2), targets=SOFT, min_variance=1e-6,
+         mask=SOFT > 0.2, reduction="mean"),
 ]  # fmt: skip

@@ -12,12 +12,13 @@ MEMBERS = fr.model_members(MODEL, KEY, 2)
 
 CALLS: list[Call] = [
     call("uncertainty.mc_dropout", uncertainty.mc_dropout, model=MODEL, params=PARAMS, state=STATE, x=X, key=KEY,
-         samples=3, rates=0.3, chunk_size="auto", memory_budget=10**9, jit=False),
+         head="softmax", samples=3, rates=0.3, chunk_size="auto", memory_budget=10**9, jit=False),
     call("uncertainty.ensemble", uncertainty.ensemble, model=MODEL, params=MEMBERS[0], state=MEMBERS[1], x=X,
-         chunk_size="auto", memory_budget=10**9, jit=False),
+         head="softmax", chunk_size="auto", memory_budget=10**9, jit=False),
     call("uncertainty.fit_temperature", uncertainty.fit_temperature, logits=3 * X, targets=CLASSES,
          ignore_index=-100, steps=3),
     call("uncertainty.from_samples", uncertainty.from_samples, probabilities=SOFT.expand(2, 4, 3)),
+    call("uncertainty.regression_from_samples", uncertainty.regression_from_samples, means=X, variances=SOFT),
     call("uncertainty.entropy", uncertainty.entropy, probabilities=SOFT),
     call("uncertainty.brier", uncertainty.brier, probabilities=SOFT, targets=CLASSES,
          ignore_index=-100, reduction="mean"),

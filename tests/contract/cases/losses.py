@@ -39,5 +39,14 @@ CASES = [
     ),
     Case("losses.kl_divergence", losses.kl_divergence, {"logits": drawn(9, 6, 4), "target_logits": drawn(10, 6, 4)},
          at_least_float32=True),
+    Case(
+        "losses.gaussian_nll",
+        lambda predictions, targets, min_variance: losses.gaussian_nll(
+            predictions, targets, min_variance=min_variance, mask=targets > -1
+        ),
+        {"predictions": drawn(110, 6, 3, 4), "targets": drawn(111, 6, 3, 2)},
+        {"min_variance": (1e-6, 0.1, 2.0)},
+        at_least_float32=True,
+    ),
     Case("losses.accuracy", losses.accuracy, LOGITS, fixed_dtype=True, has_slope=False),
 ]  # fmt: skip

@@ -21,6 +21,8 @@ class _Mask:
 
 PROBABILITIES = {"probabilities": torch.softmax(drawn(13, 6, 4), dim=-1), "targets": CLASSES}
 
+HEADS: list[Any] = ["sigmoid", "gaussian", "raw"]
+
 CASES = [
     Case(
         "uncertainty.mc_dropout",
@@ -36,6 +38,33 @@ CASES = [
         "uncertainty.ensemble",
         lambda params, x: uncertainty.ensemble(_Mask(), params, {}, x, chunk_size=2),
         {"params": {"w": drawn(210, 3, 5, 4)}, **X},
+        at_least_float32=True,
+    ),
+    *(
+        Case(
+            "uncertainty.mc_dropout",
+            lambda params, x, rates, key, head=head: uncertainty.mc_dropout(
+                _Mask(), params, {}, x, key=key, head=head, samples=3, batch_size=4, rates=rates
+            ),
+            {"params": {"w": drawn(28, 5, 2)}, **X},
+            {"rates": (0.1, 0.3, 0.9)},
+            keyed=True,
+            variant=head,
+            at_least_float32=head != "raw",
+        )
+        for head in HEADS
+    ),
+    Case(
+        "uncertainty.ensemble",
+        lambda params, x: uncertainty.ensemble(_Mask(), params, {}, x, head="mean"),
+        {"params": {"w": drawn(210, 3, 5, 4)}, **X},
+        variant="mean",
+        at_least_float32=True,
+    ),
+    Case(
+        "uncertainty.regression_from_samples",
+        lambda means, variances: uncertainty.regression_from_samples(means, variances.exp()),
+        {"means": drawn(212, 5, 6, 2), "variances": drawn(213, 5, 6, 2)},
         at_least_float32=True,
     ),
     Case(
