@@ -483,6 +483,52 @@ def test_targets_pass_by_what_does_not_mix(key: Tensor) -> None:
     assert torch.equal(augment.compose(inner, augment.flip)(images(), key=key), x)
 
 
+def test_what_draws_nothing_is_composed_as_it_is(key: Tensor) -> None:
+    normalize = partial(augment.apply_normalize, mean=0.5, std=0.25)
+    together = augment.compose(augment.flip, normalize)
+    flipped = augment.flip(images(), key=fr.random.split(key)[0])
+    assert torch.equal(together(images(), key=key), normalize(flipped))
+    assert torch.equal(together(images(), TARGETS, key=key)[1], TARGETS)
+
+
+def test_sometimes_changes_each_image_or_keeps_it(key: Tensor) -> None:
+    many = images(torch.float32, (4000, 1, 1, 2))
+    for rate in (0.0, 0.3, 1.0):
+        changed = augment.sometimes(augment.apply_invert, rate)(many, key=key)
+        chosen = (changed == 1 - many).flatten(1).all(dim=1)
+        assert bool((chosen | (changed == many).flatten(1).all(dim=1)).all())
+        assert scipy.stats.binomtest(int(chosen.sum()), 4000, rate).pvalue > 1e-3
+    assert bool(augment.sometimes(augment.flip, torch.tensor(torch.nan))(many, key=key).isnan().all())
+
+
+def test_sometimes_mixes_targets_with_their_images(key: Tensor) -> None:
+    mixed, targets = augment.sometimes(partial(augment.mixup, alpha=1.0), 0.5)(images(), TARGETS, key=key)
+    still = (mixed == images()).flatten(1).all(dim=1)
+    assert torch.equal(still, (targets == TARGETS).all(dim=1))
+    assert 0 < int(still.sum()) < 5
+    kept = augment.sometimes(augment.flip, 0.5)(images(), TARGETS, key=key)
+    assert torch.equal(kept[1], TARGETS)
+    inner = augment.compose(augment.flip, augment.sometimes(partial(augment.mixup, alpha=1.0), 0.5))
+    assert inner(images(), key=key, targets=TARGETS)[1].shape == TARGETS.shape
+
+
+def test_the_coin_of_sometimes_is_not_what_the_function_draws(key: Tensor) -> None:
+    """Else a flip of half of the images, applied to half of them, would flip half or none."""
+    many = images(torch.float32, (4000, 1, 1, 2))
+    flipped = augment.sometimes(augment.flip, 0.5)(many, key=key)
+    changed = int((flipped != many).flatten(1).any(dim=1).sum())
+    assert scipy.stats.binomtest(changed, 4000, 0.25).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("size", [(5,), (5, 7), (5, 3, 4)])
+def test_hidden_features_are_mixed_as_images_are(size: tuple[int, ...], key: Tensor) -> None:
+    features = images(size=size)
+    mixed, targets = augment.mixup(features, TARGETS, 0.5, key=key)
+    as_images, same = augment.mixup(features.reshape(5, -1, 1, 1), TARGETS, 0.5, key=key)
+    assert torch.equal(mixed, as_images.reshape(size))
+    assert torch.equal(targets, same)
+
+
 def test_equalizing_a_channel_with_nan_gives_nan_and_leaves_the_others() -> None:
     images = fr.random.uniform(fr.random.key(0), (1, 2, 4, 4))
     images = torch.where(torch.arange(32).reshape(1, 2, 4, 4) == 3, torch.nan, images)

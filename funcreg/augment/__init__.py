@@ -17,14 +17,14 @@ NaN, and 0 in uint8 images, which have no NaN.
     policies.py     rand_augment, trivial_augment: operations drawn for each image
     auto.py         auto_augment: the published policies
     mixing.py       mixup, cutmix: of images and targets
-    composition.py  compose: several as one
+    composition.py  compose: several as one; sometimes: one for some of the images
     boxes.py        boxes of random area and shape
     core.py         what they share
 """
 
 from .auto import auto_augment
 from .color import apply_color, apply_grayscale, apply_normalize, color_jitter
-from .composition import compose
+from .composition import compose, sometimes
 from .crops import apply_crop, apply_cutout, crop, cutout, flip
 from .erasing import erase
 from .filters import apply_gaussian_blur, apply_sharpness, gaussian_blur
@@ -69,6 +69,7 @@ __all__ = [
     "resized_crop",
     "rotate",
     "shear",
+    "sometimes",
     "translate",
     "trivial_augment",
 ]

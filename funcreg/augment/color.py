@@ -152,7 +152,10 @@ def apply_normalize(images: Tensor, mean: Number, std: Number) -> Tensor:
     tensor([1.0000, 0.5000])
     """
     core.check(images)
-    _checks.check_floating("images", images)
+    if not images.is_floating_point():
+        _checks.fail(
+            "images", _checks.describe(images), "a floating-point tensor (N, C, H, W)", "Divide: images / 255."
+        )
     x = core.widened(images)
     mean = core.channelled(core.check_channelled("mean", mean, images), images, x.dtype)
     std = core.channelled(core.check_channelled("std", std, images, 0.0, exclusive="low"), images, x.dtype)

@@ -14,9 +14,17 @@ Number = float | Tensor
 def check(images: Tensor) -> None:
     """Refuse what is no batch of images."""
     _checks.check_tensor("images", images)
-    if images.ndim != 4 or not (images.is_floating_point() or images.dtype == torch.uint8):
+    if images.ndim != 4:
         remedy = "Add the batch: images[None]." if images.ndim == 3 else ""
         _checks.fail("images", _checks.describe(images), "a floating-point or uint8 tensor (N, C, H, W)", remedy)
+    check_batch(images, "a floating-point or uint8 tensor (N, C, H, W)")
+
+
+def check_batch(images: Tensor, allowed: str = "a floating-point or uint8 tensor (N, ...)") -> None:
+    """Refuse what has not a row of numbers for each example."""
+    _checks.check_tensor("images", images)
+    if images.ndim == 0 or not (images.is_floating_point() or images.dtype == torch.uint8):
+        _checks.fail("images", _checks.describe(images), allowed)
     if images.is_meta:
         _checks.fail("images", "one on meta", "images with values")
     if 0 in images.shape[1:]:
@@ -39,9 +47,7 @@ def check_channelled(
     argument: str, value: Number, images: Tensor, low: float = -math.inf, high: float = math.inf, exclusive: str = ""
 ) -> Number:
     """One number or one for each channel, in [low, high]."""
-    if isinstance(value, Tensor) and value.shape not in ((), images.shape[1:2]):
-        allowed = f"a number, or a tensor of shape () or ({images.shape[1]},), one for each channel"
-        _checks.fail(argument, _checks.describe(value), allowed)
+    _check_length(argument, value, images.shape[1], "channel")
     return _checks.check_number(argument, value, low, high, exclusive=exclusive)
 
 
@@ -49,11 +55,17 @@ def per_image(
     argument: str, value: Number, images: Tensor, low: float = -math.inf, high: float = math.inf, exclusive: str = ""
 ) -> Tensor:
     """A parameter of each image, float64 (N,), from a number or a tensor of shape () or (N,)."""
-    if isinstance(value, Tensor) and value.shape not in ((), images.shape[:1]):
-        allowed = f"a number, or a tensor of shape () or ({images.shape[0]},), one for each image"
-        _checks.fail(argument, _checks.describe(value), allowed)
+    _check_length(argument, value, images.shape[0], "image")
     value = _checks.check_number(argument, value, low, high, exclusive=exclusive)
     return as_setting(value, images).expand(images.shape[0])
+
+
+def _check_length(argument: str, value: object, length: int, each: str) -> None:
+    several = isinstance(value, tuple | list)
+    if several or (isinstance(value, Tensor) and value.shape not in ((), (length,))):
+        allowed = f"a number, or a tensor of shape () or ({length},), one for each {each}"
+        remedy = "Make it a tensor: torch.tensor(...)." if several else ""
+        _checks.fail(argument, _checks.describe(value), allowed, remedy)
 
 
 def place(argument: str, value: Number, images: Tensor, low: float, high: float) -> Tensor:

@@ -12,10 +12,11 @@ def mixup(images: Tensor, targets: Tensor, alpha: Number, *, key: Tensor) -> tup
     """Mix each image with another: `share * x + (1 - share) * x[partner]`, and the targets alike.
 
     The share of each image is drawn from Beta(alpha, alpha). Its partner is the image a number of
-    places further on, drawn once for the batch, so every image meets another and is met once.
+    places further on, drawn once for the batch, so every image meets another and is met once. Whatever
+    has a row for each example is mixed so; a layer's outputs, by manifold mixup.
 
     Args:
-        images: floating-point or uint8 (N, C, H, W).
+        images: floating-point or uint8 (N, ...).
         targets: floating-point (N, K), a probability of each class; see `fr.labels.one_hot`.
         alpha: at least 0, where 0 mixes nothing; a number or a tensor of shape ().
         key: int64 (2,).
@@ -31,8 +32,10 @@ def mixup(images: Tensor, targets: Tensor, alpha: Number, *, key: Tensor) -> tup
     >>> targets.sum(dim=1)
     tensor([1., 1.])
 
-    Zhang, Cisse, Dauphin and Lopez-Paz, "mixup: beyond empirical risk minimization", ICLR 2018.
+    Zhang, Cisse, Dauphin and Lopez-Paz, "mixup: beyond empirical risk minimization", ICLR 2018; Verma et al.,
+    "Manifold mixup: better representations by interpolating hidden states", ICML 2019.
     """
+    core.check_batch(images)
     alpha = _check(images, targets, alpha, key)
     partner = _partner(images, random.uniform(key, dtype=torch.float64))
     share = _draw_share(images, alpha, random.skip(key, 1))
@@ -66,6 +69,7 @@ def cutmix(images: Tensor, targets: Tensor, alpha: Number, *, key: Tensor) -> tu
     Yun et al., "CutMix: regularization strategy to train strong classifiers with localizable features",
     ICCV 2019.
     """
+    core.check(images)
     alpha = _check(images, targets, alpha, key)
     size, _, height, width = images.shape
     draws = random.uniform(key, (2 * size + 1,), dtype=torch.float64)
@@ -106,7 +110,7 @@ def _mixed(values: Tensor, partner: Tensor, share: Tensor) -> Tensor:
 
 def _check(images: Tensor, targets: Tensor, alpha: Number, key: Tensor) -> Number:
     """Alpha, checked as the others are."""
-    core.check_drawn(images, key=key)
+    _checks.check_key(key, images)
     alpha = _checks.check_setting("alpha", alpha)
     _checks.check_tensor("targets", targets)
     if not targets.is_floating_point() or targets.shape[:-1] != images.shape[:1] or not targets.shape[-1]:

@@ -1,6 +1,7 @@
 """The operations of `augment`'s policies, and the policies, against torchvision.transforms.v2 image by image."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -290,4 +291,28 @@ def auto_augment() -> Pair:
         sure = torch.tensor([all(op[:5] != "Shear" or level != 6 for op, _, level in pair) for pair in own])
         theirs.append(x[sure])
         ours.append(augment.auto_augment(SMOOTH, name, key=KEY)[sure])
+    return ours, theirs
+
+
+@oracle(
+    "augment.sometimes",
+    against=TORCHVISION + "RandomGrayscale and its kin, of the images drawn",
+    tolerance=0,
+    because="the same operations",
+)
+def sometimes() -> Pair:
+    """torchvision's draw of an image is one number that is below p: 0 or 1 by the same numbers."""
+    kinds: list[tuple[Any, Callable[[float], Any]]] = [
+        (augment.apply_grayscale, transforms.RandomGrayscale),
+        (augment.apply_invert, transforms.RandomInvert),
+        (augment.apply_equalize, transforms.RandomEqualize),
+        (augment.apply_autocontrast, transforms.RandomAutocontrast),
+        (partial(augment.apply_solarize, threshold=100), lambda p: transforms.RandomSolarize(100, p)),
+        (partial(augment.apply_posterize, bits=3), lambda p: transforms.RandomPosterize(3, p)),
+        (partial(augment.apply_sharpness, factor=2.0), lambda p: transforms.RandomAdjustSharpness(2.0, p)),
+    ]
+    images = SMOOTH[:40]
+    chosen = fr.random.uniform(fr.random.split(KEY)[0], (40,)) < 0.3
+    ours = [augment.sometimes(function, 0.3)(images, key=KEY) for function, _ in kinds]
+    theirs = [torch.stack([make(float(own))(x) for x, own in zip(images, chosen, strict=True)]) for _, make in kinds]
     return ours, theirs

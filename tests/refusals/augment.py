@@ -11,6 +11,7 @@ from tests.refusals import IMAGES, KEY, KEYS, Refusal, X, bad
 TARGETS = torch.eye(2)
 CLASSES = torch.tensor([0, 1])
 PAIR, TRIPLE = torch.ones(2), torch.ones(3)
+SHRINK, MIXUP = partial(augment.resized_crop, size=2), partial(augment.mixup, alpha=0.2)
 
 REFUSALS: list[Refusal] = [
     ("augment.flip", "images", lambda: augment.flip(X, key=KEY)),
@@ -106,7 +107,8 @@ REFUSALS: list[Refusal] = [
         row
         for name, mix in (("augment.mixup", augment.mixup), ("augment.cutmix", augment.cutmix))
         for row in (
-            (name, "images", lambda mix=mix: mix(X, TARGETS, 0.2, key=KEY)),
+            (name, "images", lambda mix=mix: mix(IMAGES.long(), TARGETS, 0.2, key=KEY)),
+            (name, "images", lambda mix=mix: mix(torch.tensor(1.0), TARGETS, 0.2, key=KEY)),
             (name, "targets", lambda mix=mix: mix(IMAGES, CLASSES, 0.2, key=KEY)),
             (name, "targets", lambda mix=mix: mix(IMAGES, torch.eye(3), 0.2, key=KEY)),
             (name, "targets", lambda mix=mix: mix(IMAGES, PAIR, 0.2, key=KEY)),
@@ -119,9 +121,19 @@ REFUSALS: list[Refusal] = [
     ("augment.compose", "functions", lambda: augment.compose()),
     ("augment.compose", "functions", lambda: augment.compose(bad(3))),
     ("augment.compose", "functions", lambda: augment.compose(torch.relu)),
-    ("augment.compose", "functions", lambda: augment.compose(lambda images: images)),
+    ("augment.compose", "functions", lambda: augment.compose(lambda x: x)),
+    ("augment.compose", "functions", lambda: augment.compose(torch.nn.ReLU())),
     ("augment.compose", "targets", lambda: augment.compose(partial(augment.mixup, alpha=0.2))(IMAGES, key=KEY)),
     ("augment.compose", "key", lambda: augment.compose(augment.flip)(IMAGES, key=bad(0))),
+    ("augment.sometimes", "function", lambda: augment.sometimes(bad(3), 0.5)),
+    ("augment.sometimes", "function", lambda: augment.sometimes(torch.nn.ReLU(), 0.5)),
+    ("augment.sometimes", "function", lambda: augment.sometimes(SHRINK, 0.5)(IMAGES, key=KEY)),
+    ("augment.sometimes", "function", lambda: augment.sometimes(bad(lambda images: images > 0), 1.0)(IMAGES, key=KEY)),
+    ("augment.sometimes", "rate", lambda: augment.sometimes(augment.flip, 1.5)),
+    ("augment.sometimes", "rate", lambda: augment.sometimes(augment.flip, PAIR)),
+    ("augment.sometimes", "targets", lambda: augment.sometimes(MIXUP, 0.5)(IMAGES, key=KEY)),
+    ("augment.sometimes", "images", lambda: augment.sometimes(augment.flip, 0.5)(X, key=KEY)),
+    ("augment.sometimes", "key", lambda: augment.sometimes(augment.apply_invert, 0.5)(IMAGES, key=bad(0))),
     *(
         (f"augment.{name}", "images", lambda name=name: getattr(augment, name)(X))
         for name in ("apply_invert", "apply_autocontrast", "apply_equalize", "apply_grayscale")
@@ -133,6 +145,7 @@ REFUSALS: list[Refusal] = [
     ("augment.apply_grayscale", "images", lambda: augment.apply_grayscale(torch.ones(2, 4, 4, 4))),
     ("augment.apply_normalize", "images", lambda: augment.apply_normalize(IMAGES.to(torch.uint8), 0.5, 0.5)),
     ("augment.apply_normalize", "mean", lambda: augment.apply_normalize(IMAGES, PAIR, 0.5)),
+    ("augment.apply_normalize", "mean", lambda: augment.apply_normalize(IMAGES, bad([0.5, 0.5, 0.5]), 0.5)),
     ("augment.apply_normalize", "std", lambda: augment.apply_normalize(IMAGES, 0.5, 0.0)),
     ("augment.apply_sharpness", "images", lambda: augment.apply_sharpness(X, 0.5)),
     ("augment.apply_sharpness", "factor", lambda: augment.apply_sharpness(IMAGES, -0.5)),

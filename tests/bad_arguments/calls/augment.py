@@ -19,6 +19,10 @@ CALLS: list[Call] = [
     call("augment.compose()", lambda images, targets, key: augment.compose(
         augment.flip, partial(augment.mixup, alpha=0.5))(images, targets, key=key),
          images=IMAGES, targets=SOFT, key=KEY),
+    call("augment.sometimes", lambda function, rate: augment.sometimes(function, rate)(IMAGES, key=KEY),
+         function=augment.apply_invert, rate=0.5),
+    call("augment.sometimes()", lambda images, targets, key: augment.sometimes(
+        partial(augment.mixup, alpha=0.5), 0.5)(images, targets, key=key), images=IMAGES, targets=SOFT, key=KEY),
     call("augment.apply_crop", augment.apply_crop, images=IMAGES, top=TOP.long(), left=1, size=(3, 2)),
     call("augment.apply_cutout", augment.apply_cutout, images=IMAGES, top=TOP, left=1.0, height=2.0, width=3.0,
          fill=0.5),

@@ -131,6 +131,25 @@ CASES = [
         {**RATE, "alpha": (0.0, 0.2, 1.0)},
         keyed=True,
     ),
+    Case(
+        "augment.sometimes",
+        lambda images, rate, threshold, key: augment.sometimes(
+            partial(augment.apply_solarize, threshold=threshold), rate
+        )(images, key=key),
+        IMAGES,
+        {**RATE, "threshold": (0.2, 0.4, 0.6)},
+        keyed=True,
+    ),
+    Case(
+        "augment.sometimes",
+        lambda images, targets, rate, alpha, key: augment.sometimes(partial(augment.mixup, alpha=alpha), rate)(
+            images, targets, key=key
+        ),
+        MIXED,
+        {**RATE, "alpha": (0.0, 0.2, 1.0)},
+        keyed=True,
+        variant="targets",
+    ),
     Case("augment.apply_invert", augment.apply_invert, IMAGES),
     Case("augment.apply_solarize", augment.apply_solarize, IMAGES, {"threshold": (0.0, 0.41, 1.0)}),
     Case("augment.apply_posterize", augment.apply_posterize, IMAGES, {"bits": (0.0, 3.0, 8.0)}),
