@@ -1,6 +1,7 @@
 """What the lab shows: figures, report, the README's table, TensorBoard's logs, what the notebooks call."""
 
 import dataclasses
+import functools
 import io
 import os
 import re
@@ -58,6 +59,23 @@ def test_a_history_is_drawn_in_one_call(members: int | None) -> None:
     np.testing.assert_allclose(drawn["validation"], np.stack((np.arange(1, 6), expected), 1))
     assert len(figure.axes[0].collections) == (0 if members is None else 2), "a band for each"
     assert len(charts.learning_curves(history, names=["accuracy"]).axes) == 1
+
+
+def test_reliability_is_drawn_in_one_call() -> None:
+    p = torch.tensor([[[0.9, 0.1], [0.4, 0.6]], [[0.7, 0.3], [0.2, 0.8]]])  # two members, two examples
+    targets = torch.tensor([0, 0])
+    curve = functools.partial(fr.uncertainty.reliability_curve, bins=2)
+    members = [curve(each, targets) for each in p]
+    stacked = torch.func.vmap(curve, (0, None))(p, targets)
+    figure = charts.reliability({"one": members[0], "listed": members, "stacked": stacked}, caption="sure and right")
+    above, below = figure.axes
+    drawn: dict[Any, Any] = {line.get_label(): line.get_xydata() for line in above.get_lines()[1:]}
+    np.testing.assert_allclose(drawn["one"], [[0.75, 0.5]], rtol=1e-6)
+    np.testing.assert_allclose(drawn["listed"], [[0.75, 0.5]], rtol=1e-6)
+    np.testing.assert_allclose(drawn["stacked"], drawn["listed"])
+    assert above.get_ylabel() == "accuracy"
+    assert below.get_xlabel() == "confidence"
+    assert plots.caption_of(figure) == "sure and right"
 
 
 def test_a_photograph_keeps_its_colours() -> None:

@@ -178,11 +178,10 @@ def _angles(
     model: fr.Model, members: Ensemble, images: Images, settings: Settings, key: Tensor, context: Context
 ) -> dict[str, Any]:
     """Uncertainty by angle, (angles, members), and how well it tells turned digits from the clean ones."""
-    from sklearn.metrics import roc_auc_score
-
     x, y = images.test_x[: settings.turned], images.test_y[: settings.turned]
     rows: list[dict[str, list[float]]] = []
-    clean: dict[str, list[np.ndarray]] = {}
+    clean: dict[str, list[Tensor]] = {}
+    is_turned = torch.arange(2, device=x.device).repeat_interleave(len(x))
     for index, angle in enumerate(context.track(settings.angles, "angles")):
         turned = _turn(x, float(angle))
         plain = _deterministic(model, members, turned)
@@ -194,13 +193,12 @@ def _angles(
             "deterministic": [fr.uncertainty.entropy(p) for p in plain],
             "ensemble": [together.entropy],
         }
-        arrays = {name: [score.double().cpu().numpy() for score in each] for name, each in scores.items()}
-        clean = clean or arrays
-        labels = np.repeat([0, 1], len(x))
-        row = {name: [float(score.mean()) for score in each] for name, each in arrays.items()}
-        for name, each in arrays.items():
+        scores = {name: [score.double() for score in each] for name, each in scores.items()}
+        clean = clean or scores
+        row = {name: [float(score.mean()) for score in each] for name, each in scores.items()}
+        for name, each in scores.items():
             pairs = zip(clean[name], each, strict=True)
-            row[f"auroc_{name}"] = [float(roc_auc_score(labels, np.concatenate(pair))) for pair in pairs]
+            row[f"auroc_{name}"] = [float(fr.uncertainty.auroc(torch.cat(pair), is_turned)) for pair in pairs]
         row["variance"] = [float(each.variance.sum(dim=-1).mean()) for each in mc]
         row["confidence"] = [float(each.mean.max(dim=-1).values.mean()) for each in mc]
         row["accuracy"] = [float((each.mean.argmax(dim=-1) == y).double().mean()) for each in mc]

@@ -1,10 +1,13 @@
-"""Figures that most questions draw, a row of panels in one call: members' curves as bands, members as dots."""
+"""Figures that most questions draw, in one call: members' curves as bands, members as dots, reliability."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from funcreg.uncertainty import ReliabilityCurve
 
 from . import plots
 
@@ -85,6 +88,41 @@ def strips(
         _label(axis, panel)
         finish(axis)
     return figure
+
+
+def reliability(
+    arms: Mapping[str, ReliabilityCurve | Sequence[ReliabilityCurve]], *, caption: str, **canvas: Any
+) -> Figure:
+    """Reliability diagrams: accuracy over confidence, with the diagonal of calibration, and how many are in each bin.
+
+    Args:
+        arms: name -> what `fr.uncertainty.reliability_curve` returns: alone, stacked under `vmap` over members, or a
+            list of members'. Several are pooled, weighed by their counts.
+        canvas: options of `plots.canvas`.
+    """
+    figure, axes = plots.canvas(2, 1, caption=caption, sharex=True, height_ratios=(3, 1), **{"height": 4.8} | canvas)
+    above, below = axes[:, 0]
+    above.plot((0, 1), (0, 1), color="#777777", linewidth=1)
+    for index, (name, curve) in enumerate(arms.items()):
+        confidence, accuracy, count = _pooled(curve)
+        style: Any = {"color": plots.PALETTE[index % 7], "linestyle": plots.LINES[index % 6], "label": name}
+        some = count > 0
+        above.plot(confidence[some], accuracy[some], marker="o", markersize=4, **style)
+        below.plot(confidence[some], (count / count.sum())[some], marker="o", markersize=3, **style)
+    above.set(ylabel="accuracy", ylim=(-0.02, 1.02))
+    below.set(xlabel="confidence", ylabel="share", ylim=(0, None))
+    above.legend()
+    return figure
+
+
+def _pooled(curve: ReliabilityCurve | Sequence[ReliabilityCurve]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Confidence, accuracy and count of each bin, over all members; NaN where it is empty in all."""
+    curves = [curve] if isinstance(curve, ReliabilityCurve) else curve
+    columns = [np.concatenate([np.atleast_2d(each[i].double().numpy()) for each in curves]) for i in range(3)]
+    count = columns[2].sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        means = [np.where(columns[2] > 0, each * columns[2], 0).sum(axis=0) / count for each in columns[:2]]
+    return means[0], means[1], count
 
 
 def _twins(name: str) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -11,11 +11,21 @@ Probabilities have their classes on the last axis; entropies are in nats, with 0
     chunking.py     how many members at a time
     predicting.py   what a function says for many members, a chunk at a time
     sampling.py     mc_dropout, ensemble: a model -> what its samples say, or the samples
-    calibration.py  (probabilities, targets) -> score
+    calibration.py  (probabilities, targets) -> score, and the curve behind it
+    scores.py       what is put in order, and refused where it cannot be
+    detection.py    (scores, targets) -> how well the scores tell positives
     temperature.py  (logits, targets) -> temperature
 """
 
-from .calibration import brier, expected_calibration_error, negative_log_likelihood
+from .calibration import (
+    ReliabilityCurve,
+    brier,
+    classwise_calibration_error,
+    expected_calibration_error,
+    negative_log_likelihood,
+    reliability_curve,
+)
+from .detection import auroc, average_precision, false_positive_rate
 from .predictive import Predictive, entropy, from_samples
 from .regression import RegressionPredictive, regression_from_samples
 from .sampling import ensemble, mc_dropout
@@ -24,13 +34,19 @@ from .temperature import fit_temperature
 __all__ = [
     "Predictive",
     "RegressionPredictive",
+    "ReliabilityCurve",
+    "auroc",
+    "average_precision",
     "brier",
+    "classwise_calibration_error",
     "ensemble",
     "entropy",
     "expected_calibration_error",
+    "false_positive_rate",
     "fit_temperature",
     "from_samples",
     "mc_dropout",
     "negative_log_likelihood",
     "regression_from_samples",
+    "reliability_curve",
 ]

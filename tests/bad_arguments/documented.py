@@ -164,6 +164,11 @@ DOCUMENTED: list[tuple[str, str, str, str]] = [
     ("sweep.*", "hparams", "structure: *", "any tree, (K,) each"),
     ("sweep.table", "metrics", "structure: *", "any names"),
     ("sweep.table", "*", "leaf 0: dtype: [ib]*", "numbers of any real dtype"),
+    # uncertainty
+    ("uncertainty.*", "probabilities", "shape: *", ANY_SHAPE),
+    ("uncertainty.*", "logits", "shape: axis 1 longer", "any number of classes"),
+    ("uncertainty.*", "scores", "value: *inf", "an infinity has its place in the order"),
+    ("uncertainty.*", "targets", "dtype: bool", "a bool is 1 or 0"),
     # random
     ("random.*", "shape", "one *", "a shape"),
     ("random.*", "shape", "none", "a shape"),

@@ -54,9 +54,6 @@ KNOWN = {
     "tree.where",
     "tree.zeros_like",
     "uncertainty.ensemble",
-    "uncertainty.entropy",
-    "uncertainty.fit_temperature",
-    "uncertainty.from_samples",
     "uncertainty.mc_dropout",
     "variables",
 }

@@ -8,11 +8,11 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 import torch
-from sklearn.calibration import CalibratedClassifierCV
+from sklearn.calibration import CalibratedClassifierCV, calibration_curve
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import brier_score_loss, log_loss
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score, roc_curve
 from torch import Tensor, nn
 
 import funcreg as fr
@@ -251,6 +251,115 @@ def calibration() -> Pair:
         theirs.append(sum(each.mean() * abs(right[each].mean() - confidence[each].mean()) for each in inside))
     ours = torch.stack([uncertainty.expected_calibration_error(P, SAMPLED, bins=bins) for bins in (10, 15)])
     return ours, numbers(theirs)
+
+
+def in_bins(forecast: np.ndarray, outcome: np.ndarray, bins: int, strategy: str) -> float:
+    """The error of one column, by numpy's quantiles and a loop over bins."""
+    edges = (
+        np.quantile(forecast, np.linspace(0, 1, bins + 1)) if strategy == "quantile" else np.linspace(0, 1, bins + 1)
+    )
+    which = np.searchsorted(edges[1:-1], forecast)
+    inside = [which == each for each in np.unique(which)]
+    return sum(each.mean() * abs(outcome[each].mean() - forecast[each].mean()) for each in inside)
+
+
+STRATEGIES = [(bins, strategy) for bins in (1, 7, 15) for strategy in ("uniform", "quantile")]
+
+
+@oracle(
+    "uncertainty.expected_calibration_error",
+    against="numpy.quantile and a loop over bins, with ties",
+    tolerance=1e-15,
+    because="float64; another order of the sums",
+)
+def adaptive_calibration() -> Pair:
+    coarse = torch.floor(P * 20) / 20
+    coarse[:, 0] += 1 - coarse.sum(-1)
+    ours, theirs = [], []
+    for p in (P[:150], coarse[:150]):
+        ours.append(uncertainty.expected_calibration_error(p, SAMPLED[:150], strategy="quantile"))
+        right = (p.argmax(-1) == SAMPLED[:150]).numpy()
+        theirs.append(in_bins(p.numpy().max(-1), right, 15, "quantile"))
+    return torch.stack(ours), numbers(theirs)
+
+
+@oracle(
+    "uncertainty.classwise_calibration_error",
+    against="numpy.quantile and loops over classes and bins",
+    tolerance=1e-15,
+    because="float64; another order of the sums",
+)
+def classwise_calibration() -> Pair:
+    ours, theirs = [], []
+    for how in STRATEGIES:
+        ours.append(uncertainty.classwise_calibration_error(P, SAMPLED, bins=how[0], strategy=how[1]))
+        each = [in_bins(p.numpy(), SAMPLED.eq(c).numpy(), *how) for c, p in enumerate(P.unbind(-1))]
+        theirs.append(np.mean(each))
+    return torch.stack(ours), numbers(theirs)
+
+
+@oracle(
+    "uncertainty.reliability_curve",
+    against="sklearn.calibration.calibration_curve",
+    tolerance=1e-14,
+    because="float64; another order of the sums",
+)
+def reliability() -> Pair:
+    ours, theirs = [], []
+    confidence, predicted = P.max(-1)
+    for bins, strategy in STRATEGIES:
+        curve = uncertainty.reliability_curve(P, SAMPLED, bins=bins, strategy=strategy)
+        some = curve.count > 0
+        ours.append((curve.accuracy[some], curve.confidence[some], curve.count.sum()))
+        right = (predicted == SAMPLED).numpy()
+        theirs.append((*calibration_curve(right, confidence.numpy(), n_bins=bins, strategy=strategy), len(P)))
+    return ours, theirs
+
+
+RANKED = [  # scores and targets: without ties, with many, with infinities
+    (SAMPLED.double() + random.normal(random.key(9), 200, dtype=torch.float64), TARGETS % 2),
+    (torch.round(P[:, 0] * 5), SAMPLED == 0),
+    (torch.where(P[:, 1] > 0.5, torch.inf, torch.log(torch.round(P[:, 1] * 9))), SAMPLED == 1),
+]
+
+
+@oracle(
+    "uncertainty.auroc",
+    against="sklearn.metrics.roc_auc_score",
+    tolerance=1e-14,
+    because="float64; pairs are counted, scikit-learn adds areas",
+)
+def auroc() -> Pair:
+    ours = torch.stack([uncertainty.auroc(*each) for each in RANKED])
+    # Infinities are in the same order when all are ranks.
+    return ours, numbers(roc_auc_score(y, scipy.stats.rankdata(scores)) for scores, y in RANKED)
+
+
+@oracle(
+    "uncertainty.average_precision",
+    against="sklearn.metrics.average_precision_score",
+    tolerance=1e-14,
+    because="float64; another order of the sum",
+)
+def average_precision() -> Pair:
+    ours = torch.stack([uncertainty.average_precision(*each) for each in RANKED])
+    return ours, numbers(average_precision_score(y, scipy.stats.rankdata(scores)) for scores, y in RANKED)
+
+
+@oracle(
+    "uncertainty.false_positive_rate",
+    against="sklearn.metrics.roc_curve",
+    tolerance=0,
+    because="one division",
+)
+def false_positive_rate() -> Pair:
+    recalls = (0.0, 0.3, 0.5, 0.8, 0.95, 1.0)
+    ours, theirs = [], []
+    for scores, y in RANKED:
+        ours.append(torch.stack([uncertainty.false_positive_rate(scores, y, recall) for recall in recalls]))
+        false, true, _ = roc_curve(y, scipy.stats.rankdata(scores), drop_intermediate=False)
+        theirs.append(numbers(false[np.argmax(true >= recall)] for recall in recalls))
+    return ours, theirs
 
 
 @oracle(

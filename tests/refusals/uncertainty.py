@@ -15,6 +15,7 @@ NUMBERS = fr.from_module(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 3))
 SQUEEZED = fr.from_module(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1), nn.Flatten(0)))
 ONE_OUTPUT = fr.from_module(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1)))
 MEMBERS_PARAMS, _ = fr.model_members(MODEL, KEY, 2)
+SCORES, KNOWN_OR_NOT = torch.tensor([0.1, 0.4, 0.4, 0.9]), torch.tensor([0, 1, 0, 1])
 
 REFUSALS: list[Refusal] = [
     ("uncertainty.mc_dropout", "model", lambda: uncertainty.mc_dropout(bad(nn.Linear(3, 3)), {}, {}, X, key=KEY)),
@@ -132,7 +133,13 @@ REFUSALS: list[Refusal] = [
     ("uncertainty.fit_temperature", "targets", lambda: uncertainty.fit_temperature(X, CLASSES + 1)),
     *(
         (f"uncertainty.{score.__name__}", argument, lambda f=score, p=p, y=y: f(p, y))
-        for score in (uncertainty.negative_log_likelihood, uncertainty.brier, uncertainty.expected_calibration_error)
+        for score in (
+            uncertainty.negative_log_likelihood,
+            uncertainty.brier,
+            uncertainty.expected_calibration_error,
+            uncertainty.classwise_calibration_error,
+            uncertainty.reliability_curve,
+        )
         for argument, p, y in (
             ("targets", P, CLASSES + 1),
             ("targets", P, CLASSES.unsqueeze(-1)),
@@ -149,9 +156,29 @@ REFUSALS: list[Refusal] = [
     ),
     ("uncertainty.brier", "targets", lambda: uncertainty.brier(P, CLASSES[:2])),
     ("uncertainty.brier", "probabilities", lambda: uncertainty.brier(bad(None), CLASSES)),
-    (
-        "uncertainty.expected_calibration_error",
-        "bins",
-        lambda: uncertainty.expected_calibration_error(P, CLASSES, bins=0),
+    *(
+        (f"uncertainty.{score.__name__}", argument, lambda f=score, how=how: f(P, CLASSES, **how))
+        for score in (
+            uncertainty.expected_calibration_error,
+            uncertainty.classwise_calibration_error,
+            uncertainty.reliability_curve,
+        )
+        for argument, how in (("bins", bad({"bins": 0})), ("strategy", bad({"strategy": "kmeans"})))
     ),
+    *(
+        (f"uncertainty.{score.__name__}", argument, lambda f=score, s=s, y=y: f(s, y))
+        for score in (uncertainty.auroc, uncertainty.average_precision, uncertainty.false_positive_rate)
+        for argument, s, y in (
+            ("scores", INTEGERS, KNOWN_OR_NOT),
+            ("scores", torch.tensor([0.1, 0.2, torch.nan, 0.3]), KNOWN_OR_NOT),
+            ("scores", torch.ones(0), KNOWN_OR_NOT[:0]),
+            ("targets", SCORES, KNOWN_OR_NOT[:3]),
+            ("targets", SCORES, KNOWN_OR_NOT + 1),
+            ("targets", SCORES, torch.zeros(4, dtype=torch.int64)),
+            ("targets", SCORES, KNOWN_OR_NOT.float()),
+        )
+    ),
+    ("uncertainty.auroc", "targets", lambda: uncertainty.auroc(SCORES, torch.ones(4, dtype=torch.int64))),
+    ("uncertainty.auroc", "ignore_index", lambda: uncertainty.auroc(SCORES, KNOWN_OR_NOT, ignore_index=0)),
+    ("uncertainty.false_positive_rate", "recall", lambda: uncertainty.false_positive_rate(SCORES, KNOWN_OR_NOT, 95.0)),
 ]

@@ -20,6 +20,7 @@ class _Mask:
 
 
 PROBABILITIES = {"probabilities": torch.softmax(drawn(13, 6, 4), dim=-1), "targets": CLASSES}
+RANKED = {"scores": torch.round(4 * drawn(212, 12)), "targets": torch.tensor([0, 1, 1, 0, 0, 1] * 2)}
 
 HEADS: list[Any] = ["sigmoid", "gaussian", "raw"]
 
@@ -88,6 +89,35 @@ CASES = [
     *(
         Case(f"uncertainty.{score.__name__}", lambda probabilities, targets, f=score: f(probabilities, targets),
              PROBABILITIES, at_least_float32=True)
-        for score in (uncertainty.negative_log_likelihood, uncertainty.brier, uncertainty.expected_calibration_error)
+        for score in (uncertainty.negative_log_likelihood, uncertainty.brier)
+    ),
+    *(
+        Case(f"uncertainty.{score.__name__}",
+             lambda probabilities, targets, f=score, how=strategy: f(probabilities, targets, bins=3, strategy=how),
+             PROBABILITIES, variant=strategy, at_least_float32=True)
+        for score in (uncertainty.expected_calibration_error, uncertainty.classwise_calibration_error)
+        for strategy in ("uniform", "quantile")
+    ),
+    Case(
+        "uncertainty.reliability_curve",  # no bin is empty
+        lambda probabilities, targets: uncertainty.reliability_curve(
+            probabilities, targets, bins=2, strategy="quantile"
+        ),
+        PROBABILITIES,
+        at_least_float32=True,
+        has_slope=False,
+    ),
+    *(
+        Case(f"uncertainty.{score.__name__}", lambda scores, targets, f=score: f(scores, targets), RANKED,
+             at_least_float32=True, has_slope=False)
+        for score in (uncertainty.auroc, uncertainty.average_precision)
+    ),
+    Case(
+        "uncertainty.false_positive_rate",
+        lambda scores, targets, recall: uncertainty.false_positive_rate(scores, targets, recall),
+        RANKED,
+        {"recall": (0.0, 0.6, 0.95)},
+        at_least_float32=True,
+        has_slope=False,
     ),
 ]  # fmt: skip
