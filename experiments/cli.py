@@ -12,7 +12,7 @@ from pathlib import Path
 from .errors import LabError
 from .harness import registry
 
-PRESETS = ("smoke", "quick", "full")
+PRESETS = ("smoke", "quick", "long", "full")
 _RUN = """\
 Each experiment that finishes is kept at once, as DIR/NAME.json and DIR/figures/NAME-*.png, and the page
 DIR/report.html shows all records of the folder. Ctrl-C keeps what is finished; --resume goes on from there.
@@ -20,6 +20,7 @@ DIR/report.html shows all records of the folder. Ctrl-C keeps what is finished; 
 presets:
   smoke  seconds each: shows that the code runs; its verdicts mean little
   quick  up to two minutes each on two CPU cores
+  long   an hour or more, of the experiments that a CPU can answer at no less; a killed one goes on with --resume
   full   the sizes of the literature; most want a GPU
 
 exit status: 0 done, whatever the verdicts; 1 an experiment broke; 2 the request, the data or the folder is
@@ -125,6 +126,7 @@ def _list(_: argparse.Namespace, __: Sequence[str]) -> int:
 
 def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     chosen = registry.choose(arguments.names)
+    registry.check_preset(chosen, arguments.preset)
     from . import data  # torch only once the request makes sense
     from .harness import context, files, records, runner, tensorboard
 

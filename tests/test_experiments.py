@@ -81,7 +81,8 @@ def test_header_says_question_part_command_runtime_and_measured_answer(name: str
 @each_experiment
 def test_presets_are_frozen_settings(name: str) -> None:
     module = registry.experiments()[name].load()
-    assert set(module.PRESETS) == set(cli.PRESETS)
+    assert set(module.PRESETS) | {"long"} == set(cli.PRESETS)
+    assert ("long" in module.PRESETS) == ("long" in registry.experiments()[name].runtime)
     assert module.PRESETS["quick"] == module.Settings()
     for settings in module.PRESETS.values():
         assert dataclasses.is_dataclass(type(settings))
@@ -215,7 +216,7 @@ def test_committed_record(name: str) -> None:
     record = records.read_record(path)
     experiment = registry.experiments()[name]
     assert record["name"] == name
-    assert record["preset"] in ("quick", "full")
+    assert record["preset"] in ("quick", "long", "full")
     presets = experiment.load().PRESETS
     assert record["settings"] == plain(dataclasses.asdict(presets[record["preset"]])), "run it again"
     if record["preset"] == "quick":

@@ -5,6 +5,7 @@ context.py      what an experiment gets: key, device, data, progress bars, logs
 runner.py       runs experiments, keeps what is finished
 publish.py      a folder of results: records, figures, the page
 request.py      whether a record answers what is asked again
+unfinished.py   the finished pieces of a run of hours
 records.py      the JSON that results are kept in
 files.py        files that are there whole, or as they were
 tensorboard.py  each fit's metrics as TensorBoard's logs

@@ -11,20 +11,25 @@ import funcreg as fr
 
 from ..data import DataRoot
 from ..errors import LabError
+from ..report.result import plain
 from .tensorboard import Logs
+from .unfinished import Unfinished
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Context:
-    """The circumstances of a run. `bars` shows progress on stderr; `logs` keep what every fit measures."""
+    """The circumstances of a run. `bars` shows progress on stderr; `logs` keep what every fit measures;
+    `unfinished` keeps the pieces of a long one.
+    """
 
     seed: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     data: DataRoot = field(default_factory=DataRoot)
     bars: bool = False
     logs: Logs | None = None
+    unfinished: Unfinished | None = None
 
     def keys(self, num: int) -> list[Tensor]:
         """`num` keys from the seed, on the device: all that an experiment draws comes from them."""
@@ -39,6 +44,10 @@ class Context:
 
         # Below the bar of the experiments, and only on a terminal: a log keeps one line a step.
         yield from tqdm(steps, desc=f"  {what}", position=1, leave=False, disable=None, dynamic_ncols=True)
+
+    def piece(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` returns, as JSON's types: kept under a name, so that a run which is killed goes on after it."""
+        return plain(make()) if self.unfinished is None else self.unfinished.piece(name, make)
 
     def fit(
         self,

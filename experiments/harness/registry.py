@@ -75,6 +75,18 @@ def choose(names: Iterable[str]) -> list[Experiment]:
     return list(chosen.values())
 
 
+def check_preset(chosen: Iterable[Experiment], preset: str) -> None:
+    """Refuse a preset that not all of them have.
+
+    Raises:
+        LabError: for those without it; the message has those with it.
+    """
+    without = [each.name for each in chosen if "long" not in each.runtime]
+    if preset == "long" and without:
+        some = ", ".join(each.name for each in experiments().values() if "long" in each.runtime)
+        raise LabError(f"{', '.join(without)}: there is no preset long. It is there for {some}.")
+
+
 def _read(path: Path) -> Experiment | None:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -24,8 +24,18 @@ def answered(experiment: Experiment, preset: str, context: Context, out: Path) -
         record = read_record(out / f"{experiment.name}.json")
     except LabError:
         return None
+    had = {
+        **{name: record.get(name) for name in ("preset", "settings", "seed", "data_root")},
+        "device": record["hardware"]["device"],
+        **{name: record["versions"].get(name) for name in _VERSIONS},
+    }
+    return record if asked(experiment, preset, context) == had else None
+
+
+def asked(experiment: Experiment, preset: str, context: Context) -> dict[str, Any]:
+    """All that a run's numbers depend on, but for the code of the experiment."""
     versions = environment.versions()
-    asked = {
+    return {
         "preset": preset,
         "settings": plain(asdict(experiment.load().PRESETS[preset])),
         "seed": context.seed,
@@ -33,12 +43,6 @@ def answered(experiment: Experiment, preset: str, context: Context, out: Path) -
         "data_root": data_root(experiment, context),
         **{name: versions.get(name) for name in _VERSIONS},
     }
-    had = {
-        **{name: record.get(name) for name in ("preset", "settings", "seed", "data_root")},
-        "device": record["hardware"]["device"],
-        **{name: record["versions"].get(name) for name in _VERSIONS},
-    }
-    return record if asked == had else None
 
 
 def data_root(experiment: Experiment, context: Context) -> str | None:

@@ -17,6 +17,7 @@ from .publish import draw, keep
 from .records import FORMAT
 from .registry import Experiment
 from .tensorboard import Logs
+from .unfinished import Unfinished
 
 TENSORBOARD = "tensorboard"  # a folder beside the records
 
@@ -32,7 +33,7 @@ def run(experiment: Experiment, preset: str, context: Context, out: Path) -> dic
     settings = module.PRESETS[preset]
     start = time.perf_counter()
     result: Result = module.main(settings, context)
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - start + (context.unfinished.saved if context.unfinished else 0.0)
     record: dict[str, Any] = {
         "format": FORMAT,
         "name": experiment.name,
@@ -59,6 +60,8 @@ def run(experiment: Experiment, preset: str, context: Context, out: Path) -> dic
     except WriteError:
         print(f"not kept:\n{verdicts([record])}\n")
         raise
+    if context.unfinished:
+        context.unfinished.clear()
     return record
 
 
@@ -90,7 +93,8 @@ def run_all(
         for experiment in _bar([each for each in chosen if each.name not in done], context):
             logs = Logs(out / TENSORBOARD / experiment.name) if tensorboard else None
             try:
-                done[experiment.name] = run(experiment, preset, replace(context, logs=logs), out)
+                pieces = _unfinished(experiment, preset, context, out, resume=resume)
+                done[experiment.name] = run(experiment, preset, replace(context, logs=logs, unfinished=pieces), out)
             except WriteError:
                 raise
             except LabError as error:  # its data; the others read other data
@@ -160,6 +164,11 @@ def _done(chosen: Sequence[Experiment], preset: str, context: Context, out: Path
     if found:
         print(f"skipped, done before: {', '.join(found)} ({len(found)} of {len(chosen)})", flush=True)
     return found
+
+
+def _unfinished(experiment: Experiment, preset: str, context: Context, out: Path, *, resume: bool) -> Unfinished:
+    asked = request.asked(experiment, preset, context)
+    return Unfinished(out / f".{experiment.name}", asked, resume=resume)
 
 
 def _say(line: str) -> None:

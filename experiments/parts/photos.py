@@ -15,13 +15,16 @@ from ..harness.context import Context
 class Photos(NamedTuple):
     """Standardised images (N, 3, size, size) and their classes, to train, to validate and to test.
 
-    `images` are those that they were made of, in [0, 1]; `source` says which and how many.
+    `images` are those that they were made of, in [0, 1], and `mean` and `sd` what they were standardised by,
+    (1, 3, 1, 1); `source` says which and how many.
     """
 
     train: fr.train.Batch
     validation: fr.train.Batch
     test: fr.train.Batch
     images: Images
+    mean: Tensor
+    sd: Tensor
     source: str
 
 
@@ -48,6 +51,8 @@ def photos(context: Context, *, train: int, validation: int, test: int, size: in
         part(small[:held_out], images.y[:held_out]),
         part(small_test, images.test_y),
         images,
+        mean,
+        sd,
         source,
     )
 
