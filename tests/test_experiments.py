@@ -18,6 +18,7 @@ from experiments import cli
 from experiments.harness import records, registry
 from experiments.harness.context import Context
 from experiments.report import plots
+from experiments.report.decisions import OUTCOMES, UNDECIDED
 from experiments.report.estimates import Estimate
 from experiments.report.result import Result, plain
 from tests.simulated_gpu import simulated_gpu
@@ -178,7 +179,7 @@ def test_another_seed_gives_another_result(finished: Finished) -> None:
 )
 def test_claims_that_are_mathematics_are_confirmed_even_at_smoke_size(name: str, finished: Finished) -> None:
     claims = records.read_record(finished(name) / f"{name}.json")["claims"]
-    assert all(claim["confirmed"] for claim in claims)
+    assert {claim["verdict"] for claim in claims} == {"confirmed"}
 
 
 @each_experiment
@@ -244,7 +245,8 @@ def check_record(record: dict[str, Any], path: Path) -> None:
     assert record["figures"]
     assert len(record["claims"]) >= 3
     for claim in record["claims"]:
-        assert claim["verdict"] == ("confirmed" if claim["confirmed"] else "not confirmed")
+        assert claim["verdict"] in OUTCOMES
+        assert bool(claim["allows"]) == (claim["verdict"] == UNDECIDED), "an undecided one says what is still possible"
         assert re.search(r"\d", claim["measured"]), "a verdict has its numbers"
         check_numbers(claim)
 

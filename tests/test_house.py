@@ -86,7 +86,7 @@ LONG = {
     "label-smoothing": "logits, two formulas, features and calibration",
     "learn-kernel": "two tasks by four losses, with a closed form beside",
     "mc-dropout": "turned digits, clean ones, an ensemble, and how many passes are enough",
-    "mixup-cutmix": "six recipes trained, and pictures of each",
+    "mixup-cutmix": "seven recipes trained, where one passes another, and pictures of each",
     "random-labels": "three kinds of labels by eight regularizers",
     "running-statistics": "a grid of settings against two predictions",
     "sharpness": "four methods, curvature, and what SAM's passes draw",

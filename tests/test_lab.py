@@ -20,7 +20,7 @@ from experiments import cli, data
 from experiments.errors import WriteError
 from experiments.harness import environment, files, records, registry, request, runner
 from experiments.harness.context import Context
-from experiments.report import claims, estimates, plots, result
+from experiments.report import claims, decisions, estimates, looks, plots, result
 from experiments.report.result import Result, plain
 
 from .lab import Fake, Point, broken, damaged, fake, good, interrupted, names_in, reads
@@ -58,7 +58,7 @@ def test_run_prints_verdicts_and_where_the_report_is(tmp_path: Path, capsys: pyt
     assert cli.main(["run", "dropout", "--preset", "smoke", "--quiet", "--seed", "3", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "confirmed" in shown
-    assert "claims confirmed in 1 experiment\n" in shown
+    assert " claims in 1 experiment: " in shown
     assert f"report: {tmp_path / 'report.html'}" in shown
     record = records.read_record(tmp_path / "dropout.json")
     assert record["seed"] == 3
@@ -169,7 +169,7 @@ def test_interruption_keeps_what_is_finished(lab: Any, tmp_path: Path, capsys: p
     assert cli.main(["run", "all", "--quiet", "--seed", "4", "--out", str(tmp_path), "--resume"]) == 0
     shown = capsys.readouterr()
     assert "skipped, done before: first (1 of 3)" in shown.out
-    assert "3 of 3 claims confirmed in 3 experiments" in shown.out
+    assert "3 claims in 3 experiments: 3 confirmed, 0 refuted, 0 undecided" in shown.out
     assert [record["name"] for record in records.read_records(tmp_path)] == ["first", "second", "third"]
 
 
@@ -436,7 +436,7 @@ def test_intervals_are_students() -> None:
     assert estimates.estimate([2.0])[2:] == (2.0, 2.0, 1)
 
 
-@pytest.mark.parametrize("module", [claims, estimates, result])
+@pytest.mark.parametrize("module", [claims, decisions, estimates, looks, result])
 def test_examples(module: Any) -> None:
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     outcome = doctest.testmod(module, extraglobs={"torch": torch}, optionflags=flags)

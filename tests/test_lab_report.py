@@ -22,6 +22,7 @@ from experiments.errors import LabError
 from experiments.harness import publish, records, registry, runner, tensorboard
 from experiments.harness.context import Context
 from experiments.report import charts, estimates, html, plots
+from experiments.report.decisions import UNDECIDED, Verdict
 from experiments.report.result import Claim, Result
 
 from .lab import Fake, Point, fake, fill, good, reads, still, train, trains, use
@@ -133,19 +134,22 @@ def test_report_is_one_self_contained_page(lab: Any, tmp_path: Path) -> None:
 
 
 def test_report_counts_by_part(tmp_path: Path) -> None:
+    unclear = Claim("Perhaps.", "0.5", Verdict(UNDECIDED, "-1 to 2", True), {"n": 1})
+
     def fails(settings: Point, context: Context) -> Result:
-        return dataclasses.replace(good(settings, context), claims=[Claim("No.", "0", False, {"n": 1})] * 2)
+        return dataclasses.replace(good(settings, context), claims=[Claim("No.", "0", False, {"n": 1}), unclear])
 
     text = fill(tmp_path, fake("a", good, "A"), fake("b", fails, "B"), fake("c", good, "B"), fake("z", good, "?"))
     counts = text.partition('<table class="counts">')[2].partition("</table>")[0]
-    rows = re.findall(r"<td>(.*?)</td>" * 5, counts)
+    rows = re.findall(r"<td>(.*?)</td>" * 6, counts)
     assert rows == [
-        ("A. The regularization lab", "1", "1", "1", "0"),
-        ("B. Toy classification", "2", "3", "1", "2"),
-        ("Others", "1", "1", "1", "0"),
-        ("All", "4", "5", "3", "2"),
+        ("A. The regularization lab", "1", "1", "1", "0", "0"),
+        ("B. Toy classification", "2", "3", "1", "1", "1"),
+        ("Others", "1", "1", "1", "0", "0"),
+        ("All", "4", "5", "3", "1", "1"),
     ]
-    assert "3 of 5 claims confirmed in 4 experiments" in text
+    assert "5 claims in 4 experiments: 3 confirmed, 1 refuted, 1 undecided" in text
+    assert "Still allowed: -1 to 2." in text
 
 
 def test_report_says_which_presets_and_data(tmp_path: Path) -> None:
@@ -172,7 +176,7 @@ def test_report_escapes_text(tmp_path: Path) -> None:
     assert "<script>" not in text
     assert "<i>" not in text
     assert "&lt;b&gt; &amp; &lt;/b&gt;" in text
-    assert "✗ not confirmed" in text
+    assert "✗ refuted" in text
 
 
 def test_report_is_rebuilt_from_json(lab: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,15 +245,15 @@ def test_table_has_a_row_for_each_experiment(lab: Any, tmp_path: Path, capsys: p
     assert cli.main(["report", "--table", "--out", str(tmp_path)]) == 0
     *rows, empty, last = capsys.readouterr().out.splitlines()
     assert not empty
-    assert last.startswith("2 of 3 claims confirmed in 3 experiments, in 0 minutes on ")
+    assert last.startswith("3 claims in 3 experiments: 2 confirmed, 1 refuted, 0 undecided, in 0 minutes on ")
     assert rows == [
-        "| experiment | question | its first claim, and what was measured | confirmed | preset |",
+        "| experiment | question | its first claim, and what was measured | ✓ / ✗ / ? | preset |",
         "|---|---|---|---|---|",
         "| **A. The regularization lab** | | | | |",
-        "| [`first`](../questions/first.py) | Is it first? | ✓ It is.<br>1 ± 0 | 1/1 | quick |",
-        r"| [`second`](../questions/second.py) | Is it second? | ✗ \|x\|<br>a b | 0/1 | quick |",
+        "| [`first`](../questions/first.py) | Is it first? | ✓ It is.<br>1 ± 0 | 1 / 0 / 0 | quick |",
+        r"| [`second`](../questions/second.py) | Is it second? | ✗ \|x\|<br>a b | 0 / 1 / 0 | quick |",
         "| **B. Toy classification** | | | | |",
-        "| [`third`](../questions/third.py) | Is it third? | ✓ It is.<br>1 ± 0 | 1/1 | quick |",
+        "| [`third`](../questions/third.py) | Is it third? | ✓ It is.<br>1 ± 0 | 1 / 0 / 0 | quick |",
     ]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 

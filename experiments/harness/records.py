@@ -11,7 +11,7 @@ from ..report.result import plain
 from .files import write_atomically
 
 _FAMILY = "funcreg-experiment/"
-FORMAT = f"{_FAMILY}2"
+FORMAT = f"{_FAMILY}3"
 
 
 def encode(record: Mapping[str, Any]) -> bytes:

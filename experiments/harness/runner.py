@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LabError, WriteError
+from ..report.decisions import CONFIRMED, REFUTED, UNDECIDED
 from ..report.result import Result
 from ..report.verdicts import tally
 from . import environment, publish, request
@@ -19,6 +20,7 @@ from .registry import Experiment
 from .tensorboard import Logs
 from .unfinished import Unfinished
 
+MARKS = {CONFIRMED: "[ok]", REFUTED: "[no]", UNDECIDED: "[??]"}
 TENSORBOARD = "tensorboard"  # a folder beside the records
 
 
@@ -139,9 +141,9 @@ def verdicts(records: Sequence[dict[str, Any]]) -> str:
         lines.append(f"\n{record['name']}  ({record['preset']}, {record['seconds']:.1f} s)")
         lines += [f"  data: {source}" for source in record["data"]]
         for claim in record["claims"]:
-            mark = "[ok]" if claim["confirmed"] else "[--]"
-            lines.append(f"  {mark} {claim['verdict']:<13}  {claim['text']}")
-            lines.append(f"  {'':<18}  {claim['measured']}")
+            lines.append(f"  {MARKS[claim['verdict']]} {claim['verdict']:<9}  {claim['text']}")
+            lines.append(f"  {'':<14}  {claim['measured']}")
+            lines += [f"  {'':<14}  still allowed: {claim['allows']}"] if claim["allows"] else []
     return "\n".join([*lines, f"\n{tally(records)}"])
 
 

@@ -29,6 +29,7 @@ from ..parts.arms import Arms, own
 from ..parts.networks import mlp
 from ..report import plots
 from ..report.claims import is_larger
+from ..report.decisions import every
 from ..report.estimates import Estimate, estimate, number
 from ..report.result import Claim, Result, Table, plain
 
@@ -322,7 +323,7 @@ def _most_robust(values: dict[str, Any], gains: dict[str, Estimate], text: str) 
         text,
         f"{number(_points(values, _TRAINED, _WORST).mean())}% hold; next {next_best}, "
         f"{number(_points(values, next_best, _WORST).mean())}%: paired gain in points {gains[next_best]}",
-        all(gain.low > 0 for gain in gains.values()),
+        every(gain.above() for gain in gains.values()),
         {"gain": {name: gain._asdict() for name, gain in gains.items()}},
     )
 
@@ -342,7 +343,7 @@ def _pgd_claim(values: dict[str, Any]) -> Claim:
         "PGD is at least as strong as FGSM, whatever the defence and epsilon",
         f"{found}; accuracy under FGSM less under PGD, in points: least {differences[least].mean:.1f} ({least[0]}, "
         f"epsilon {least[1]:g}), mean {mean}",
-        not weaker and mean.low > 0,
+        mean.above() & (not weaker),
         {"mean": mean._asdict(), "weaker": [f"{name}, {epsilon:g}" for name, epsilon in weaker]},
     )
 
@@ -374,7 +375,7 @@ def _illusion(values: dict[str, Any], name: str, how: str) -> Claim:
     return Claim(
         f"That of {name} is an illusion: an attack {how} takes more than half of the gain",
         f"gain over plain in points {number(apparent.mean())}, under the worst attack {left}",
-        lost.low > 0 and apparent.mean() > 0,
+        lost.above() & (apparent.mean() > 0),
         {"apparent": estimate(apparent)._asdict(), "left": left._asdict()},
     )
 

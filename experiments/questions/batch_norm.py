@@ -278,7 +278,7 @@ def _size_claims(rows: list[dict[str, Any]], companions: dict[str, Any]) -> list
             "With batch statistics an image's probability depends on its companions",
             f"sd of the true class's probability over {companions['companions']} random companies: {spread[0]} at "
             f"batch size {companions['size'][0]}, {spread[-1]} at {companions['size'][-1]}",
-            spread[0].low > 0.01,
+            spread[0].above(0.01),
             {"sd": [each._asdict() for each in spread], "size": companions["size"]},
         ),
     ]

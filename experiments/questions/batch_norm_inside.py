@@ -26,6 +26,7 @@ from ..harness.context import Context
 from ..parts.arms import own
 from ..report import plots
 from ..report.claims import is_larger
+from ..report.decisions import every
 from ..report.estimates import curve, estimate, number, paired
 from ..report.result import Claim, Result, Table
 
@@ -238,7 +239,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
         Claim(
             "In training mode the output of a fixed point varies with its companions",
             f"sd of its logit over {modes['companies']} random companies in batches of {small['size']}: {sds[0]}",
-            sds[0].low > 0,
+            sds[0].above(),
             {"sd": [each._asdict() for each in sds], "size": sizes},
         ),
         Claim(
@@ -252,7 +253,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             "The smaller the batch the more it varies",
             f"sd {_listed(number(each.mean) for each in sds)} in batches of {_listed(sizes)}; paired "
             f"differences {' and '.join(str(each) for each in falls)}",
-            all(each.low > 0 for each in falls),
+            every(each.above() for each in falls),
             {"differences": [each._asdict() for each in falls]},
         ),
         is_larger(

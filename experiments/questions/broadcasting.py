@@ -214,7 +214,7 @@ def _time_claims(times: dict[str, list[float]]) -> list[Claim]:
                 text,
                 f"{number(view.mean)} against {number(copy.mean)} ms; repeat takes {number(slower.mean)} times as long "
                 f"(geometric mean of n = {slower.n} rounds; 95% {number(slower.low)} to {number(slower.high)})",
-                slower.low > 1,
+                slower.above(1),
                 {"timing": slower._asdict()},
             )
         )

@@ -262,8 +262,7 @@ def _claims(
     off = max(abs(row["z"]) for row in variants["rows"] if row["name"] != "alpha_dropout")
     alpha = {name: estimate(selu["alpha_dropout"][name][:, -1].tolist()) for name in ("mean", "variance")}
     plain = {name: estimate(selu["dropout"][name][:, -1].tolist()) for name in ("mean", "variance")}
-    kept = abs(alpha["mean"].low) < 0.1 and abs(alpha["mean"].high) < 0.1
-    kept = kept and alpha["variance"].low > 0.9 and alpha["variance"].high < 1.1
+    kept = alpha["mean"].within(-0.1, 0.1) & alpha["variance"].within(0.9, 1.1)
     drifted = max(abs(plain["mean"].mean), abs(plain["variance"].mean - 1)) > max(
         abs(alpha["mean"].mean), abs(alpha["variance"].mean - 1)
     )

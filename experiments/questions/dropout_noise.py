@@ -28,6 +28,7 @@ from ..parts.networks import mlp
 from ..parts.toy_tasks import slopes
 from ..report import plots
 from ..report.claims import is_larger
+from ..report.decisions import every
 from ..report.estimates import curve, estimate
 from ..report.result import Claim, Result, Table
 
@@ -156,8 +157,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
     ends = {name: each.double() for name, each in values["ends"].items()}
     accuracy, loss = 100 * ends["test_accuracy"], ends["test_loss"]
     gap = 100 * ends["train_accuracy"] - accuracy
-    saved = [estimate((each[0] - each[1]).tolist()) for each in loss]
-    narrowed = [estimate((each[0] - each[1]).tolist()) for each in gap]
+    saved, narrowed = ([estimate((none - some).tolist()) for none, some in each] for each in (loss, gap))
     grows = estimate(slopes(torch.tensor(noises), accuracy[:, 1] - accuracy[:, 0]).tolist())
     return [
         *(
@@ -172,19 +172,19 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
         Claim(
             "Dropout helps more, the noisier the features",
             f"slope of its gain in points for noise of 1: {grows.signed}",
-            grows.low > 0,
+            grows.above(),
             {"slope": grows._asdict()},
         ),
         Claim(
             "It narrows the gap between training and test accuracy at every noise",
             "; ".join(f"{noise:g}: by {each.signed}" for noise, each in zip(noises, narrowed, strict=True)),
-            all(each.low > 0 for each in narrowed),
+            every(each.above() for each in narrowed),
             {"difference": [each._asdict() for each in narrowed]},
         ),
         Claim(
             "It lowers the test loss at every noise",
             "; ".join(f"{noise:g}: by {each}" for noise, each in zip(noises, saved, strict=True)),
-            all(each.low > 0 for each in saved),
+            every(each.above() for each in saved),
             {"difference": [each._asdict() for each in saved]},
         ),
         is_larger(

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 from torch import Tensor
 
 from ..harness.context import Context
@@ -24,7 +23,8 @@ from ..parts import toy_tasks
 from ..parts.arms import Arms
 from ..parts.toy_tasks import Task
 from ..report import plots
-from ..report.estimates import Estimate, estimate
+from ..report.decisions import every
+from ..report.estimates import estimate
 from ..report.result import Claim, Result, Table
 
 
@@ -58,7 +58,7 @@ def _claims(run: dict[str, Any], rates: tuple[float, ...]) -> list[Claim]:
     validation, gap = 100 * run["ends"]["validation_accuracy"].double(), toy_tasks.gap(run["ends"]).double()
     best = 1 + int(validation[1:].mean(dim=1).argmax())
     candidates = len(rates) - 1
-    gained = _corrected(estimate((validation[best] - validation[0]).tolist()), candidates)
+    gained = estimate((validation[best] - validation[0]).tolist(), comparisons=candidates)
     cost = estimate((validation[-1] - validation[0]).tolist())
     slopes = estimate(toy_tasks.slopes(torch.tensor(rates), gap).tolist())
     steps = [estimate((after - before).tolist()) for before, after in pairwise(gap)]
@@ -68,38 +68,30 @@ def _claims(run: dict[str, Any], rates: tuple[float, ...]) -> list[Claim]:
             f"{run['name']}: some dropout rate has a higher validation accuracy than none",
             f"best: {rates[best]:g}, {validation[0].mean():.2f}% to {validation[best].mean():.2f}%; paired "
             f"{gained.signed}, Bonferroni of {candidates}",
-            gained.low > 0,
+            gained.above(),
             {"difference": gained._asdict(), "best_rate": rates[best], "comparisons": candidates},
         ),
         Claim(
             f"{run['name']}: the generalisation gap shrinks as the rate grows",
             f"{gap[0].mean():.2f} points at {rates[0]:g}, {gap[-1].mean():.2f} at {rates[-1]:g}; slope in points for a "
             f"rate of 1: {slopes.signed}",
-            slopes.high < 0,
+            slopes.below(),
             {"slope": slopes._asdict()},
         ),
         Claim(
             f"{run['name']}: it shrinks at every step of the rate",
             f"gaps {', '.join(f'{each:.2f}' for each in gap.mean(dim=1).tolist())} points; {certain} of {len(steps)} "
             f"steps below 0 by their 95% interval (n = {gap.shape[1]})",
-            certain == len(steps),
+            every(each.below() for each in steps),
             {"steps": [each._asdict() for each in steps]},
         ),
         Claim(
             f"{run['name']}: too high a rate, {rates[-1]:g}, costs validation accuracy",
             f"{validation[0].mean():.2f}% without, {validation[-1].mean():.2f}% with; paired {cost.signed}",
-            cost.high < 0,
+            cost.below(),
             {"difference": cost._asdict()},
         ),
     ]
-
-
-def _corrected(each: Estimate, comparisons: int) -> Estimate:
-    """Bonferroni's wider interval, for a mean that is the best of so many."""
-    if each.n == 1:
-        return each
-    half = float(stats.t.ppf(1 - 0.025 / comparisons, each.n - 1)) * each.sd / each.n**0.5
-    return each._replace(low=each.mean - half, high=each.mean + half)
 
 
 def _table(run: dict[str, Any], settings: Settings) -> Table:

@@ -256,7 +256,7 @@ def _claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
         Claim(
             "Clipping is for the rare step: fewer than a quarter of the steps are clipped",
             f"clipped steps {share}%",
-            share.high < 25,
+            share.below(25),
             share._asdict(),
         ),
         is_larger(

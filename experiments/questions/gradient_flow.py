@@ -326,7 +326,7 @@ def _recording_claims(values: dict[str, Any]) -> list[Claim]:
             Claim(
                 f"A forward pass under {name} is faster than a recorded one",
                 f"recorded takes {_times(slower)}",
-                slower.low > 1,
+                slower.above(1),
                 {"timing": slower._asdict()},
             )
         )

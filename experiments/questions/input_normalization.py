@@ -28,6 +28,7 @@ from ..harness.context import Context
 from ..parts.arms import own
 from ..report import plots
 from ..report.claims import is_larger
+from ..report.decisions import every
 from ..report.estimates import curve, estimate, number, paired
 from ..report.result import Claim, Result, Table
 
@@ -231,7 +232,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             "The Hessian at zero weights is worse conditioned on raw inputs than on standardised ones",
             f"condition number {_geometric(condition['raw'])} against {_geometric(condition['standardised'])}: factor "
             f"10^({tenfold})",
-            tenfold.low > 0,
+            tenfold.above(),
             {
                 "log10 ratio": tenfold._asdict(),
                 **{way: estimate(each.tolist())._asdict() for way, each in condition.items()},
@@ -241,7 +242,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             "Min-max lies between the two, in condition number and in epochs to 95%",
             f"condition number {_geometric(condition['min-max'])}, {_epochs(to_goal['min-max'], last)} epochs; epochs "
             f"fewer than raw {slower[0]}, more than standardised {slower[1]}",
-            all(each.low > 0 for each in middle + slower),
+            every(each.above() for each in middle + slower),
             {
                 "log10 condition": [each._asdict() for each in middle],
                 "epochs": [each._asdict() for each in slower],
@@ -252,7 +253,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             f"limit {_geometric(limit['raw'])} raw, {_geometric(limit['standardised'])} standardised; the loss goes up "
             f"in {100 * float(rising['raw'].mean()):.0f}% and {100 * float(rising['standardised'].mean()):.0f}% of "
             f"the epochs, difference {rises}",
-            bool((limit["raw"] < values["learning_rate"]).all()) and rises.low > 0,
+            rises.above() & bool((limit["raw"] < values["learning_rate"]).all()),
             {
                 "share": rises._asdict(),
                 "limit": {way: estimate(each.tolist())._asdict() for way, each in limit.items()},
@@ -272,7 +273,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             "Unit norm throws the length of a row away, and with it the way to 95%",
             f"{best} % after {last:,} epochs, {number(above.mean)} points under min-max; the best rule that sees "
             f"directions alone gets {100 * values['ceiling']:.1f}%",
-            bool((to_goal["unit norm"] > last).all()) and above.low > 0,
+            above.above() & bool((to_goal["unit norm"] > last).all()),
             {"accuracy": best._asdict(), "below min-max": above._asdict(), "ceiling": values["ceiling"]},
         ),
     ]

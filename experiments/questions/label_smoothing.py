@@ -271,26 +271,26 @@ def _gap_claims(values: dict[str, Any]) -> list[Claim]:
     level, images = estimate(smoothed.mean(dim=1).tolist()), values["gaps"]["images"]
     held_out = estimate(_last_third(values["curves"]["test_gap"][1]).mean(dim=1).tolist())
     above = estimate((100 * values["gaps"]["images_above"][1]).tolist())
-    near = 0.95 * optimum < level.low and level.high < 1.05 * optimum
+    near = level.within(0.95 * optimum, 1.05 * optimum)
     slower = estimate(((smoothed[:, -1] - smoothed[:, 0]) / (plain[:, -1] - plain[:, 0])).tolist())
     return [
         Claim(
             f"Without smoothing the logit gap keeps growing; with {rate:g} it settles within 5% of {optimum:.2f}",
             f"last third of training: without, growth {growth[0].spread} to "
             f"{number(float(plain[:, -1].mean()))}; with, level {level.fixed(2)} (n = {level.n})",
-            growth[0].low > 0 and near,
+            growth[0].above() & near,
             {"growth": growth[0]._asdict(), "level": level._asdict(), "optimum": optimum},
         ),
         Claim(
             f"With {rate:g} it has settled: in the last third it grows by less than a tenth of what it does without",
             f"growth {growth[1]} against {growth[0]}; ratio {slower}",
-            slower.high < 0.1,
+            slower.below(0.1),
             {"with": growth[1]._asdict(), "without": growth[0]._asdict(), "ratio": slower._asdict()},
         ),
         Claim(
             f"It settles within 5% of {optimum:.2f} on test images too",
             f"{held_out} on {images} test images",
-            0.95 * optimum < held_out.low and held_out.high < 1.05 * optimum,
+            held_out.within(0.95 * optimum, 1.05 * optimum),
             held_out._asdict(),
         ),
         Claim(
@@ -335,7 +335,7 @@ def _effect_claims(values: dict[str, Any]) -> list[Claim]:
         ("Smoothing calibrates: a lower calibration error (ECE) on the test set", test["ece"], -1, "%"),
     ):
         change = estimate((smoothed - plain).double().tolist())
-        better = change.low > 0 if sign > 0 else change.high < 0
+        better = change.above() if sign > 0 else change.below()
         measured = f"{number(float(plain.mean()))}{unit} without, {number(float(smoothed.mean()))}{unit} with; "
         claims.append(Claim(text, f"{measured}difference {change}", better, {"difference": change._asdict()}))
     return claims

@@ -28,6 +28,7 @@ from ..parts.arms import Arms, own
 from ..parts.losses import spectral
 from ..report import plots
 from ..report.claims import is_larger
+from ..report.decisions import every
 from ..report.estimates import Estimate, curve, estimate, number, paired
 from ..report.result import Claim, Result, Table
 
@@ -243,14 +244,14 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             f"relative error (n = {n}): mse {number(time['mse'].mean)}, mae {number(time['mae'].mean)}; correlation "
             f"{number(rescaled['correlation'].mean)} rescaled; spectral {number(time['spectral'].mean)} in time, "
             f"{number(frequency['spectral'].mean)} in frequency",
-            max(time["mse"].high, time["mae"].high, rescaled["correlation"].high, frequency["spectral"].high) < 0.1
-            and time["spectral"].low > 0.1,
+            every(e.below(0.1) for e in (time["mse"], time["mae"], rescaled["correlation"], frequency["spectral"]))
+            & time["spectral"].above(0.1),
             {kind: {name: each._asdict() for name, each in by.items()} for kind, by in error.items()},
         ),
         Claim(
             "mse finds the least-squares kernel",
             f"distance to it {apart}; least squares' own error {least}, by the noise",
-            apart.high < 0.01,
+            apart.below(0.01),
             {"distance": apart._asdict(), "least squares": least._asdict()},
         ),
         is_larger(
@@ -270,7 +271,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             "The spectral loss gets the magnitudes and leaves the error in time",
             f"relative error {frequency['spectral']} in frequency, {time['spectral']} in time, difference {blind}; the "
             f"best of all shifts, reversals and signs still has {error['time, aligned']['spectral']}",
-            frequency["spectral"].high < 0.1 and blind.low > 0,
+            frequency["spectral"].below(0.1) & blind.above(),
             {"difference": blind._asdict(), "aligned": error["time, aligned"]["spectral"]._asdict()},
         ),
         *_sinusoid_claims(sinusoid, n),
@@ -287,20 +288,20 @@ def _sinusoid_claims(run: dict[str, Any], n: int) -> list[Claim]:
         Claim(
             "A kernel as long as the signal turns noise into a sinusoid, by mse and by mae",
             f"relative error of the output: mse {error['mse']}, mae {error['mae']}",
-            max(error["mse"].high, error["mae"].high) < 0.1,
+            error["mse"].below(0.1) & error["mae"].below(0.1),
             {name: error[name]._asdict() for name in ("mse", "mae")},
         ),
         Claim(
             "By correlation it has the sinusoid's shape and another amplitude",
             f"1 - r {shape['correlation']}; amplitude {amplitude['correlation']} times the target's, off by {off}",
-            shape["correlation"].high < 0.01 and off.low > 0.05,
+            shape["correlation"].below(0.01) & off.above(0.05),
             {"1 - r": shape["correlation"]._asdict(), "amplitude off by": off._asdict()},
         ),
         Claim(
             "By the spectral loss it has the sinusoid's amplitude at another phase",
             f"amplitude {amplitude['spectral']} times the target's; phase off by {phase['spectral']} degrees (90 if "
             f"left to chance), by {phase['mse'].mean:.2g} with mse",
-            abs(amplitude["spectral"].mean - 1) < 0.05 and phase["spectral"].low > 30,
+            phase["spectral"].above(30) & (abs(amplitude["spectral"].mean - 1) < 0.05),
             {"amplitude": amplitude["spectral"]._asdict(), "phase": phase["spectral"]._asdict()},
         ),
     ]

@@ -30,6 +30,7 @@ from ..harness.context import Context
 from ..parts.classifiers import train_members
 from ..report import plots
 from ..report.claims import is_larger
+from ..report.decisions import every
 from ..report.estimates import Estimate, estimate, number
 from ..report.result import Claim, Result, Table, plain
 
@@ -272,32 +273,32 @@ def _angle_claims(angles: dict[str, Any], settings: Settings) -> list[Claim]:
             "Predictive entropy rises as the digits turn: at every angle from 30° it is above the upright digits'",
             f"{means[0]:.3f} nats upright, {means[far].min():.3f} to {means[far].max():.3f} turned; smallest "
             f"difference {min(above)}",
-            all(each.low > 0 for each in above),
+            every(each.above() for each in above),
             {"difference": [each._asdict() for each in above], "peak_degrees": peak},
         ),
         Claim(
             "From 0 to 90° it goes with the angle: a rank correlation above 0.5",
             f"rank correlation with the angle {ranks['entropy']}",
-            ranks["entropy"].low > 0.5,
+            ranks["entropy"].above(0.5),
             {"spearman": ranks["entropy"]._asdict()},
         ),
         Claim(
             "It rises at every step up to 180°",
             f"steps without a certain rise: {', '.join(falls) or 'none'}; peak at {peak}°",
-            not falls,
+            every(each.above() for each in steps),
             {"steps": [each._asdict() for each in steps]},
         ),
         Claim(
             "So does mutual information, the part of it that is about the weights",
             f"from {information[0]:.3f} to {information.max():.3f} nats; "
             f"rank correlation {ranks['mutual_information']}",
-            ranks["mutual_information"].low > 0.5,
+            ranks["mutual_information"].above(0.5),
             ranks["mutual_information"]._asdict(),
         ),
         Claim(
             "Entropy tells digits turned by 90° from upright ones with an AUROC above 0.9",
             f"AUROC {right} on {angles['images']} images of each",
-            right.low > 0.9,
+            right.above(0.9),
             right._asdict(),
         ),
         is_larger(
@@ -337,7 +338,7 @@ def _quality_claims(values: dict[str, Any]) -> list[Claim]:
             f"A deep ensemble of {members} has a lower negative log-likelihood than MC dropout of one of its members",
             f"ensemble {number(quality['ensemble']['nll'][0])}, MC dropout {number(single)}; "
             f"the second less the first, image by image: {gain}",
-            gain.low > 0,
+            gain.above(),
             gain._asdict(),
         )
     )
@@ -353,7 +354,7 @@ def _convergence_claim(values: dict[str, Any]) -> Claim:
         "The error of the estimate falls as 1 / sqrt(T)",
         f"slope of log error on log T {slope}; RMS error of a probability {error[0]:.3f} at T = 1, {error[-1]:.4f} at "
         f"T = {convergence['samples'][-1]}",
-        slope.low > -0.6 and slope.high < -0.4,
+        slope.within(-0.6, -0.4),
         slope._asdict(),
     )
 

@@ -144,26 +144,26 @@ def _claims(measured: dict[str, Tensor], settings: Settings) -> list[Claim]:
         Claim(
             "Some point of the map has a lower validation loss than no regularization",
             f"{_name(sure, settings)}, chosen on the first {half} seeds, against none on {other}: {gains['loss']}",
-            gains["loss"].high < 0,
+            gains["loss"].below(),
             {"difference": gains["loss"]._asdict(), "cell": sure},
         ),
         Claim(
             "The generalisation gap shrinks as the rate grows, over all decays",
             f"slope in points for a rate of 1: {rate_slopes.signed}",
-            rate_slopes.high < 0,
+            rate_slopes.below(),
             {"slope": rate_slopes._asdict()},
         ),
         Claim(
             "The gap shrinks as the decay grows, over all rates",
             f"slope in points for a step of the map: {decay_slopes.signed}",
-            decay_slopes.high < 0,
+            decay_slopes.below(),
             {"slope": decay_slopes._asdict()},
         ),
         Claim(
             "Where the gap is smallest, validation accuracy is lower than without regularization",
             f"{_name(narrow, settings)}, chosen on the first {half} seeds, against none on {other}: "
             f"{gains['narrow'].signed}",
-            gains["narrow"].high < 0,
+            gains["narrow"].below(),
             {"difference": gains["narrow"]._asdict(), "cell": narrow},
         ),
     ]
@@ -192,7 +192,7 @@ def _timing_claim(timing: dict[str, Any], settings: Settings) -> Claim:
         f"One {how} trains the map faster than a loop of plain PyTorch",
         f"{timing['models']:,} models in {program:.1f} s; the loop {loop.mean:.0f} s (95% {loop.low:.0f} to "
         f"{loop.high:.0f}), extrapolated from {loop.n} single runs: {number(loop.mean / program)} times as long",
-        loop.low > program,
+        loop.above(program),
         {"timing": {"program": program, "loop": loop._asdict()}},
     )
 

@@ -24,6 +24,7 @@ import funcreg as fr
 from ..data import one_mode, two_modes
 from ..harness.context import Context
 from ..report import plots
+from ..report.decisions import every
 from ..report.estimates import Estimate, curve, estimate, number
 from ..report.result import Claim, Result, Table
 
@@ -147,7 +148,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             "Running mean and variance reach the data's own, once (1 - m)^steps is below 1%",
             f"{len(settled)} of {len(cells)} settings: mean off by at most {_largest(off_mean):.1%} of the sd, "
             f"variance by {_largest(off_variance):.1%} (n = {seeds} orders)",
-            all(max(abs(each.low), abs(each.high)) < 0.05 for each in off_mean + off_variance),
+            every(each.within(-0.05, 0.05) for each in off_mean + off_variance),
             {"mean": [each._asdict() for each in off_mean], "variance": [each._asdict() for each in off_variance]},
         ),
         Claim(
@@ -155,7 +156,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             f"momentum {slowest['momentum']:g}, batches of {slowest['size']}, {slowest['steps']} steps: {still} of the "
             f"start is left, predicted {slowest['left']:.3f}; over all settings measured and predicted differ by at "
             f"most {forgetting:.4f}",
-            still.low > 0.1 and forgetting < 0.01,
+            still.above(0.1) & (forgetting < 0.01),
             {"left": still._asdict(), "predicted": slowest["left"], "largest difference": forgetting},
         ),
         _noise_claim(values),
@@ -221,7 +222,7 @@ def _noise_claim(values: dict[str, Any]) -> Claim:
         f"sd {number(sds[0])} with momentum {momenta[-1]:g} and batches of {sizes[0]}, {number(sds[1])} with "
         f"{momenta[0]:g} and {sizes[-1]} (unimodal, n = {values['seeds']}); the variance is larger in {sum(held)} of "
         f"{len(held)} comparisons of the largest and the smallest",
-        all(held),
+        every(each.above() for each in differences),
         {"variance": [each._asdict() for each in differences]},
     )
 

@@ -316,7 +316,7 @@ def _method_claims(methods: dict[str, Any], method: str) -> list[Claim]:
             f"{method} ends in a flatter place than SGD: the top eigenvalue of the loss's Hessian is smaller",
             f"{number(means[0])} to {number(means[1])}; paired ratio {math.exp(ratio.mean):.2f} "
             f"(n = {ratio.n}; 95% {_exp(ratio.low)} to {_exp(ratio.high)})",
-            ratio.high < 0,
+            ratio.below(),
             {
                 "log_ratio": ratio._asdict(),
                 "SGD": estimate(tops["SGD"])._asdict(),

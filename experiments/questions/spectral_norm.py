@@ -309,7 +309,7 @@ def _slope_claims(values: dict[str, Any]) -> list[Claim]:
         Claim(
             "Gradient ascent from the steepest random perturbations finds larger ratios than these",
             f"larger by a share of {gain}, mean over the arms",
-            gain.low > 0,
+            gain.above(),
             gain._asdict(),
         ),
         is_larger(

@@ -211,7 +211,7 @@ def _fit_claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
                 f"After {n} epochs decay {settings.decay:g} gives {text}",
                 f"{label} {number(float(without.mean()))} without, {number(float(decayed.mean()))} with; paired "
                 f"difference {change}",
-                change.low > 0 if sign > 0 else change.high < 0,
+                change.above() if sign > 0 else change.below(),
                 change._asdict(),
             )
         )
@@ -220,7 +220,7 @@ def _fit_claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
         Claim(
             f"Without decay {n} epochs carry the curve through all {len(X)} points: training MSE below 1e-4",
             f"training MSE {worst}",
-            worst.high < 1e-4,
+            worst.below(1e-4),
             worst._asdict(),
         )
     )
@@ -230,7 +230,7 @@ def _fit_claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
         Claim(
             f"{n} epochs are enough to reach the minimum of decay {settings.decay:g}: coefficients within 1%",
             f"distance from ridge's, as a share of their norm: {away}",
-            away.high < 0.01,
+            away.below(0.01),
             away._asdict(),
         )
     )

@@ -23,6 +23,7 @@ import funcreg as fr
 from ..data import regression
 from ..harness.context import Context
 from ..report import plots
+from ..report.decisions import every
 from ..report.estimates import Estimate, estimate, number
 from ..report.result import Claim, Result, Table
 
@@ -290,14 +291,14 @@ def _conclusions(values: dict[str, Any], settings: Settings) -> tuple[list[Claim
         Claim(
             "So the two reach different weights",
             f"distance at the end, as a share of the way that AdamW went: {apart}",
-            apart.low > 0.01,
+            apart.above(0.01),
             apart._asdict(),
         ),
         Claim(
             "L1 leaves more weights under 1e-3 than L2 of the same strength",
             f"at strength {settings.strengths[-1]:g}: L1 {shares['l1'][-1]}, L2 {shares['l2'][-1]}; difference "
             f"above 0 at {sum(g.low > 0 for g in gaps)} of {len(gaps)} strengths",
-            all(gap.low > 0 for gap in gaps),
+            every(gap.above() for gap in gaps),
             {"difference": [gap._asdict() for gap in gaps], "strengths": settings.strengths},
         ),
     ]

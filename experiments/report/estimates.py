@@ -8,6 +8,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from .decisions import CONFIRMED, REFUTED, UNDECIDED, Verdict
+from .looks import tail
+
 
 class Estimate(NamedTuple):
     """A mean over n members, and Student's 95% interval of it."""
@@ -37,14 +40,41 @@ class Estimate(NamedTuple):
         """The same with so many digits behind the point."""
         return f"{self.mean:.{digits}f} ± {self.sd:.{digits}f}"
 
+    def above(self, bound: float = 0.0, *, smallest: float | None = None) -> Verdict:
+        """Whether the mean is above a bound; `smallest`: by how much it would have to be, to be of interest.
+
+        >>> estimate([1.0, 2.0, 3.0]).above(0.0)
+        Verdict(outcome='undecided', allows='-0.484 to 4.48', open=True)
+        """
+        return self._verdict(self.low > bound, self.high <= bound, smallest, self.high - bound)
+
+    def below(self, bound: float = 0.0, *, smallest: float | None = None) -> Verdict:
+        """Whether the mean is below a bound."""
+        return self._verdict(self.high < bound, self.low >= bound, smallest, bound - self.low)
+
+    def within(self, low: float, high: float) -> Verdict:
+        """Whether the mean lies between two bounds."""
+        return self._verdict(low < self.low and self.high < high, self.high <= low or high <= self.low, None, 0.0)
+
+    def _verdict(self, held: bool, failed: bool, smallest: float | None, at_most: float) -> Verdict:
+        """`at_most`: the largest effect on the claim's side that the interval allows."""
+        if self.n == 1:
+            return Verdict(UNDECIDED, "anything: a single member has no interval", True)
+        if held or failed:
+            return Verdict(CONFIRMED if held else REFUTED)
+        allows, excluded = f"{number(self.low)} to {number(self.high)}", smallest is not None and at_most < smallest
+        if smallest is not None:
+            allows += f": the smallest effect of interest, {number(smallest)}, is {'not ' * (not excluded)}excluded"
+        return Verdict(UNDECIDED, allows, not excluded)
+
     @property
     def signed(self) -> str:
         """A difference in points, to a hundredth, with its sign."""
         return f"{self.mean:+.2f} ± {self.sd:.2f} (n = {self.n}; 95% {self.low:+.2f} to {self.high:+.2f})"
 
 
-def estimate(values: Iterable[float]) -> Estimate:
-    """Estimate the mean of independent members, one value each.
+def estimate(values: Iterable[float], *, comparisons: int = 1) -> Estimate:
+    """Estimate the mean of independent members, one value each; Bonferroni's wider interval for several comparisons.
 
     >>> estimate([1.0, 2.0, 3.0])
     Estimate(mean=2.0, sd=1.0, low=-0.48..., high=4.48..., n=3)
@@ -54,7 +84,7 @@ def estimate(values: Iterable[float]) -> Estimate:
     if n == 1:
         return Estimate(mean, 0.0, mean, mean, 1)
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in each) / (n - 1))
-    half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+    half = float(stats.t.isf(tail(comparisons), n - 1)) * sd / math.sqrt(n)
     return Estimate(mean, sd, mean - half, mean + half, n)
 
 

@@ -3,14 +3,14 @@
 import base64
 import math
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .estimates import Estimate, number
-from .verdicts import Record, confirmed, machine
+from .verdicts import SIGNS, Record, counts, machine, summary
 
 FOLDER = Path(__file__).parent / "templates"
 
@@ -103,20 +103,16 @@ def _versions(record: Record) -> str:
     return ", ".join(f"{name} {version}" for name, version in record["versions"].items())
 
 
-def _sum_of(records: Iterable[Record], what: str) -> int:
-    """How many claims some records make, or how many of them held."""
-    return sum(what == "claims" or claim["confirmed"] for record in records for claim in record["claims"])
-
-
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(FOLDER), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
 )
 _ENVIRONMENT.filters |= {
-    "confirmed": confirmed,
+    "counts": counts,
     "machine": machine,
     "numbers_behind": _numbers_behind,
     "settings": _settings,
     "shown": _shown,
-    "sum_of": _sum_of,
+    "sign": SIGNS.get,
+    "summary": summary,
     "versions": _versions,
 }

@@ -12,22 +12,25 @@ from typing import Any
 
 import torch
 
+from .decisions import Verdict, every
+
+_VERDICT = ("verdict", "allows", "open")  # how a record calls the fields of a verdict
 _DIGITS = {torch.float64: 12, torch.float32: 7, torch.float16: 4, torch.bfloat16: 3}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement, what was measured, and whether that confirms it."""
+    """A statement, what was measured, and what that says: a verdict, or whether an exact comparison held."""
 
     text: str
     measured: str
-    confirmed: bool
+    held: Verdict | bool
     numbers: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def verdict(self) -> str:
-        """ "confirmed" or "not confirmed"."""
-        return "confirmed" if self.confirmed else "not confirmed"
+    def verdict(self) -> Verdict:
+        """Confirmed, refuted or undecided."""
+        return every([self.held])
 
 
 @dataclass(frozen=True)
@@ -53,17 +56,25 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON's types; `from_json` gives an equal result."""
-        claims = [{**asdict(claim), "verdict": claim.verdict} for claim in self.claims]
+        claims = [
+            {"text": each.text, "measured": each.measured, **_named(each.verdict), "numbers": each.numbers}
+            for each in self.claims
+        ]
         return plain({"values": self.values, "claims": claims, "tables": self.tables, "data": self.data})
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Result":
         """The result that a record holds."""
         claims = [
-            Claim(each["text"], each["measured"], each["confirmed"], each["numbers"]) for each in record["claims"]
+            Claim(each["text"], each["measured"], Verdict(*(each[name] for name in _VERDICT)), each["numbers"])
+            for each in record["claims"]
         ]
         tables = [Table(**each) for each in record["tables"]]
         return cls(record["values"], claims, tables, list(record["data"]))
+
+
+def _named(verdict: Verdict) -> dict[str, Any]:
+    return dict(zip(_VERDICT, verdict, strict=True))
 
 
 def plain(value: Any) -> Any:

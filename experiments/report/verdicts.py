@@ -1,9 +1,13 @@
-"""The records by part: how many of their claims held, in words and as a Markdown table."""
+"""The records by part: how many of their claims came out which way, in words and as a Markdown table."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from .decisions import CONFIRMED, OUTCOMES, REFUTED, UNDECIDED
+
 Record = Mapping[str, Any]
+SIGNS = {CONFIRMED: "✓", REFUTED: "✗", UNDECIDED: "?"}
 
 
 class Part(NamedTuple):
@@ -19,17 +23,23 @@ class Part(NamedTuple):
         return f"part-{self.letter.lower() or 'others'}"
 
 
-def confirmed(record: Record, of: str = " of ") -> str:
-    """How many of a record's claims were confirmed: "3 of 5"."""
-    return f"{sum(claim['confirmed'] for claim in record['claims'])}{of}{len(record['claims'])}"
+def counts(records: Iterable[Record]) -> dict[str, int]:
+    """How many claims of some records have each verdict, in the order of `OUTCOMES`."""
+    found = Counter(claim["verdict"] for record in records for claim in record["claims"])
+    return {outcome: found[outcome] for outcome in OUTCOMES}
+
+
+def summary(record: Record) -> str:
+    """The verdicts of a record that it has: "3 confirmed, 1 undecided"."""
+    return ", ".join(f"{count} {outcome}" for outcome, count in counts([record]).items() if count)
 
 
 def tally(records: Iterable[Record]) -> str:
-    """How many claims were confirmed, in words."""
+    """How many claims have each verdict, in words."""
     each = list(records)
-    every = [claim for record in each for claim in record["claims"]]
-    held = sum(claim["confirmed"] for claim in every)
-    return f"{held} of {len(every)} claims confirmed in {len(each)} experiment{'s' * (len(each) != 1)}"
+    found = counts(each)
+    told = ", ".join(f"{count} {outcome}" for outcome, count in found.items())
+    return f"{sum(found.values())} claims in {len(each)} experiment{'s' * (len(each) != 1)}: {told}"
 
 
 def machine(record: Record) -> str:
@@ -40,9 +50,9 @@ def machine(record: Record) -> str:
 
 
 def table(parts: Iterable[Part]) -> str:
-    """A Markdown table with a row for each experiment: its question, its first claim, how many held."""
+    """A Markdown table with a row for each experiment: its question, its first claim, and the verdicts on all."""
     lines = [
-        "| experiment | question | its first claim, and what was measured | confirmed | preset |",
+        "| experiment | question | its first claim, and what was measured | ✓ / ✗ / ? | preset |",
         "|---" * 5 + "|",
     ]
     everything = []
@@ -52,8 +62,9 @@ def table(parts: Iterable[Part]) -> str:
         for record in part.records:
             first = record["claims"][0]
             file = f"../questions/{record['name'].replace('-', '_')}.py"
-            measured = f"{'✓' if first['confirmed'] else '✗'} {first['text']}<br>{first['measured']}"
-            cells = (record["question"], measured, confirmed(record, "/"), record["preset"])
+            measured = f"{SIGNS[first['verdict']]} {first['text']}<br>{first['measured']}"
+            found = " / ".join(map(str, counts([record]).values()))
+            cells = (record["question"], measured, found, record["preset"])
             escaped = (" ".join(str(cell).split()).replace("|", "\\|") for cell in cells)
             lines.append(f"| [`{record['name']}`]({file}) | {' | '.join(escaped)} |")
     minutes = sum(record["seconds"] for record in everything) / 60

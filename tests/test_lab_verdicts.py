@@ -1,0 +1,136 @@
+"""Verdicts: which side of a claim an interval lies on; and that looking again does not make more of them wrong."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments import cli
+from experiments.report.claims import is_larger
+from experiments.report.decisions import CONFIRMED, OUTCOMES, REFUTED, UNDECIDED, Verdict, every, exactly
+from experiments.report.estimates import Estimate, estimate
+from experiments.report.looks import looks, schedule
+from experiments.report.result import Claim, Result
+
+RESULTS = Path(cli.__file__).parent / "results"
+
+
+def interval(low: float, high: float, n: int = 9) -> Estimate:
+    return Estimate((low + high) / 2, 1.0, low, high, n)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "above", "below"),
+    [
+        (0.1, 0.5, CONFIRMED, REFUTED),
+        (-0.5, -0.1, REFUTED, CONFIRMED),
+        (-0.1, 0.5, UNDECIDED, UNDECIDED),
+        (0.0, 0.0, REFUTED, REFUTED),  # exactly none
+        (math.nan, math.nan, UNDECIDED, UNDECIDED),
+    ],
+)
+def test_the_side_of_an_interval(low: float, high: float, above: str, below: str) -> None:
+    assert interval(low, high).above().outcome == above
+    assert interval(low, high).below().outcome == below
+    assert interval(low + 7, high + 7).above(7).outcome == above
+
+
+def test_between_two_bounds() -> None:
+    assert interval(-0.1, 0.1).within(-1, 1).outcome == CONFIRMED
+    assert interval(2, 3).within(-1, 1).outcome == interval(-3, -2).within(-1, 1).outcome == REFUTED
+    assert interval(0, 3).within(-1, 1).outcome == interval(-2, 2).within(-1, 1).outcome == UNDECIDED
+
+
+def test_an_undecided_claim_says_what_its_interval_allows() -> None:
+    assert interval(-0.5, 2.0).above() == Verdict(UNDECIDED, "-0.5 to 2", True)
+    unsure = interval(-0.5, 2.0).above(smallest=1.0)
+    assert unsure.open
+    assert unsure.allows == "-0.5 to 2: the smallest effect of interest, 1, is not excluded"
+    for excluded in (interval(-3.0, 0.5).above(smallest=1.0), interval(-0.5, 3.0).below(smallest=1.0)):
+        assert excluded.outcome == UNDECIDED
+        assert not excluded.open, "more members are of no use"
+        assert excluded.allows.endswith("the smallest effect of interest, 1, is excluded")
+    assert interval(0.1, 0.2).above(smallest=1.0).outcome == CONFIRMED, "however small"
+
+
+def test_a_single_member_decides_nothing() -> None:
+    assert estimate([3.0]).above().outcome == UNDECIDED
+    assert estimate([3.0]).above().open
+
+
+def test_a_claim_of_several_things() -> None:
+    yes, no, perhaps = exactly(True), exactly(False), Verdict(UNDECIDED, "-1 to 2", True)
+    assert (yes & yes).outcome == (yes & True).outcome == (True & yes).outcome == CONFIRMED
+    assert (perhaps & no).outcome == (perhaps & False).outcome == every([yes, perhaps, no]).outcome == REFUTED
+    assert yes & perhaps == perhaps
+    assert every([perhaps, perhaps._replace(allows="0 to 1", open=False)]) == Verdict(
+        UNDECIDED, "-1 to 2; 0 to 1", True
+    )
+
+
+def test_a_claim_keeps_its_verdict_in_the_record() -> None:
+    claims = [
+        Claim("It is so.", "1 = 1", True, {"n": 1}),
+        Claim("Exactly.", "1 = 2", np.bool_(False), {"n": 1}),  # type: ignore[arg-type]
+        is_larger("It is larger.", [1.0, 2.0], [2.0, 1.0], "{difference}"),
+    ]
+    record = Result({"x": [1.0]}, claims).to_json()
+    assert [each["verdict"] for each in record["claims"]] == list(OUTCOMES)
+    assert json.loads(json.dumps(record)) == record
+    assert [each.verdict for each in Result.from_json(record).claims] == [each.verdict for each in claims]
+
+
+# Looking again
+
+
+def test_intervals_of_several_looks_are_students_with_its_error_shared() -> None:
+    values = [1.0, 2.0, 4.0, 8.0]
+    with looks(4):
+        found = estimate(values)
+        corrected = estimate(values, comparisons=5)
+    assert found[2:4] == pytest.approx(stats.t.interval(1 - 0.05 / 4, 3, loc=3.75, scale=stats.sem(values)))
+    assert corrected[2:4] == pytest.approx(stats.t.interval(1 - 0.05 / 20, 3, loc=3.75, scale=stats.sem(values)))
+    assert estimate(values)[2:4] == pytest.approx(stats.t.interval(0.95, 3, loc=3.75, scale=stats.sem(values)))
+
+
+def decided(values: np.ndarray, counts: list[int], share: float) -> np.ndarray:
+    """Of each row, whether at some look 0 lies outside Student's interval that leaves out so much."""
+    found = np.zeros(len(values), dtype=bool)
+    for n in counts:
+        some = values[:, :n]
+        found |= np.abs(some.mean(axis=1)) > stats.t.isf(share / 2, n - 1) * stats.sem(some, axis=1)
+    return found
+
+
+@pytest.mark.parametrize(("first", "limit"), [(5, 40), (16, 128), (64, 512)])
+def test_of_2_000_runs_without_an_effect_at_most_5_percent_are_decided(first: int, limit: int) -> None:
+    counts = schedule(first, limit)
+    values = np.random.default_rng(0).standard_normal((2_000, limit))
+    rates = {share: decided(values, counts, share).mean() for share in (0.05, 0.05 / len(counts))}
+    assert rates[0.05 / len(counts)] <= 0.05
+    assert rates[0.05] > 0.08, "without the rule more of them are: the simulation sees it"
+
+    # The rule that the lab uses is that one.
+    with looks(len(counts)):
+        for row, wrong in zip(values[:200], decided(values[:200], counts, 0.05 / len(counts)), strict=True):
+            assert any(estimate(row[:n]).above().outcome != UNDECIDED for n in counts) == wrong
+
+
+def test_what_there_is_is_found_with_more_members() -> None:
+    counts = schedule(16, 128)
+    values = 0.4 + np.random.default_rng(1).standard_normal((500, 128))
+    assert decided(values[:, :16], [16], 0.05).mean() < 0.5
+    assert decided(values, counts, 0.05 / len(counts)).mean() > 0.95
+
+
+# What is committed
+
+
+def test_every_undecided_claim_of_the_committed_records_says_what_is_still_possible() -> None:
+    for path in RESULTS.glob("*.json"):
+        for claim in json.loads(path.read_text(encoding="utf-8")).get("claims", []):
+            assert claim["verdict"] in OUTCOMES
+            assert bool(claim["allows"]) == (claim["verdict"] == UNDECIDED), f"{path.stem}: {claim['text']}"
