@@ -24,7 +24,7 @@ from torch import Tensor
 from . import _checks
 from ._functorch import is_wrapped
 from .tree import Tree
-from .tree.checks import entry
+from .tree.structure import entry
 
 __all__ = ["load", "read_leaves", "read_metadata", "save"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, tree
-from ..tree.checks import entry
+from ..tree.structure import entry
 from . import core
 
 

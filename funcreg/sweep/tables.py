@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .. import _checks
-from ..tree.checks import entry
 from ..tree.stacking import members_of
+from ..tree.structure import entry
 
 
 class Table(NamedTuple):

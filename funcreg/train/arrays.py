@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .. import _checks, tree
-from ..tree.checks import entry
+from ..tree.structure import entry
 
 
 def as_tensors(argument: str, data: tree.Tree) -> tree.Tree:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..tree.checks import entry
+from ..tree.structure import entry
 
 _WHOLE = 2**25  # bytes of a tensor that are all read; of a larger one as many, in blocks all over it
 _BLOCK = 2**16

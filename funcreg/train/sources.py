@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from .. import _checks, tree
-from ..tree.checks import entry
+from ..tree.structure import entry
 from .arrays import as_tensors
 from .feed import Passes
 from .generators import Draws

@@ -10,7 +10,8 @@ from .. import _checks, _jit, optim, random, tree
 from .._functorch import asks_for_gradients, gradients
 from ..random.keys import of_members
 from ..transforms import Transform, master_weights
-from ..tree.checks import check_floating, entry
+from ..tree.checks import check_floating
+from ..tree.structure import entry
 from .average import Average, begin, check_average, follow
 from .per_example import gradients_of_each
 from .rates import learning_rates

@@ -8,18 +8,9 @@ from torch import Tensor
 
 from .. import _checks
 from .masks import Mask, select
-from .structure import Tree, names
+from .structure import Tree, entry, names
 
 _FLOATING = {torch.float32, torch.float64, torch.bfloat16, torch.float16}
-
-
-def entry(argument: str, name: str) -> str:
-    """A leaf as an error calls it.
-
-    >>> entry("params", "0.weight"), entry("params", "")
-    ("params's 0.weight", 'params')
-    """
-    return f"{argument}'s {name}" if name else argument
 
 
 def check_tensors(argument: str, tree: Tree) -> None:

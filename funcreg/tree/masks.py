@@ -1,12 +1,12 @@
 """Some leaves of a tree, chosen by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor
 
 from .. import _checks
-from .structure import Tree, leaves, names
+from .structure import Tree, entry, leaves, names
 
 Mask = Callable[[str, Tensor], bool]
 
@@ -26,7 +26,7 @@ def partition(tree: dict[str, Any], mask: Mask) -> tuple[dict[str, Any], dict[st
         (selected, rest): two dicts; `merge` puts them together again.
 
     Raises:
-        FuncregError: for what is not a dict, or a mask that cannot be called.
+        FuncregError: for what is not a dict of tensors, or a mask that cannot be called.
 
     >>> import torch
     >>> partition({"0.weight": torch.ones(1), "0.bias": torch.zeros(1)}, is_weight)
@@ -46,7 +46,7 @@ def merge(*trees: dict[str, Any]) -> dict[str, Any]:
         A dict of all leaves.
 
     Raises:
-        FuncregError: when two hold the same leaf, or one is not a dict.
+        FuncregError: when two hold the same leaf, or one is not a dict of tensors.
 
     >>> import torch
     >>> merge({"a": torch.tensor(1)}, {"b": torch.tensor(2)})
@@ -54,9 +54,7 @@ def merge(*trees: dict[str, Any]) -> dict[str, Any]:
     """
     merged: dict[str, Any] = {}
     for tree in trees:
-        if not isinstance(tree, dict):
-            _checks.fail("trees", _checks.describe(tree), "dicts of tensors (dicts may nest)")
-        for name, value in tree.items():
+        for name, value in _items("trees", tree, ""):
             if name not in merged:
                 merged[name] = value
             elif isinstance(value, dict) and isinstance(merged[name], dict):
@@ -77,13 +75,18 @@ def select(tree: Tree, mask: Mask | None) -> list[tuple[str, Tensor]]:
         A list of pairs.
 
     Raises:
-        FuncregError: when a mask that was given picks none.
+        FuncregError: for a leaf that is not a tensor, by its name; when a mask that was given picks none.
 
     >>> import torch
     >>> [name for name, _ in select({"0.weight": torch.ones(1), "0.bias": torch.ones(1)}, is_weight)]
     ['0.weight']
     """
+    if tree is None:
+        _checks.fail("tree", "None", "a tree of tensors")
     pairs = list(zip(names(tree), leaves(tree), strict=True))
+    for name, leaf in pairs:
+        if not isinstance(leaf, Tensor):
+            _checks.fail(entry("tree", name), _checks.describe(leaf), "a tensor")
     if mask is None:
         return pairs
     _check_mask(mask)
@@ -125,11 +128,19 @@ def _check_mask(mask: Any) -> None:
     _checks.check_callable("mask", mask, "a function (name, leaf) -> bool, such as fr.tree.is_weight")
 
 
-def _filter(tree: dict[str, Any], mask: Mask, keep: bool, prefix: str) -> dict[str, Any]:
+def _items(argument: str, tree: Any, prefix: str) -> Iterable[tuple[str, Any]]:
+    """The items of a dict of tensors and of more such dicts; anything else is refused."""
     if not isinstance(tree, dict):
-        _checks.fail("tree", _checks.describe(tree), "a dict of tensors (dicts may nest)")
-    kept: dict[str, Any] = {}
+        _checks.fail(argument, _checks.describe(tree), "a dict of tensors (dicts may nest)")
     for name, value in tree.items():
+        if not isinstance(value, Tensor | dict):
+            _checks.fail(entry(argument, f"{prefix}{name}"), _checks.describe(value), "a tensor or a dict of tensors")
+    return tree.items()
+
+
+def _filter(tree: dict[str, Any], mask: Mask, keep: bool, prefix: str) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, value in _items("tree", tree, prefix):
         if isinstance(value, dict):
             kept[name] = _filter(value, mask, keep, f"{prefix}{name}.")
         elif bool(mask(f"{prefix}{name}", value)) is keep:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .checks import check_tensors, entry
-from .structure import Tree, leaves, map, map_as, map_named, names
+from .checks import check_tensors
+from .structure import Tree, check_structure, entry, leaves, map, map_as, map_named, names
 
 
 def stack(trees: Iterable[Tree]) -> Tree:
@@ -28,8 +28,9 @@ def stack(trees: Iterable[Tree]) -> Tree:
     """
     first, *rest = _nonempty(_checks.check_several("trees", trees, "trees"))
     try:
-        return map_as("trees", lambda *each: torch.stack([torch.as_tensor(leaf) for leaf in each]), first, *rest)
+        return map_as("trees", _stacked, first, *rest, like="the first")
     except (RuntimeError, TypeError):
+        check_structure("trees", first, rest, "the first")
         map_named(_check_one_shape, first, *rest)
         raise
 
@@ -69,12 +70,12 @@ def index(tree: Tree, member: int | Tensor) -> Tree:
     {'w': tensor(2)}
     """
     mask = isinstance(member, bool) or (isinstance(member, Tensor) and member.dtype == torch.bool)
-    if mask or not isinstance(member, int | torch.SymInt | Tensor):
+    if mask or not isinstance(member, int | torch.SymInt | Tensor) or (isinstance(member, Tensor) and member.is_meta):
         _checks.fail("member", _checks.describe(member), "an integer, or a tensor of integers")
     check_tensors("tree", tree)
     try:
         return map(lambda leaf: leaf[member], tree)
-    except (IndexError, TypeError):
+    except (IndexError, TypeError, ValueError):
         _checks.fail("member", _checks.describe(member), f"the number of one of {members(tree)} members")
 
 
@@ -115,11 +116,18 @@ def members_of(argument: str, tree: Tree) -> int:
     return named[0][1].shape[0]
 
 
+def _stacked(*leaves: Any) -> Tensor:
+    return torch.stack([torch.as_tensor(leaf) for leaf in leaves])
+
+
 def _check_one_shape(name: str, *each: Any) -> None:
     shapes = [tuple(torch.as_tensor(leaf).shape) for leaf in each if isinstance(leaf, Tensor | bool | int | float)]
     if len(shapes) < len(each) or len(set(shapes)) > 1:
         got = f"leaves of shapes {shapes}" if len(shapes) == len(each) else _checks.describe(each[0])
         _checks.fail(entry("trees", name), got, "tensors or numbers, of one shape in every tree")
+    tensors = [leaf for leaf in each if isinstance(leaf, Tensor)]
+    for leaf in tensors:
+        _checks.check_beside(entry("trees", name), leaf, tensors[0], "that of the first")
 
 
 def _nonempty(trees: list[Tree]) -> list[Tree]:

@@ -29,13 +29,13 @@ def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     >>> map(lambda a, b: a + b, {"w": torch.tensor(1)}, {"w": torch.tensor(2)})
     {'w': tensor(3)}
     """
-    return map_as("tree", function, tree, *others)
+    return map_as("others", function, tree, *others, like="tree")
 
 
-def map_as(argument: str, function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
-    """`map` for a caller whose trees have another name, which an error tells.
+def map_as(argument: str, function: Callable[..., Any], tree: Tree, *others: Tree, like: str) -> Tree:
+    """`map` for a caller whose others have another name, and so has the tree that they are to be like.
 
-    >>> map_as("trees", lambda a, b: a + b, {"n": 1}, {"n": 2})
+    >>> map_as("trees", lambda a, b: a + b, {"n": 1}, {"n": 2}, like="the first")
     {'n': 3}
     """
     try:
@@ -44,9 +44,9 @@ def map_as(argument: str, function: Callable[..., Any], tree: Tree, *others: Tre
         # Only now, since a training step maps often and has nothing to be told.
         if not isinstance(error, _checks.FuncregError):
             _checks.check_callable("function", function, "a function of one leaf of each tree")
-            _same_structure(argument, tree, others)
+            check_structure(argument, tree, others, like)
             if any(optree.tree_structure(other) != optree.tree_structure(tree) for other in others):
-                _checks.fail(argument, f"trees that differ ({error})", "trees of one structure")
+                _checks.fail(argument, f"trees that differ ({error})", f"the structure of {like}")
         raise
 
 
@@ -70,7 +70,7 @@ def map_named(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     """
     _checks.check_callable("function", function, "a function of a name and one leaf of each tree")
     if others:
-        _same_structure("tree", tree, others)
+        check_structure("others", tree, others, "tree")
     flat, structure = optree.tree_flatten(tree)
     rest = [optree.tree_leaves(other) for other in others]
     return structure.unflatten(function(*each) for each in zip(names(tree), flat, *rest, strict=True))
@@ -111,6 +111,15 @@ def names(tree: Tree) -> list[str]:
     return [".".join(path) for path in _paths(tree)]
 
 
+def entry(argument: str, name: str) -> str:
+    """A leaf as an error calls it.
+
+    >>> entry("params", "0.weight"), entry("params", "")
+    ("params's 0.weight", 'params')
+    """
+    return f"{argument}'s {name}" if name else argument
+
+
 def _paths(tree: Tree) -> list[tuple[str, ...]]:
     """Each leaf's path. Not optree's, which torch.compile cannot trace through an empty dict."""
     if isinstance(tree, dict):
@@ -127,11 +136,19 @@ def _paths(tree: Tree) -> list[tuple[str, ...]]:
     return [(name, *path) for name, child in children for path in _paths(child)]
 
 
-def _same_structure(argument: str, tree: Tree, others: Iterable[Tree]) -> None:
+def check_structure(argument: str, tree: Tree, others: Iterable[Tree], like: str) -> None:
+    """Refuse others whose leaves have not the names of a tree's, which is called `like`.
+
+    >>> check_structure("updates", {"w": 1}, [{"v": 1}], "params")
+    Traceback (most recent call last):
+    ...
+    funcreg._checks.FuncregError: updates: got trees that differ (missing ['w'], extra ['v']); expected the structure \
+of params.
+    """
     expected = names(tree)
     for other in others:
         found = names(other)
         if found != expected:
             missing, extra = sorted({*expected} - {*found})[:5], sorted({*found} - {*expected})[:5]
             how = f"missing {missing}, extra {extra}" if missing or extra else "the same names in another order"
-            _checks.fail(argument, f"trees that differ ({how})", "trees of one structure")
+            _checks.fail(argument, f"trees that differ ({how})", f"the structure of {like}")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import _checks
 from .checks import check_floating, check_tensors
-from .structure import Tree, leaves, map, map_as
+from .structure import Tree, entry, leaves, map, map_as, map_named, names
 
 
 def norm(tree: Tree) -> Tensor:
@@ -32,7 +32,11 @@ def norm(tree: Tree) -> Tensor:
         return torch.zeros(())
     dtype = widest(flat)
     each = [torch.linalg.vector_norm(leaf, dtype=dtype) for leaf in flat]
-    return each[0] if len(each) == 1 else torch.linalg.vector_norm(torch.stack(each))
+    try:
+        return each[0] if len(each) == 1 else torch.linalg.vector_norm(torch.stack(each))
+    except RuntimeError:
+        map_named(lambda name, leaf: _checks.check_beside(entry("tree", name), leaf, flat[0], names(tree)[0]), tree)
+        raise
 
 
 def precise(x: Tensor) -> Tensor:
@@ -82,19 +86,37 @@ def where(condition: Tensor, true: Tree, false: Tree) -> Tree:
         A tree of that structure.
 
     Raises:
-        FuncregError: when condition is not a tensor of booleans, or the structures differ.
+        FuncregError: when condition is not a tensor of booleans, or the structures or the shapes of a leaf differ.
 
     >>> where(torch.tensor(True), {"w": torch.tensor(1)}, {"w": torch.tensor(2)})
     {'w': tensor(1)}
     """
     if not isinstance(condition, Tensor) or condition.dtype != torch.bool:
         _checks.fail("condition", _checks.describe(condition), "a tensor of booleans", "Compare, or use Python's if.")
+
+    def choose(a: Tensor, b: Tensor) -> Tensor:
+        chosen = torch.where(condition, a, b)
+        if not chosen.shape == a.shape == b.shape:
+            raise TypeError("other shapes")
+        return chosen
+
     try:
-        return map_as("false", lambda a, b: torch.where(condition, a, b), true, false)
-    except TypeError:
+        return map_as("false", choose, true, false, like="true")
+    except (AttributeError, RuntimeError, TypeError):
         check_tensors("true", true)
         check_tensors("false", false)
+        map_named(lambda name, *both: _check_choice(name, condition, *both), true, false)
         raise
+
+
+def _check_choice(name: str, condition: Tensor, a: Tensor, b: Tensor) -> None:
+    """Refuse two leaves between which one condition cannot choose."""
+    if a.shape != b.shape:
+        allowed = f"shape {tuple(a.shape)}, as in true"
+        _checks.fail(entry("false", name), _checks.describe(b), allowed)
+    _checks.check_beside(entry("false", name), b, a, entry("true", name))
+    _checks.check_beside("condition", condition, a, entry("true", name))
+    _checks.fail("condition", _checks.describe(condition), f"a shape that broadcasts to {entry('true', name)}")
 
 
 def zeros_like(tree: Tree) -> Tree:
@@ -153,6 +175,7 @@ def to(tree: Tree, device: torch.device | str) -> Tree:
     {'w': tensor([1.])}
     """
     _checks.check_device("device", device)
+    check_tensors("tree", tree)
     return _map_tensors(lambda leaf: leaf.to(device), tree)
 
 
@@ -199,3 +222,11 @@ def _map_tensors(function: Callable[[Tensor], Any], tree: Tree) -> Tree:
     except (AttributeError, TypeError):
         check_tensors("tree", tree)
         raise
+    except NotImplementedError:
+        map_named(_check_values, tree)
+        raise
+
+
+def _check_values(name: str, leaf: Tensor) -> None:
+    if leaf.is_meta:
+        _checks.fail(entry("tree", name), _checks.describe(leaf), "a tensor with values")

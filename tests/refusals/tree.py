@@ -14,8 +14,8 @@ class Unsorted(NamedTuple):
 
 
 REFUSALS: list[Refusal] = [
-    ("tree.map", "tree", lambda: tree.map(lambda a, b: a, PARAMS, {"other": X})),
-    ("tree.map_named", "tree", lambda: tree.map_named(lambda name, a, b: a, PARAMS, {"other": X})),
+    ("tree.map", "others", lambda: tree.map(lambda a, b: a, PARAMS, {"other": X})),
+    ("tree.map_named", "others", lambda: tree.map_named(lambda name, a, b: a, PARAMS, {"other": X})),
     ("tree.stack", "trees", lambda: tree.stack([])),
     ("tree.members", "tree's 0.bias", lambda: tree.members({"0.bias": torch.tensor(1.0)})),
     ("tree.members", "tree's b", lambda: tree.members({"a": torch.ones(3), "b": torch.ones(2)})),
@@ -24,10 +24,10 @@ REFUSALS: list[Refusal] = [
     ("tree.merge", "trees", lambda: tree.merge({"a": X}, {"a": X})),
     ("tree.select", "mask", lambda: tree.select(PARAMS, bad("weight"))),
     ("tree.select", "mask", lambda: tree.select(PARAMS, lambda name, leaf: False)),
-    ("tree.map", "tree", lambda: tree.map(lambda a, b: a, (X, X), [X, X])),
+    ("tree.map", "others", lambda: tree.map(lambda a, b: a, (X, X), [X, X])),
     ("tree.map", "function", lambda: tree.map(bad(X), PARAMS)),
     ("tree.map_named", "function", lambda: tree.map_named(bad(None), PARAMS)),
-    ("tree.map_named", "tree", lambda: tree.map_named(lambda name, a, b: a, Unsorted(X, X), {"w": X, "b": X})),
+    ("tree.map_named", "others", lambda: tree.map_named(lambda name, a, b: a, Unsorted(X, X), {"w": X, "b": X})),
     ("tree.names", "tree", lambda: tree.names({1: X, "a": X})),
     ("tree.norm", "tree's n", lambda: tree.norm({"n": INTEGERS, "w": X})),
     ("tree.norm", "tree", lambda: tree.norm(3.0)),
