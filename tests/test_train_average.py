@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import vmap
 
 import funcreg as fr
 from funcreg import FuncregError, averaging, norm, optim, random, train, tree
@@ -134,6 +135,49 @@ def test_members_have_averages_of_their_own_decay() -> None:
     torch.testing.assert_close(loss.detach(), member.metrics["val_loss"])
 
 
+def test_a_gaussian_around_the_average_is_trained_kept_and_drawn_from(tmp_path: Path) -> None:
+    """The mean of swag is that of swa; its draws, with statistics of their own, are an ensemble."""
+    results = {}
+    for make in (averaging.swa, averaging.swag):
+        average = make(start=6, every=2)
+        step = train.make_step(loss_fn, SGD, average=average)
+        given = settings(checkpoint=tmp_path / make.__name__)
+        results[make.__name__] = train.fit(step, begun(average), DATA, **given).train_state
+    mean, state = train.variables(results["swag"])
+    tree.map(lambda a, b: torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14),
+             (mean, state), train.variables(results["swa"]))  # fmt: skip
+    loaded = train.load(tmp_path / "swag").train_state
+
+    def member(key: Tensor) -> Any:
+        params, state = train.sample_variables(loaded, key=key)
+        return params, averaging.refresh_statistics(MODEL, params, state, [DATA], key=key)
+
+    params, states = vmap(member)(random.split(random.key(5), 8))
+    assert all(float(leaf.std(0).max()) > 1e-3 for name, leaf in params.items() if name != "0.bias")
+    alone = train.sample_variables(results["swag"], key=random.split(random.key(5), 8)[3])[0]
+    tree.map(lambda a, b: torch.testing.assert_close(a, b[3], rtol=1e-12, atol=1e-12), alone, params)
+    hidden = torch.nn.functional.linear(DATA.x, params["0.weight"][3], params["0.bias"][3])
+    torch.testing.assert_close(states["1.running_mean"][3], hidden.mean(0))
+    seen = fr.uncertainty.ensemble(MODEL, params, states, HELD_OUT.x)
+    assert float(seen.mutual_information.min()) > 0
+
+
+def test_members_are_drawn_from_by_vmap() -> None:
+    average = averaging.swag(rank=3)
+    step = train.make_step(loss_fn, SGD, average=average)
+    params, state = fr.model_members(MODEL, random.key(0), 2)
+    first = train.init(params, state, SGD, key=random.key(3), members=2, average=average)
+    both = train.fit(step, first, DATA, **settings(2, epochs=2)).train_state
+    keys = random.split(random.key(6), 2)
+    drawn, _ = vmap(lambda s, k: train.sample_variables(s, key=k))(both, keys)
+    alone, _ = train.sample_variables(tree.index(both, 1), key=keys[1])
+    tree.map(lambda a, b: torch.testing.assert_close(a[1], b, rtol=1e-10, atol=1e-12), drawn, alone)
+    with pytest.raises(FuncregError, match=r"train_state: got one of 2 members; .*vmap"):
+        train.sample_variables(both, key=keys[0])
+    with pytest.raises(FuncregError, match=r"train_state: got one with average .*average=fr.averaging.swag\(\)"):
+        train.sample_variables(begun(), key=keys[0])
+
+
 def test_a_resumed_run_has_the_same_average(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = train.fit(STEP, begun(), DATA, **settings())
     path = tmp_path / "run"
@@ -156,14 +200,15 @@ def test_a_step_with_an_average_compiles_once() -> None:
     def loss(params: Any, state: Any, batch: Any, *, key: Tensor, hparams: Any) -> Any:
         return ((batch @ params["w"]) ** 2).mean(), (state, {})
 
-    step = train.make_step(loss, SGD, average=averaging.swa(start=2))
-    first = train.init(
-        {"w": torch.ones(3, dtype=torch.float64)}, {}, SGD, key=random.key(0), average=averaging.swa(start=2)
-    )
+    average = averaging.swag(start=2, rank=3)
+    step = train.make_step(loss, SGD, average=average)
+    first = train.init({"w": torch.ones(3, dtype=torch.float64)}, {}, SGD, key=random.key(0), average=average)
     given: dict[str, Any] = {"key": random.key(1), "epochs": 2, "batch_size": 8}
     compiled = train.fit(step, first, DATA.x, **given)
     eager = train.fit(step, first, DATA.x, **given, jit=False)
     torch.testing.assert_close(train.variables(compiled.train_state), train.variables(eager.train_state))
+    draws = [train.sample_variables(each.train_state, key=random.key(2)) for each in (compiled, eager)]
+    torch.testing.assert_close(*draws)
 
 
 def test_16_bit_parameters_are_averaged_in_float32_and_evaluated_as_they_are() -> None:

@@ -6,7 +6,7 @@ result = fit(step, train_state, Batch(x, y), key=other_key, epochs=30, batch_siz
 
 step.py      TrainState, init, make_step: one step, pure
 rates.py     the learning rates of a step
-average.py   the average of the parameters in a train state: variables
+average.py   the average of the parameters in a train state: variables, sample_variables
 per_example.py  gradients of each example
 unroll.py    unroll: a run of steps, differentiable
 stopping.py  early_stopping, and which epoch is best
@@ -32,7 +32,7 @@ arguments.py what a fit is called with, checked
 fit.py       the loop, for one model or K members
 """
 
-from .average import Average, variables
+from .average import Average, sample_variables, variables
 from .evaluate import make_evaluate
 from .fit import fit
 from .loader import loader
@@ -60,6 +60,7 @@ __all__ = [
     "loader",
     "make_evaluate",
     "make_step",
+    "sample_variables",
     "tensorboard_log",
     "unroll",
     "variables",

@@ -128,8 +128,15 @@ DOCUMENTED: list[tuple[str, str, str, str]] = [
     ("optim.*", "every", "a *", SETTINGS),
     ("optim.*", "warmup", "a *", SETTINGS),
     ("optim.*", "boundaries", "leaf 0: a number", SETTINGS),
-    ("averaging.swa", "*", "0", SETTINGS),
-    ("averaging.swa", "*", "a *", SETTINGS),
+    ("averaging.swag().update", "state", "leaf 7: value: *", "the oldest deviation, which is dropped"),
+    (
+        "train.sample_variables",
+        "train_state",
+        "leaf 0: value: *",
+        "the latest parameters, not the mean",
+    ),
+    ("averaging.swa*", "*", "0", SETTINGS),
+    ("averaging.swa*", "*", "a *", SETTINGS),
     ("optim.*()", "step", "*", "a number of updates, or a tensor of them, each for itself"),
     # noise
     ("noise.*", "x", "shape: *", ANY_SHAPE),

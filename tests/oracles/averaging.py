@@ -119,6 +119,76 @@ def late_swa() -> Pair:
     return _ours(averaging.swa(start=4, every=3), first_is_start=False), theirs
 
 
+def _gathered(start: int, every: int, rank: int) -> tuple[averaging.SwagState, list[np.ndarray]]:
+    """The state of swag after a walk, and the weights that counted, each flat."""
+    average = averaging.swag(start=start, every=every, rank=rank)
+    walk = list(_walk(_network()))
+    state = average.init(walk[0])
+    for params in walk:
+        state = average.update(state, params)
+    return state, [
+        _flat(params) for number, params in enumerate(walk, 1) if number > start and not (number - start - 1) % every
+    ]
+
+
+def _flat(params: Any) -> np.ndarray:
+    return torch.cat([leaf.flatten() for leaf in tree.leaves(params)]).numpy()
+
+
+def _columns(counted: list[np.ndarray], rank: int) -> np.ndarray:
+    """The last deviations of Maddox et al.'s algorithm 1, each from the mean at its time: (rank, parameters)."""
+    each = [params - np.mean(counted[: place + 1], axis=0) for place, params in enumerate(counted)]
+    return np.stack([np.zeros_like(each[0])] * rank + each)[-rank:]
+
+
+@oracle(
+    "averaging.swag",
+    against="numpy's mean, var and running means of what counted",
+    tolerance=1e-12,
+    because=EACH_UPDATE,
+)
+def swag() -> Pair:
+    ours, theirs = [], []
+    for start, every, rank in ((0, 1, 4), (10, 3, 5), (20, 2, 9)):
+        state, counted = _gathered(start, every, rank)
+        columns = torch.cat([leaf.reshape(rank, -1) for leaf in tree.leaves(state.deviations)], dim=1)
+        ours.append((_flat(state.params), _flat(state.variance), columns, state.count))
+        theirs.append((np.mean(counted, axis=0), np.var(counted, axis=0), _columns(counted, rank), len(counted)))
+    return ours, theirs
+
+
+@oracle(
+    "averaging.swag",
+    against="second moments less the squared mean, as the paper has them",
+    tolerance=1e-11,
+    because="float64; the paper's difference cancels",
+)
+def swag_by_moments() -> Pair:
+    state, counted = _gathered(2, 1, 3)
+    return _flat(state.variance), np.mean(np.square(counted), axis=0) - np.mean(counted, axis=0) ** 2
+
+
+@oracle(
+    "averaging.sample_swag",
+    against="Maddox et al.'s equation 1 by numpy, the normal numbers given",
+    tolerance=1e-12,
+    because="float64; another order of the sums",
+)
+def sample_swag() -> Pair:
+    ours, theirs = [], []
+    key = fr.random.key(9)
+    for start, every, rank, scale in ((0, 1, 4, 1.0), (20, 2, 9, 0.25)):  # the second has 5 of 9 deviations
+        state, counted = _gathered(start, every, rank)
+        own, shared = fr.random.split(key)
+        z = fr.random.normal(own, (tree.count(state.params),), dtype=torch.float64).numpy()
+        along = fr.random.normal(shared, (rank,), dtype=torch.float64).numpy()
+        k = min(rank, len(counted))
+        spread = np.sqrt(np.var(counted, axis=0) / 2) * z + along @ _columns(counted, rank) / np.sqrt(2 * (k - 1))
+        ours.append(_flat(averaging.sample_swag(state, key=key, scale=scale)))
+        theirs.append(np.mean(counted, axis=0) + np.sqrt(scale) * spread)
+    return ours, theirs
+
+
 @oracle(
     "averaging.refresh_statistics",
     against="swa_utils.update_bn",

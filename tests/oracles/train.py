@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from sklearn.metrics import accuracy_score, log_loss
@@ -348,3 +349,45 @@ def variables() -> Pair:
         values = {name: leaf.detach().clone() for name, leaf in averaged.module.named_parameters()}
         expected.append((values, buffers, averaged.module.eval()(batch.x).detach()))
     return ours, expected
+
+
+@oracle(
+    "train.sample_variables",
+    against="the mean and covariance of swag's equation, by numpy, of 4,000 draws: differences in standard errors",
+    tolerance=5,
+    because="chance; the largest of some",
+    constant=True,
+)
+def sample_variables() -> Pair:
+    """Of the iterates of a linear regression, which torch.optim takes as well."""
+    x, y = (
+        random.normal(random.key(3), (60, 3), dtype=torch.float64),
+        random.normal(random.key(4), (60,), dtype=torch.float64),
+    )
+
+    def loss(params: Any, state: Any, batch: Any, *, key: Tensor, hparams: Any) -> Any:
+        return fr.losses.mse(batch.x @ params["w"], batch.y), (state, {})
+
+    sgd, average = optim.sgd(0.3), fr.averaging.swag(start=2, rank=4)
+    step = train.make_step(loss, sgd, average=average)
+    train_state = train.init({"w": torch.zeros(3, dtype=torch.float64)}, {}, sgd, key=random.key(1), average=average)
+    w = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    theirs, iterates = torch.optim.SGD([w], lr=0.3), []
+    for number in range(12):
+        rows = slice(5 * number, 5 * number + 5)
+        theirs.zero_grad()
+        F.mse_loss(x[rows] @ w, y[rows]).backward()
+        theirs.step()
+        iterates.append(w.detach().numpy().copy())
+        train_state, _ = step(train_state, train.Batch(x[rows], y[rows]))
+    counted = np.stack(iterates[2:])
+    columns = np.stack([each - counted[: place + 1].mean(0) for place, each in enumerate(counted)])[-4:]
+    mean, exact = counted.mean(0), (np.diag(counted.var(0)) + columns.T @ columns / 3) / 2
+    draws, _ = torch.func.vmap(lambda key: train.sample_variables(train_state, key=key))(
+        random.split(random.key(5), 4000)
+    )
+    found = draws["w"].numpy()
+    scale = np.sqrt(np.diag(exact))
+    error = np.sqrt((np.outer(scale, scale) ** 2 + exact**2) / 4000)
+    ours = ((found.mean(0) - mean) / (scale / np.sqrt(4000)), (np.cov(found.T) - exact) / error)
+    return ours, (np.zeros(3), np.zeros((3, 3)))

@@ -22,6 +22,7 @@ TRAIN_STATE = train.init(PARAMS, {}, OPTIMIZER, key=KEY)
 STEP = train.make_step(loss_fn, OPTIMIZER)
 EPOCH = train.Epoch(1, TRAIN_STATE, {"loss": X.sum()}, {})
 AVERAGED = train.init(PARAMS, {}, OPTIMIZER, key=KEY, average=averaging.ema(0.9))
+GATHERED = train.init(PARAMS, {}, OPTIMIZER, key=KEY, average=averaging.swag())
 
 REFUSALS: list[Refusal] = [
     ("train.loader", "dataset", lambda: train.loader(bad(3), 2, key=KEY)),
@@ -77,6 +78,11 @@ REFUSALS: list[Refusal] = [
     ("train.make_step", "train_state", lambda: STEP(AVERAGED, BATCH)),
     ("train.init", "average", lambda: train.init(PARAMS, {}, OPTIMIZER, key=KEY, average=bad(0.999))),
     ("train.variables", "train_state", lambda: train.variables(bad(PARAMS))),
+    ("train.sample_variables", "train_state", lambda: train.sample_variables(bad(PARAMS), key=KEY)),
+    ("train.sample_variables", "train_state", lambda: train.sample_variables(AVERAGED, key=KEY)),
+    ("train.sample_variables", "train_state", lambda: train.sample_variables(TRAIN_STATE, key=KEY)),
+    ("train.sample_variables", "state", lambda: train.sample_variables(GATHERED, key=KEY)),
+    ("train.sample_variables", "key", lambda: train.sample_variables(GATHERED, key=KEYS)),
     (
         "train.fit",
         "key",

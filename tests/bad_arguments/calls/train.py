@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from funcreg import optim, penalties, train
+from funcreg import averaging, optim, penalties, train
 from tests.bad_arguments.call import KEY, PARAMS, PATH, Call, X, call
 
 
@@ -24,6 +24,9 @@ def metric_fn(params: Any, state: Any, batch: Any) -> Any:
 HPARAMS = {"lr": 0.1}
 STEP = train.make_step(loss_fn, optimizer)
 STATE = train.init(PARAMS, {}, optimizer, key=KEY, hparams=HPARAMS)
+SWAG = averaging.swag(rank=2)
+BEGUN = train.init(PARAMS, {}, optimizer, key=KEY, hparams=HPARAMS, average=SWAG)
+GATHERED = BEGUN._replace(average=SWAG.update(SWAG.update(BEGUN.average, {"params": PARAMS}), {"params": PARAMS}))
 STOPPING = train.early_stopping(2)
 
 
@@ -43,6 +46,7 @@ CALLS: list[Call] = [
             dataset, batch_size, key=key, workers=workers, shuffle=shuffle, drop_last=drop_last, collate=collate))),
          dataset=[0, 1, 2], batch_size=2, key=KEY, workers=0, shuffle=True, drop_last=False, collate=torch.tensor),
     call("train.variables", train.variables, train_state=STATE),
+    call("train.sample_variables", train.sample_variables, train_state=GATHERED, key=KEY, scale=0.5),
     call("train.csv_log", train.csv_log, path=PATH.with_name("log.csv")),
     call("train.tensorboard_log", train.tensorboard_log, folder=PATH.with_name("board")),
     call("train.load", train.load, path=RESULT),

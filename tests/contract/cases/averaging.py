@@ -10,11 +10,16 @@ from funcreg import averaging, tree
 from tests.contract.case import PARAMS, Case, drawn
 
 
-def _averaged(average: averaging.Averaging, params: Any) -> Any:
+def _averaged(average: averaging.Averaging[averaging.AverageState], params: Any) -> Any:
+    return _moved(average, params).params
+
+
+def _moved(average: averaging.Averaging[Any], params: Any) -> Any:
+    """The state after three updates."""
     state = average.init(params)
     for step in range(3):
         state = average.update(state, tree.map(lambda leaf, step=step: leaf * (step + 2), params))
-    return state.params
+    return state
 
 
 def _module() -> nn.Module:
@@ -53,6 +58,21 @@ CASES = [
         {"params": PARAMS},
         {"start": (0.0, 1.0, 2.0), "every": (1.0, 2.0, 3.0)},
         variant="late",
+        at_least_float32=True,
+    ),
+    Case(
+        "averaging.swag",
+        lambda params, start, every: _moved(averaging.swag(start=start, every=every, rank=2), params),
+        {"params": PARAMS},
+        {"start": (0.0, 1.0, 2.0), "every": (1.0, 2.0, 3.0)},
+        at_least_float32=True,
+    ),
+    Case(
+        "averaging.sample_swag",
+        lambda params, scale, key: averaging.sample_swag(_moved(averaging.swag(rank=2), params), key=key, scale=scale),
+        {"params": PARAMS},
+        {"scale": (0.0, 0.5, 2.0)},
+        keyed=True,
         at_least_float32=True,
     ),
     Case(

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from funcreg import averaging, constraints, losses, noise, optim, penalties, train, transforms
+from funcreg import averaging, constraints, losses, noise, optim, penalties, random, train, transforms
 from tests.contract.case import CLASSES, LR, Case, drawn
 
 
@@ -29,7 +29,7 @@ def _train_once(params: Any, x: Tensor, y: Tensor, lr: Any, decay: Any, rate: An
     return _STEP_ONCE(state, train.Batch(x, y), hparams)
 
 
-def _mean_of(hparams: Any) -> averaging.Averaging:
+def _mean_of(hparams: Any) -> averaging.Averaging[averaging.AverageState]:
     return averaging.ema(hparams["kept"])
 
 
@@ -42,6 +42,18 @@ def _train_averaged(params: Any, x: Tensor, y: Tensor, lr: Any, decay: Any, rate
     for _ in range(2):
         state, _ = _STEP_AVERAGED(state, train.Batch(x, y), hparams)
     return train.variables(state)
+
+
+_SWAG = averaging.swag(rank=2)
+_STEP_GATHERED = train.make_step(_loss_fn, _optimizer, average=_SWAG)
+
+
+def _train_gathered(params: Any, x: Any, y: Any, scale: Any, key: Any, **hparams: Any) -> Any:
+    first, second = random.split(key)
+    state = train.init(params, {}, _optimizer, key=first, hparams=hparams, average=_SWAG)
+    for _ in range(3):
+        state, _ = _STEP_GATHERED(state, train.Batch(x, y), hparams)
+    return train.sample_variables(state, key=second, scale=scale)
 
 
 def _clipping(hparams: Any) -> transforms.Transform:
@@ -98,6 +110,13 @@ CASES = [
         _train_averaged,
         {"params": {"w": drawn(25, 3, 4)}, "x": drawn(26, 6, 3), "y": CLASSES},
         {**LR, "decay": (0.0, 0.1, 0.5), "rate": (0.0, 0.3, 0.9), "kept": (0.0, 0.5, 0.99)},
+        keyed=True,
+    ),
+    Case(
+        "train.sample_variables",
+        _train_gathered,
+        {"params": {"w": drawn(25, 3, 4)}, "x": drawn(26, 6, 3), "y": CLASSES},
+        {**LR, "decay": (0.0, 0.1, 0.5), "rate": (0.0, 0.3, 0.9), "scale": (0.0, 0.5, 2.0)},
         keyed=True,
     ),
     Case(

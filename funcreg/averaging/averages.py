@@ -1,27 +1,17 @@
-"""Averages of parameters over the steps of a run, and the batch statistics that fit them.
+"""Averages of parameters over the steps of a run."""
 
-    averaging = ema(0.999)
-    average = averaging.init(params)
-    average = averaging.update(average, params)    # after each step
-    model.apply(average.params, state, x)
-
-Both move the average towards the new parameters by a weight: `average + weight * (params - average)`.
-Batch statistics belong to the parameters that they were taken with: `refresh_statistics` afterwards.
-"""
-
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from . import _checks, random, tree
-from .model import Model, Params, State
-from .transforms import Number, core
-from .tree.checks import check_floating, check_like
-from .tree.values import wide
+from .. import _checks, tree
+from ..transforms import Number, core
+from ..tree.checks import check_floating, check_like
+from ..tree.values import wide
 
-__all__ = ["AverageState", "Averaging", "ema", "refresh_statistics", "swa"]
+S = TypeVar("S")
 
 
 class AverageState(NamedTuple):
@@ -31,14 +21,14 @@ class AverageState(NamedTuple):
     step: Tensor
 
 
-class Averaging(NamedTuple):
-    """`init(params) -> AverageState`; `update(state, params) -> AverageState`."""
+class Averaging(NamedTuple, Generic[S]):
+    """`init(params) -> state`; `update(state, params) -> state`: an AverageState, of `swag` a SwagState."""
 
-    init: Callable[[tree.Tree], AverageState]
-    update: Callable[[AverageState, tree.Tree], AverageState]
+    init: Callable[[tree.Tree], S]
+    update: Callable[[S, tree.Tree], S]
 
 
-def ema(decay: Number, *, debias: bool = False) -> Averaging:
+def ema(decay: Number, *, debias: bool = False) -> Averaging[AverageState]:
     """Exponential moving average: decay * average + (1 - decay) * params.
 
     It starts from the parameters that init gets. With debias it forgets them, as Adam's moments are
@@ -76,7 +66,7 @@ def ema(decay: Number, *, debias: bool = False) -> Averaging:
     return _averaging(weight)
 
 
-def swa(*, start: Number = 0, every: Number = 1) -> Averaging:
+def swa(*, start: Number = 0, every: Number = 1) -> Averaging[AverageState]:
     """Stochastic weight averaging: the plain mean of the parameters of the updates after `start`, each or some.
 
     Until then, the average is the latest parameters; they do not count.
@@ -101,63 +91,31 @@ def swa(*, start: Number = 0, every: Number = 1) -> Averaging:
 
     Izmailov et al., "Averaging weights leads to wider optima and better generalization", UAI 2018.
     """
+    weight = counting(start, every)
+    return _averaging(lambda t: weight(t)[0])
+
+
+def counting(start: Number, every: Number) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """t -> (the weight of the t-th update in a plain mean, a float64; whether it counts): some after the start.
+
+    >>> weight = counting(1, 2)
+    >>> [float(weight(torch.tensor(t).double())[0]) for t in (1, 2, 3, 4)]
+    [1.0, 1.0, 0.0, 0.5]
+    """
     start = _checks.check_setting("start", start)
     every = _checks.check_setting("every", every, 1.0)
 
-    def weight(t: Tensor) -> Tensor:
+    def weight(t: Tensor) -> tuple[Tensor, Tensor]:
         later = torch.floor(t - start) - 1
         counted = torch.floor(later / every).clamp(min=0.0)
-        counts = counted > torch.floor((later - 1) / every)
+        counts = (later >= 0) & (counted > torch.floor((later - 1) / every))
         share = torch.where(later < 0, 1.0, torch.where(counts, 1 / (counted + 1), 0.0))
-        return _checks.spoilt(share, start, every)
+        return _checks.spoilt(share, start, every), counts
 
-    return _averaging(weight)
-
-
-@torch.no_grad()
-def refresh_statistics(model: Model, params: Params, state: State, batches: Iterable[Any], *, key: Tensor) -> State:
-    """The batch statistics of these parameters: each layer's mean over all batches, as `swa_utils.update_bn`.
-
-    The model runs in training, with its noise on, and its old statistics are forgotten.
-
-    Args:
-        model: from `fr.from_module`.
-        params: for instance an average's.
-        state: the model's; its statistics may be any.
-        batches: inputs; of a tuple or list, such as `Batch(x, y)`, the first element.
-        key: int64 (2,); batch i draws its noise from `random.fold_in(key, i)`.
-
-    Returns:
-        The new state.
-
-    Raises:
-        FuncregError: when there is no batch, or nothing in the state that batches change.
-
-    >>> import funcreg as fr
-    >>> model = fr.from_module(lambda: torch.nn.BatchNorm1d(1))
-    >>> params, state = model.init(fr.random.key(0))
-    >>> batches = [torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0], [8.0]])]
-    >>> refresh_statistics(model, params, state, batches, key=fr.random.key(1))["running_mean"]
-    tensor([3.5000])
-    """
-    _checks.check_key(key)
-    if not any(map(_is_statistic, state)):
-        _checks.fail("state", "no running statistics", "the state of a model with batch norm", "Nothing needs it.")
-    state = {name: torch.zeros_like(leaf) if _is_statistic(name) else leaf for name, leaf in state.items()}
-    seen = 0
-    for batch in batches:
-        x = batch[0] if isinstance(batch, tuple | list) else batch
-        noise = random.fold_in(key, seen)
-        seen += 1
-        # The mean of so many batches, moved by the share of one more.
-        share = torch.tensor(1 / seen, dtype=torch.float64)
-        _, state = model.apply(params, state, x, key=noise, train=True, momentum=share)
-    if not seen:
-        _checks.fail("batches", "none", "at least one batch of inputs")
-    return state
+    return weight
 
 
-def _averaging(weight: Callable[[Tensor], Number]) -> Averaging:
+def _averaging(weight: Callable[[Tensor], Number]) -> Averaging[AverageState]:
     """The average that its t-th update, counting from 1, moves by weight(t), a float64."""
 
     def init(params: tree.Tree) -> AverageState:
@@ -173,7 +131,3 @@ def _averaging(weight: Callable[[Tensor], Number]) -> Averaging:
         return AverageState(average, step)
 
     return Averaging(init, update)
-
-
-def _is_statistic(name: str) -> bool:
-    return name.split(".")[-1] in ("running_mean", "running_var", "num_batches_tracked")
