@@ -16,7 +16,7 @@ module imports only from those above it:
     optim          optimizers as chains; schedules
     constraints    params -> params: projections after a step
     sharpness      loss_fn -> loss_fn: SAM; the largest curvature
-    averaging      averages of parameters: EMA, SWA; batch statistics anew
+    averaging      averages of parameters: EMA, SWA, SWAG; batch statistics anew
     adversarial    (loss_fn, x, epsilon) -> x: FGSM, PGD; virtual adversarial training
     checkpoint     save and load any tree: one file, atomic, checksummed, no pickle
     train          TrainState, make_step, fit (one model or K members), early stopping

@@ -129,12 +129,7 @@ DOCUMENTED: list[tuple[str, str, str, str]] = [
     ("optim.*", "warmup", "a *", SETTINGS),
     ("optim.*", "boundaries", "leaf 0: a number", SETTINGS),
     ("averaging.swag().update", "state", "leaf 7: value: *", "the oldest deviation, which is dropped"),
-    (
-        "train.sample_variables",
-        "train_state",
-        "leaf 0: value: *",
-        "the latest parameters, not the mean",
-    ),
+    ("train.sample_variables", "train_state", "leaf 0: value: *", "the latest parameters, not the mean"),
     ("averaging.swa*", "*", "0", SETTINGS),
     ("averaging.swa*", "*", "a *", SETTINGS),
     ("optim.*()", "step", "*", "a number of updates, or a tensor of them, each for itself"),
