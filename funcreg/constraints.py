@@ -126,24 +126,23 @@ def spectral_ball(params: tree.Tree, radius: float | Tensor = 1.0, *, mask: tree
     """
     radius = _checks.check_setting("radius", radius)
 
-    def clip(weight: Tensor) -> Tensor:
-        # What is inside loses zeros, and so keeps its bits.
-        return weight - _excess(weight.flatten(1), radius).reshape(weight.shape)
-
-    return _project(params, mask, clip)
+    return _project(params, mask, lambda weight: _clipped(weight.flatten(1), radius).reshape(weight.shape))
 
 
-def _excess(matrix: Tensor, radius: float | Tensor) -> Tensor:
-    """`U h(S) V^T` with h(s) = max(s - radius, 0), and a derivative of its own.
+def _clipped(matrix: Tensor, radius: float | Tensor) -> Tensor:
+    """`U min(S, radius) V^T`, the matrix itself where that is all of S, and a derivative of its own.
 
-    That of `svd` is infinite where two singular values are equal, as in a weight of zeros or an orthogonal
-    one. Here `change`, a zero with the weight's derivative, goes through the derivative of the whole, whose
-    coefficients are the finite quotients (h_i -+ h_j) / (s_i -+ s_j), for the symmetric and the skew part.
+    That of `svd` is infinite where two singular values are equal, as in a weight of zeros or an orthogonal one.
+    Here `change`, a zero with the weight's derivative, loses the derivative of `U h(S) V^T`, h(s) = max(s - radius,
+    0), whose coefficients are the finite quotients (h_i -+ h_j) / (s_i -+ s_j), for the symmetric and the skew part.
     """
     fixed = matrix.detach()
     finite = torch.isfinite(fixed).all()  # LAPACK would raise
     u, s, vh = torch.linalg.svd(torch.where(finite, fixed, 0.0), full_matrices=False)
     h = (s - radius).clamp(min=0.0)
+    # Not the matrix less what is above, of which little would be left that is exact where it is far above.
+    clipped = (u * torch.minimum(s, torch.as_tensor(radius, dtype=s.dtype, device=s.device))) @ vh
+    value = torch.where((h == 0).all() & finite, fixed, clipped)
 
     change = matrix - fixed
     left, right = u.mT @ change, change @ vh.mT
@@ -153,7 +152,7 @@ def _excess(matrix: Tensor, radius: float | Tensor) -> Tensor:
     plus, alone = _share(h[:, None] + h, s[:, None] + s), _share(h, s)
     middle = minus * (inner + inner.mT) / 2 + plus * (inner - inner.mT) / 2
     middle = middle - alone[:, None] * inner - inner * alone
-    return u @ (torch.diag_embed(h) + middle) @ vh + u @ (alone[:, None] * left) + (right * alone) @ vh
+    return value + change - u @ middle @ vh - u @ (alone[:, None] * left) - (right * alone) @ vh
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:

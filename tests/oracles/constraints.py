@@ -90,12 +90,23 @@ def _clipped(leaf: Tensor, radius: float) -> Tensor:
     "constraints.spectral_ball",
     against="numpy.linalg.svd: U min(S, radius) V^T",
     tolerance=1e-13,
-    because="the excess is taken off, where they multiply again",
+    because="float64, in another order",
 )
 def spectral_ball() -> Pair:
     radii = (0.0, 0.5, 1.0, 2.5)
     ours = [constraints.spectral_ball(PARAMS, radius) for radius in radii]
     return ours, [_of_matrices(lambda leaf, r=r: _clipped(leaf, r)) for r in radii]
+
+
+@oracle(
+    "constraints.spectral_ball",
+    against="numpy.linalg.svd in float64, of weights far outside: nothing is left over from what is cut off",
+    tolerance=1e-5,
+    because="a float32",
+)
+def spectral_ball_from_far() -> Pair:
+    weights = [size * PARAMS["head.weight"].float() for size in (1e4, 1e8, 1e15)]
+    return [constraints.spectral_ball(w) for w in weights], [_clipped(w.double(), 1.0).float() for w in weights]
 
 
 @oracle(
