@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import _checks, tree
 from .tree.checks import selected
-from .tree.values import precise
+from .tree.values import over_norm, precise, without_scale
 
 __all__ = ["max_norm", "non_negative", "spectral_ball", "unit_norm"]
 
@@ -46,7 +46,7 @@ def max_norm(params: tree.Tree, maximum: float | Tensor, *, mask: tree.Mask | No
     def shrink(weight: Tensor) -> Tensor:
         norm = _slice_norms(weight, dim)
         long = ~(norm <= maximum)  # a maximum of NaN, too, is to be seen
-        return weight * torch.where(long, maximum / torch.where(long, norm, 1.0), 1.0)
+        return weight * torch.where(long, over_norm(maximum, torch.where(long, norm, 1.0)), 1.0)
 
     return _project(params, mask, shrink)
 
@@ -73,8 +73,8 @@ def unit_norm(params: tree.Tree, *, mask: tree.Mask | None = None, dim: int = 0)
     """
 
     def scale(weight: Tensor) -> Tensor:
-        norm = _slice_norms(weight, dim)
-        return weight / torch.where(norm == 0, 1.0, norm)
+        weight = without_scale(weight, _others(weight, dim))
+        return over_norm(weight, _slice_norms(weight, dim))
 
     return _project(params, mask, scale)
 
@@ -162,9 +162,13 @@ def _share(part: Tensor, whole: Tensor) -> Tensor:
 
 def _slice_norms(weight: Tensor, dim: int) -> Tensor:
     """The norm of each slice along an axis, the other axes kept with length 1."""
+    return torch.linalg.vector_norm(weight, dim=_others(weight, dim), keepdim=True)
+
+
+def _others(weight: Tensor, dim: int) -> tuple[int, ...]:
+    """All axes but one."""
     _checks.check_count("dim", dim, -weight.ndim, weight.ndim - 1)
-    others = tuple(axis for axis in range(weight.ndim) if axis != dim % weight.ndim)
-    return torch.linalg.vector_norm(weight, dim=others, keepdim=True)
+    return tuple(axis for axis in range(weight.ndim) if axis != dim % weight.ndim)
 
 
 def _project(

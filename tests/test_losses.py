@@ -103,6 +103,13 @@ def test_spectral_l2_is_smooth_enough_where_a_magnitude_is_zero() -> None:
     assert bool(torch.isfinite(hessian(losses.spectral_l2)(silent, y)).all())
 
 
+def test_a_row_that_excludes_all_classes_is_no_hit_and_no_miss() -> None:
+    logits = torch.tensor([[-torch.inf, 0.0], [-torch.inf, -torch.inf]])
+    scores = losses.accuracy(logits, torch.tensor([1, 0]), reduction="none")
+    assert scores[0] == 1
+    assert scores[1].isnan()
+
+
 def test_accuracy_counts_hits() -> None:
     hits = LOGITS.argmax(dim=-1) == TARGETS
     assert torch.equal(losses.accuracy(LOGITS, TARGETS, reduction="none"), hits.float())

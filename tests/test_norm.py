@@ -451,3 +451,16 @@ def test_rows_of_zeros_stay_zeros_with_finite_gradients() -> None:
         slope = grad(lambda x, order=order: norm.unit_norm(x, order=order).sum())(x)
         assert bool(torch.isfinite(slope).all())
         torch.testing.assert_close(torch.linalg.vector_norm(norm.unit_norm(x, order=order)[1], order), torch.ones(()))
+
+
+@pytest.mark.parametrize(
+    "scaled",
+    [
+        lambda w: norm.weight_norm(w, torch.ones(2)),
+        lambda w: norm.spectral_norm(w, norm.init_spectral_state(w, key=fr.random.key(0)))[0],
+        lambda w: fr.constraints.max_norm(w, 1.0),
+    ],
+)
+def test_a_norm_beyond_float32_gives_nan_not_zeros(scaled: Callable[[Tensor], Tensor]) -> None:
+    assert scaled(torch.full((2, 3), 1e30)).isnan().all()
+    assert scaled(torch.full((2, 3), 1e10)).isfinite().all()

@@ -397,3 +397,7 @@ def test_a_noisy_model_is_penalised_with_its_own_key() -> None:
         alone = grad(penalty)(params, rates[member], strengths[member], keys[member])
         tree.map(lambda a, b, m=member: torch.testing.assert_close(a[m], b), slopes, alone)
         assert tree.norm(alone) > 0
+
+
+def test_a_weight_without_numbers_has_no_singular_value() -> None:
+    assert penalties.spectral({"empty": torch.zeros(0, 3), "w": 2 * torch.eye(2)}, 1.0) == 4

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..tree.values import sign
+from ..tree.values import over_norm, sign, without_scale
 
 
 class Ball(NamedTuple):
@@ -36,17 +36,13 @@ def unit(direction: Tensor) -> Tensor:
     tensor([[0.6000, 0.8000],
             [0.0000, 0.0000]])
     """
-    if not direction.numel():
-        return direction
-    # Over its largest number first: the squares of what is tiny or huge are 0 or infinite.
-    rows = _rows(direction)
-    rows = rows / _nonzero(rows.abs().amax(dim=1, keepdim=True))
-    return (rows / _nonzero(_lengths(rows))).reshape(direction.shape)
+    rows = without_scale(_rows(direction), 1)
+    return over_norm(rows, _lengths(rows)).reshape(direction.shape)
 
 
 def _shorten(offset: Tensor, radius: Tensor) -> Tensor:
     rows = _rows(offset)
-    return (rows * (radius / _nonzero(_lengths(rows))).clamp(max=1.0)).reshape(offset.shape)
+    return (rows * over_norm(radius, _lengths(rows)).clamp(max=1.0)).reshape(offset.shape)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -55,10 +51,6 @@ def _rows(x: Tensor) -> Tensor:
 
 def _lengths(rows: Tensor) -> Tensor:
     return torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-
-
-def _nonzero(length: Tensor) -> Tensor:
-    return torch.where(length == 0, 1.0, length)
 
 
 BALLS = {

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from ..tree.values import precise
+from ..tree.values import precise, without_scale
 from .reductions import REDUCTIONS, check_same_shape, counted, reduce, reduce_examples
 
 
@@ -167,7 +167,8 @@ def _signals(predictions: Tensor, targets: Tensor, shortest: int) -> tuple[Tenso
 
 
 def _centre(signal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A signal without its mean; whether nothing but rounding is left; its power, 1 where that is so."""
+    """A signal without its mean; whether nothing but rounding is left; its power, 1 where that is so. Of any scale."""
+    signal = without_scale(signal, -1)
     centred = signal - signal.mean(dim=-1, keepdim=True)
     power = (centred**2).sum(dim=-1)
     rounding = (4 * torch.finfo(signal.dtype).eps) ** 2 * (signal**2).sum(dim=-1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from ..tree.values import precise
+from ..tree.values import over_norm, precise, without_scale
 from .shared import check_vectors
 
 
@@ -102,7 +102,7 @@ def apply_scaling(x: Tensor, scaling: Scaling) -> Tensor:
     for name, vector in zip(("scaling.offset", "scaling.factor"), scaling, strict=True):
         _checks.check_tensor(name, vector)
         check_vectors({name: vector}, x, (x.shape[-1],), "the features of x")
-    return ((x - scaling.offset) * scaling.factor).to(x.dtype)
+    return ((precise(x) - scaling.offset) * scaling.factor).to(x.dtype)
 
 
 def unit_norm(x: Tensor, *, dim: int = -1, order: float = 2.0) -> Tensor:
@@ -132,8 +132,8 @@ def unit_norm(x: Tensor, *, dim: int = -1, order: float = 2.0) -> Tensor:
     if not (isinstance(order, float) and order == math.inf):
         order = _checks.check_number("order", order, 1.0)
     data = precise(x)
-    norm = torch.linalg.vector_norm(data, order, dim=dim, keepdim=True)
-    return (data / torch.where(norm == 0, 1.0, norm)).to(x.dtype)
+    data = without_scale(data, dim)
+    return over_norm(data, torch.linalg.vector_norm(data, order, dim=dim, keepdim=True)).to(x.dtype)
 
 
 def _data(x: Tensor) -> Tensor:

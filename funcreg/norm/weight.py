@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, random
-from ..tree.values import precise
+from ..tree.values import over_norm, precise
 
 
 class SpectralState(NamedTuple):
@@ -56,7 +56,7 @@ def weight_norm(direction: Tensor, magnitude: Tensor, *, dim: int | None = 0) ->
         allowed = f"shape {tuple(norm.shape)}, a length for each slice along dim {dim}"
         _checks.fail("magnitude", _checks.describe(magnitude), allowed)
     _checks.check_beside("magnitude", magnitude, direction, "direction")
-    factor = magnitude.to(inputs.dtype).reshape(shape) / torch.where(norm == 0, 1.0, norm).reshape(shape)
+    factor = over_norm(magnitude.to(inputs.dtype).reshape(shape), norm.reshape(shape))
     return (inputs * factor).to(direction.dtype)
 
 
@@ -161,7 +161,7 @@ def _power_steps(
 
 
 def _direction(product: Tensor, eps: float | Tensor) -> Tensor:
-    return product / torch.linalg.vector_norm(product).clamp_min(eps)
+    return over_norm(product, torch.linalg.vector_norm(product).clamp_min(eps))
 
 
 def _matrix(weight: Tensor, dim: int) -> Tensor:

@@ -66,6 +66,27 @@ def widest(leaves: Iterable[Tensor]) -> torch.dtype:
     return torch.float64 if any(leaf.dtype == torch.float64 for leaf in leaves) else torch.float32
 
 
+def over_norm(part: float | Tensor, norm: Tensor) -> Tensor:
+    """`part / norm`, part where the norm is 0; NaN of an infinite one, where squares overflowed and 0 would look right.
+
+    >>> over_norm(6.0, torch.tensor([3.0, 0.0, torch.inf]))
+    tensor([2., 6., nan])
+    """
+    return torch.where(norm.isinf(), torch.nan, part / torch.where(norm == 0, 1.0, norm))
+
+
+def without_scale(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """x over its largest size along some axes, a constant: squares of the same direction, none of them 0 or infinite.
+
+    >>> without_scale(torch.tensor([3e-30, -4e-30]), 0)
+    tensor([ 0.7500, -1.0000])
+    """
+    if not x.numel():
+        return x
+    largest = x.detach().abs().amax(dim=dim, keepdim=True)
+    return x / torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
+
+
 def sign(x: Tensor) -> Tensor:
     """The sign, of NaN too, of which torch's is 0.
 

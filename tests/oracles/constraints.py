@@ -58,6 +58,13 @@ def max_norm_is_nearest() -> Pair:
     return constraints.max_norm(weight, 1.0), torch.from_numpy(np.stack([nearest(row) for row in weight.numpy()]))
 
 
+@oracle("constraints.unit_norm", against="normalize in float64, of any scale", tolerance=1e-6, because="a float32")
+def unit_norm_of_any_scale() -> Pair:
+    weight = PARAMS["head.weight"]
+    ours = [constraints.unit_norm((size * weight).float()) for size in (1e-35, 1e-30, 1e30, 1e37)]
+    return ours, 4 * [torch.from_numpy(normalize(weight.numpy())).float()]
+
+
 @oracle("constraints.unit_norm", against="sklearn.preprocessing.normalize", tolerance=1e-15, because="one division")
 def unit_norm() -> Pair:
     weight = torch.cat([PARAMS["head.weight"], torch.zeros(1, 3)])

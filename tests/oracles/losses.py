@@ -359,6 +359,16 @@ def correlation_of_numpy() -> Pair:
     return losses.correlation(x, y, reduction="none"), 1 - np.diag(np.corrcoef(x, y)[:3, 3:])
 
 
+@oracle("losses.correlation", against="1 - numpy.corrcoef, whatever the scale", tolerance=1e-5, because="a float32")
+def correlation_of_any_scale() -> Pair:
+    x, y = drawn(9, 3, 20), drawn(10, 3, 20)
+    ours = [
+        losses.correlation((a * x).float(), (b * y).float(), reduction="none")
+        for a, b in ((1e-30, 1.0), (1e30, 1e-30), (1e37, 1e37))
+    ]
+    return ours, 3 * [(1 - np.diag(np.corrcoef(x, y)[:3, 3:])).astype(np.float32)]
+
+
 @oracle("losses.correlation", against="1 - torch.corrcoef", tolerance=1e-14, because=DERIVED)
 def correlation_of_torch() -> Pair:
     x, y = drawn(9, 20), drawn(10, 20)

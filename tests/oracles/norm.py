@@ -353,6 +353,23 @@ def apply_scaling() -> Pair:
     return [ours for ours, _ in each], [torch.from_numpy(theirs) for _, theirs in each]
 
 
+@oracle("norm.apply_scaling", against="scikit-learn's StandardScaler, rounded to 16 bits", tolerance=0, because="exact")
+def apply_scaling_in_16_bits() -> Pair:
+    x = FEATURES.bfloat16()
+    scaling = norm.Scaling(*(each.bfloat16() for each in norm.fit_standard(x)))
+    theirs = StandardScaler()
+    theirs.mean_, theirs.scale_ = scaling.offset.double().numpy(), 1 / scaling.factor.double().numpy()
+    return norm.apply_scaling(x, scaling), torch.from_numpy(theirs.transform(x.double().numpy())).bfloat16()
+
+
+@oracle(
+    "norm.unit_norm", against="scikit-learn's Normalizer in float64, any scale", tolerance=1e-6, because="a float32"
+)
+def unit_norm_of_any_scale() -> Pair:
+    theirs = torch.from_numpy(Normalizer("l2").transform(ROWS.numpy())).float()
+    return [norm.unit_norm((size * ROWS).float()) for size in (1e-35, 1e-30, 1e30, 1e37)], 4 * [theirs]
+
+
 @oracle("norm.unit_norm", against="scikit-learn's Normalizer: l2, l1 and max", tolerance=1e-15, because="one division")
 def unit_norm() -> Pair:
     rows = torch.cat([ROWS, torch.zeros(1, 4)])
