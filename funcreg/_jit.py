@@ -250,7 +250,7 @@ def kind_of(arguments: Any) -> Hashable:
     """
     leaves, structure = optree.tree_flatten(arguments)
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    devices = sorted({leaf.device.type for leaf in tensors})
+    devices = sorted({leaf.device.type for leaf in tensors if not leaf.is_meta})
     casts = [(name, torch.get_autocast_dtype(name)) for name in devices if torch.is_autocast_enabled(name)]
     kinds = (
         (leaf.shape, leaf.dtype, leaf.device, leaf.stride()) if isinstance(leaf, torch.Tensor) else type(leaf)

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch._dynamo.utils import counters
+from torch.func import grad_and_value
 from torch.utils.flop_counter import FlopCounterMode
 
 import funcreg as fr
-from funcreg import noise, uncertainty
+from funcreg import _jit, noise, random, uncertainty
 from funcreg.uncertainty import memory, predictive, program, replay
 
 
@@ -773,3 +774,24 @@ def test_the_gradient_of_the_temperature_is_that_of_the_minimum() -> None:
     ahead, behind = (uncertainty.fit_temperature(logits + h * direction, targets) for h in (1e-5, -1e-5))
     # Central differences in float64.
     torch.testing.assert_close(slope, (ahead - behind) / 2e-5, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    "score",
+    [uncertainty.negative_log_likelihood, uncertainty.brier, uncertainty.expected_calibration_error],
+    ids=lambda score: score.__name__,
+)
+@pytest.mark.parametrize("read", [True, False])
+@pytest.mark.parametrize("padding", [0.0, 1e30, torch.inf, torch.nan])
+def test_rows_of_ignored_targets_may_be_anything(
+    score: Callable[..., Tensor], read: bool, padding: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As padded rows are; in a program, too, which cannot look at them."""
+    p = torch.softmax(random.normal(random.key(1), (5, 3), dtype=torch.float64), dim=-1)
+    targets = torch.tensor([0, 2, 1, 1, 0])
+    padded, ignored = torch.cat((p, torch.full((2, 3), padding))), torch.cat((targets, torch.tensor([-100, -100])))
+    if not read:
+        monkeypatch.setattr(_jit, "known", lambda tensor: None)
+    slope, value = grad_and_value(score)(padded, ignored)
+    own_slope, own = grad_and_value(score)(p, targets)
+    torch.testing.assert_close((value, slope), (own, torch.cat((own_slope, torch.zeros(2, 3)))))

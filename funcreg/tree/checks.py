@@ -28,6 +28,17 @@ def check_tensors(argument: str, tree: Tree) -> None:
             _checks.fail(entry(argument, names(tree)[index]), _checks.describe(leaf), "a tensor")
 
 
+def check_values(argument: str, tree: Tree) -> None:
+    """Refuse a tensor on meta, which kernels would take for one with values.
+
+    >>> import torch
+    >>> check_values("params", {"w": torch.ones(1)})
+    """
+    for index, leaf in enumerate(optree.tree_leaves(tree)):
+        if isinstance(leaf, Tensor) and leaf.is_meta:
+            _checks.fail(entry(argument, names(tree)[index]), "one on meta", "a tensor with values")
+
+
 def check_floating(argument: str, tree: Tree) -> None:
     """Refuse None, and a leaf that is not a tensor of real floating-point numbers.
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from ..losses.classes import Classes, as_classes, check_integers
+from ..losses.classes import Classes, as_classes, check_ignored, check_integers
 from ..losses.reductions import reduce
-from .predictive import as_probabilities
+from .predictive import as_probabilities, check_rows
 
 _REDUCTIONS = ("mean", "none")
 _STRATEGIES = ("uniform", "quantile")
@@ -250,7 +250,8 @@ def _came_true(p: Tensor, found: Classes) -> Tensor:
 
 def _checked(probabilities: Tensor, targets: Tensor, ignore_index: int | None) -> tuple[Tensor, Classes]:
     """Probabilities of at least float32, zeros where the target is ignored, and the targets."""
-    p = as_probabilities(probabilities)
-    check_integers(targets, p)
-    found = as_classes(targets, p.shape[-1], ignore_index)
-    return found.masked(p), found
+    check_rows(probabilities)
+    check_integers(targets, probabilities)
+    check_ignored(ignore_index)
+    p = as_probabilities(probabilities, None if ignore_index is None else targets == ignore_index)
+    return p, as_classes(targets, p.shape[-1], ignore_index)

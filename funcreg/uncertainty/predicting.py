@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .. import _checks, _jit, tree
 from .._functorch import in_transform
+from ..tree.checks import check_values
 from .chunking import Chunking, evenly
 from .heads import Head
 from .program import program_of
@@ -27,6 +28,7 @@ def predict(
     how: Chunking,
 ) -> Any:
     """What a head's readings of a function of (member, shared) say, a chunk of a stacked tree's members at a time."""
+    _checks.check_choice("jit", how.jit, (True, False))
     jit = how.jit and not torch.compiler.is_compiling()
     if jit and in_transform():
         _checks.fail("jit", True, "False inside of vmap, grad and other transforms", "Or compile them whole: fr.jit.")
@@ -57,10 +59,13 @@ def predict(
 
 def batches_of(x: Tensor, batch_size: int | None) -> list[slice]:
     """The inputs in batches of one size, of which the last may begin with some that were in another."""
+    _checks.check_tensor("x", x)
+    if x.ndim == 0:
+        _checks.fail("x", _checks.describe(x), "inputs (N, ...)")
     if batch_size is None:
         return [slice(None)]
     _checks.check_count("batch_size", batch_size)
-    if x.ndim == 0 or len(x) == 0:
+    if len(x) == 0:
         _checks.fail("x", _checks.describe(x), "inputs (N, ...), N at least 1, since there is a batch_size")
     size = evenly(len(x), batch_size)
     return [slice(min(stop, len(x)) - size, stop) for stop in range(size, len(x) + size, size)]
@@ -98,8 +103,10 @@ def _over_members(function: Callable[[Any, Any], Tensor], stacked: tree.Tree, sh
         raise _checks.FuncregError(f"model: got {impure}; expected one whose noise is keyed. {remedy}") from error
 
 
-def check_model(model: Any) -> None:
-    """Refuse what has no `apply` of a model's."""
+def check_model(model: Any, params: Any, state: Any, x: Any) -> None:
+    """Refuse what has no `apply` of a model's, and tensors without values."""
+    for name, given in (("params", params), ("state", state), ("x", x)):
+        check_values(name, given)
     # An nn.Module has an apply of its own, which does something else.
     if isinstance(model, torch.nn.Module) or not callable(getattr(model, "apply", None)):
         allowed = "a model with apply(params, state, x, *, key, rates)"

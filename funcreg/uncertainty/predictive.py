@@ -118,18 +118,27 @@ def _entropy(probabilities: Tensor) -> Tensor:
     return torch.where(zero, 0.0, -probabilities * torch.log(torch.where(zero, 1.0, probabilities))).sum(dim=-1)
 
 
-def as_probabilities(probabilities: Tensor) -> Tensor:
+def check_rows(probabilities: Tensor) -> None:
+    """Refuse what is not floating-point (..., C)."""
+    _checks.check_floating("probabilities", probabilities)
+    if probabilities.ndim == 0 or probabilities.shape[-1] == 0:
+        _checks.fail("probabilities", _checks.describe(probabilities), "a tensor (..., C)")
+
+
+def as_probabilities(probabilities: Tensor, ignored: Tensor | None = None) -> Tensor:
     """Probabilities (..., C) in at least float32; rows that are none are refused, or NaN where they cannot be read.
+
+    Rows that are ignored, bool (...), may be anything, and become zeros.
 
     >>> as_probabilities(torch.tensor([0.5, 0.5]))
     tensor([0.5000, 0.5000])
     """
-    _checks.check_floating("probabilities", probabilities)
-    if probabilities.ndim == 0 or probabilities.shape[-1] == 0:
-        _checks.fail("probabilities", _checks.describe(probabilities), "a tensor (..., C)")
+    check_rows(probabilities)
     p = precise(probabilities)
+    p = p if ignored is None else torch.where(ignored.unsqueeze(-1), 0.0, p)
     outside = ((p < -_SLACK) | (p > 1 + _SLACK)).any(dim=-1)
     wrong = outside | ((p.sum(dim=-1) - 1).abs() > _SLACK)
+    wrong = wrong if ignored is None else wrong & ~ignored
     values = _jit.known(wrong)
     if values is None:
         return p * torch.where(wrong, torch.nan, 1.0).to(p.dtype).unsqueeze(-1)

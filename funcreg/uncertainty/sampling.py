@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, overload
 
+import optree
 import torch
 from torch import Tensor
 
@@ -113,7 +114,7 @@ def mc_dropout(
 
     Gal and Ghahramani, "Dropout as a Bayesian approximation", ICML 2016.
     """
-    check_model(model)
+    check_model(model, params, state, x)
     reading = head_of(head)
     _checks.check_count("samples", samples)
     _checks.check_key(key)
@@ -193,8 +194,11 @@ def ensemble(
     Lakshminarayanan, Pritzel and Blundell, "Simple and scalable predictive uncertainty estimation using
     deep ensembles", NeurIPS 2017.
     """
-    check_model(model)
+    check_model(model, params, state, x)
     reading = head_of(head)
+    for name, stacked in (("params", params), ("state", state)):
+        if any(leaf is None for leaf in optree.tree_leaves(stacked, none_is_leaf=True)):
+            _checks.fail(name, "None in it", "a tree of tensors (K, ...)")
     members = members_of("params", params)
     if members == 0:
         _checks.fail("params", "no members", "a leading axis of at least one")

@@ -201,6 +201,11 @@ DOCUMENTED: list[tuple[str, str, str, str]] = [
     ("uncertainty.*", "logits", "shape: axis 1 longer", "any number of classes"),
     ("uncertainty.*", "scores", "value: *inf", "an infinity has its place in the order"),
     ("uncertainty.*", "targets", "dtype: bool", "a bool is 1 or 0"),
+    # uncertainty
+    ("uncertainty.mc_dropout", "model", "leaf 0: *", "its init is not called"),
+    ("uncertainty.ensemble", "model", "leaf 0: *", "its init is not called"),
+    ("uncertainty.mc_dropout", "x", "shape: *", ANY_SHAPE),
+    ("uncertainty.ensemble", "x", "shape: *", ANY_SHAPE),
     # random
     ("random.*", "shape", "one *", "a shape"),
     ("random.*", "shape", "none", "a shape"),

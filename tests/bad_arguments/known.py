@@ -34,7 +34,5 @@ KNOWN = {
     "train.tensorboard_log",
     "train.unroll",
     "train.variables",
-    "uncertainty.ensemble",
-    "uncertainty.mc_dropout",
     "variables",
 }
