@@ -15,6 +15,8 @@ Probabilities have their classes on the last axis; entropies are in nats, with 0
     scores.py       what is put in order, and refused where it cannot be
     detection.py    (scores, targets) -> how well the scores tell positives
     temperature.py  (logits, targets) -> temperature
+    vector_scaling.py  (logits, targets) -> a scale and a bias for each class
+    conformal.py    scores of held-out examples -> sets and intervals of new ones
 """
 
 from .calibration import (
@@ -25,28 +27,48 @@ from .calibration import (
     negative_log_likelihood,
     reliability_curve,
 )
+from .conformal import (
+    PredictionInterval,
+    aps_scores,
+    conformal_quantile,
+    interval_scores,
+    lac_scores,
+    prediction_intervals,
+    prediction_sets,
+)
 from .detection import auroc, average_precision, false_positive_rate
 from .predictive import Predictive, entropy, from_samples
 from .regression import RegressionPredictive, regression_from_samples
 from .sampling import ensemble, mc_dropout
 from .temperature import fit_temperature
+from .vector_scaling import VectorScaling, apply_vector_scaling, fit_vector_scaling
 
 __all__ = [
+    "PredictionInterval",
     "Predictive",
     "RegressionPredictive",
     "ReliabilityCurve",
+    "VectorScaling",
+    "apply_vector_scaling",
+    "aps_scores",
     "auroc",
     "average_precision",
     "brier",
     "classwise_calibration_error",
+    "conformal_quantile",
     "ensemble",
     "entropy",
     "expected_calibration_error",
     "false_positive_rate",
     "fit_temperature",
+    "fit_vector_scaling",
     "from_samples",
+    "interval_scores",
+    "lac_scores",
     "mc_dropout",
     "negative_log_likelihood",
+    "prediction_intervals",
+    "prediction_sets",
     "regression_from_samples",
     "reliability_curve",
 ]

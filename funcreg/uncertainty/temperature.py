@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from ..losses.classes import as_classes, check_integers
+from ..losses.classes import Classes, as_classes, check_integers
 from ..tree.values import precise
 
 _BEYOND = 10.0  # of log T: so far out the probabilities are one-hot, or all alike
@@ -44,17 +44,8 @@ def fit_temperature(logits: Tensor, targets: Tensor, *, steps: int = 20, ignore_
 
     Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", ICML 2017.
     """
-    _checks.check_floating("logits", logits)
-    if logits.ndim == 0 or logits.numel() == 0:
-        _checks.fail("logits", _checks.describe(logits), "a tensor (..., C) of at least one example")
-    check_integers(targets, logits)
     _checks.check_count("steps", steps)
-    found = as_classes(targets, logits.shape[-1], ignore_index)
-    rows = found.masked(precise(logits))
-    gaps = rows - rows.gather(-1, found.indices.unsqueeze(-1))
-    unknown = (gaps.isnan() | (gaps == torch.inf)).any()
-    if found.share is not None:
-        unknown = unknown | ~(found.share.sum() > 0)
+    gaps, _, unknown = held_out(logits, targets, ignore_index)
     # Where a class is excluded, the least number has a derivative of 0 where -inf would have none.
     excluded = gaps == -torch.inf
     gaps = torch.where(excluded, torch.finfo(gaps.dtype).min, gaps)
@@ -79,3 +70,26 @@ def fit_temperature(logits: Tensor, targets: Tensor, *, steps: int = 20, ignore_
         newton = at - torch.where(narrow, slope, 0.0) / torch.where(narrow, curvature, 1.0)
         at = torch.where(narrow, newton.clamp(low, high), (low + high) / 2)
     return torch.where(unknown, torch.nan, torch.where(constant, 1.0, torch.exp(-at)))
+
+
+def held_out(logits: Tensor, targets: Tensor, ignore_index: int | None) -> tuple[Tensor, Classes, Tensor]:
+    """What a scaling is fitted to.
+
+    Returns:
+        How far each logit is above its target's, (..., C), at least float32, 0 where a target is ignored; the targets;
+        and whether nothing can be fitted: NaN, an excluded class that came true, or no target that counts.
+
+    >>> held_out(torch.tensor([[3.0, 1.0]]), torch.tensor([1]), None)[0]
+    tensor([[2., 0.]])
+    """
+    _checks.check_floating("logits", logits)
+    if logits.ndim == 0 or logits.numel() == 0:
+        _checks.fail("logits", _checks.describe(logits), "a tensor (..., C) of at least one example")
+    check_integers(targets, logits)
+    found = as_classes(targets, logits.shape[-1], ignore_index)
+    rows = found.masked(precise(logits))
+    gaps = rows - rows.gather(-1, found.indices.unsqueeze(-1))
+    unknown = (gaps.isnan() | (gaps == torch.inf)).any()
+    if found.share is not None:
+        unknown = unknown | ~(found.share.sum() > 0)
+    return gaps, found, unknown

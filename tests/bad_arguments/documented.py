@@ -199,6 +199,18 @@ DOCUMENTED: list[tuple[str, str, str, str]] = [
     # uncertainty
     ("uncertainty.*", "probabilities", "shape: *", ANY_SHAPE),
     ("uncertainty.*", "logits", "shape: axis 1 longer", "any number of classes"),
+    ("uncertainty.apply_vector_scaling", "logits", "shape: *", ANY_SHAPE),
+    ("uncertainty.apply_vector_scaling", "logits", "value: -inf", "it excludes a class"),
+    ("uncertainty.conformal_quantile", "scores", "shape: axis 1 longer", "any number of classes"),
+    ("uncertainty.aps_scores", "key", "None", "no draw"),
+    ("uncertainty.prediction_*", "scores", "shape: *", ANY_SHAPE),
+    ("uncertainty.prediction_*", "predictions", "shape: *", ANY_SHAPE),
+    ("uncertainty.prediction_*", "threshold", "*inf", "all is kept, or nothing"),
+    ("uncertainty.prediction_*", "threshold", "*negative", SETTINGS),
+    ("uncertainty.prediction_*", "threshold", "a number", SETTINGS),
+    ("uncertainty.prediction_*", "threshold", "its list", "a number"),
+    ("uncertainty.*", "scale", "a tensor: shape (4,)", "one for each prediction"),
+    ("uncertainty.interval_scores", "targets", "dtype: int64", "real numbers"),
     ("uncertainty.*", "scores", "value: *inf", "an infinity has its place in the order"),
     ("uncertainty.*", "targets", "dtype: bool", "a bool is 1 or 0"),
     # uncertainty

@@ -1,6 +1,7 @@
 """`uncertainty` against numpy, scipy.stats.entropy, torch's own modules, and scikit-learn's scores and calibration."""
 
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -395,3 +396,129 @@ def temperature_of_a_classifier() -> Pair:
     held_out, rest = (torch.from_numpy(classifier.decision_function(part / 16)) for part in (x[300:900], x[900:]))
     temperature = uncertainty.fit_temperature(held_out, torch.from_numpy(y[300:900]))
     return torch.softmax(rest / temperature, dim=-1), calibrated.predict_proba(x[900:] / 16)
+
+
+def vector_scaled(logits: np.ndarray, at: np.ndarray) -> np.ndarray:
+    scale, bias = at.reshape(2, -1)
+    return scipy.special.softmax(scale * logits + bias, axis=-1)
+
+
+def best_vector_scaling(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Scale and bias, (2, C), by BFGS on the log-likelihood and its slope."""
+    truth = np.eye(logits.shape[1])[targets]
+
+    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
+        p = vector_scaled(logits, at)
+        apart = (p - truth) / len(p)
+        return -np.log((p * truth).sum(-1)).mean(), np.concatenate(((apart * logits).sum(0), apart.sum(0)))
+
+    start = np.repeat([1.0, 0.0], logits.shape[1])
+    found: Any = scipy.optimize.minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-10, "maxiter": 2000})
+    return found.x.reshape(2, -1)
+
+
+@oracle(
+    "uncertainty.fit_vector_scaling",
+    against="scipy.optimize.minimize(method='BFGS')",
+    tolerance=1e-7,
+    because="BFGS stops where the slope is 1e-10 or rounding",
+)
+def fit_vector_scaling() -> Pair:
+    ours, theirs = [], []
+    for logits, targets in ((torch.log(P), SAMPLED), (torch.log(P[:, :3]), SAMPLED % 3)):
+        scale, bias = best_vector_scaling(logits.numpy(), targets.numpy())
+        ours.append(tuple(uncertainty.fit_vector_scaling(logits, targets)))
+        theirs.append((scale, bias - bias.mean()))
+    return ours, theirs
+
+
+@oracle(
+    "uncertainty.fit_vector_scaling",
+    against="sklearn.linear_model.LogisticRegression(penalty=None) on log odds of two classes",
+    tolerance=1e-6,
+    because="probabilities; scikit-learn stops at a slope of 1e-10",
+)
+def vector_scaling_of_two_classes() -> Pair:
+    """Of two classes, one of whose logits is 0: the other's scale and the difference of the biases are a regression."""
+    logit = torch.log(P[:, 1] / P[:, 0])
+    targets = (SAMPLED == 1).long()
+    logits = torch.stack((torch.zeros_like(logit), logit), dim=-1)
+    scaling = uncertainty.fit_vector_scaling(logits, targets)
+    ours = torch.softmax(uncertainty.apply_vector_scaling(logits, scaling), dim=-1)
+    regression = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(logit[:, None].numpy(), targets.numpy())
+    return ours, regression.predict_proba(logit[:, None].numpy())
+
+
+@oracle(
+    "uncertainty.apply_vector_scaling",
+    against="numpy",
+    tolerance=0,
+    because="a product and a sum",
+)
+def apply_vector_scaling() -> Pair:
+    scale, bias = (random.normal(random.key(each), (5,), dtype=torch.float64) for each in (20, 21))
+    ours = uncertainty.apply_vector_scaling(torch.log(P), uncertainty.VectorScaling(scale, bias))
+    return ours, torch.log(P).numpy() * scale.numpy() + bias.numpy()
+
+
+@oracle(
+    "uncertainty.conformal_quantile",
+    against="the definition in fractions: the smallest score with so many at or below",
+    tolerance=0,
+    because="one of the scores",
+)
+def conformal_quantile() -> Pair:
+    scores = uncertainty.lac_scores(P)
+    right = scores[torch.arange(200), SAMPLED].tolist()
+    ours, theirs = [], []
+    for n in (9, 19, 99, 200):
+        for alpha in ("0.5", "0.3", "0.1"):
+            ours.append(uncertainty.conformal_quantile(scores[:n], float(alpha), targets=SAMPLED[:n]))
+            enough = (n + 1) * (1 - Fraction(alpha))
+            theirs.append(min(s for s in right[:n] if sum(other <= s for other in right[:n]) >= enough))
+    return torch.stack(ours), numbers(theirs)
+
+
+@oracle("uncertainty.lac_scores", against="numpy", tolerance=0, because="one difference")
+def lac_scores() -> Pair:
+    return uncertainty.lac_scores(P), 1 - P.numpy()
+
+
+@oracle(
+    "uncertainty.aps_scores",
+    against="Romano et al.'s equation 5, a loop over examples and classes, the draws given",
+    tolerance=1e-14,
+    because="float64; another order of the sum",
+)
+def aps_scores() -> Pair:
+    key = random.key(22)
+    u = random.uniform(key, (200,), dtype=torch.float64).numpy()
+    ours = (uncertainty.aps_scores(P, key=key), uncertainty.aps_scores(P, key=None))
+    theirs = tuple(
+        np.array(
+            [[row[row > own].sum() + part * own for own in row] for row, part in zip(P.numpy(), parts, strict=True)]
+        )
+        for parts in (u, np.ones(200))
+    )
+    return ours, theirs
+
+
+@oracle("uncertainty.prediction_sets", against="numpy", tolerance=0, because="a comparison")
+def prediction_sets() -> Pair:
+    return uncertainty.prediction_sets(uncertainty.lac_scores(P), 0.7), (1 - P.numpy() <= 0.7).astype(float)
+
+
+@oracle("uncertainty.interval_scores", against="numpy", tolerance=0, because="the same operations")
+def interval_scores() -> Pair:
+    lower, upper, y = (column.numpy() for column in (X[:, 0] - 1, X[:, 1] + 1, X[:, 2]))
+    scale = np.exp(X[:, 3].numpy())
+    one = uncertainty.interval_scores(X[:, 0], X[:, 2], scale=torch.exp(X[:, 3]))
+    two = uncertainty.interval_scores((X[:, 0] - 1, X[:, 1] + 1), X[:, 2])
+    return (one, two), (np.abs(y - X[:, 0].numpy()) / scale, np.maximum(lower - y, y - upper))
+
+
+@oracle("uncertainty.prediction_intervals", against="numpy", tolerance=0, because="the same operations")
+def prediction_intervals() -> Pair:
+    middle, scale = X[:, 0].numpy(), np.exp(X[:, 3].numpy())
+    ours = uncertainty.prediction_intervals(X[:, 0], 1.5, scale=torch.exp(X[:, 3]))
+    return tuple(ours), (middle - 1.5 * scale, middle + 1.5 * scale)

@@ -15,6 +15,7 @@ NUMBERS = fr.from_module(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 3))
 SQUEEZED = fr.from_module(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1), nn.Flatten(0)))
 ONE_OUTPUT = fr.from_module(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1)))
 MEMBERS_PARAMS, _ = fr.model_members(MODEL, KEY, 2)
+SCALING = uncertainty.VectorScaling(torch.ones(3), torch.zeros(3))
 SCORES, KNOWN_OR_NOT = torch.tensor([0.1, 0.4, 0.4, 0.9]), torch.tensor([0, 1, 0, 1])
 
 REFUSALS: list[Refusal] = [
@@ -181,4 +182,44 @@ REFUSALS: list[Refusal] = [
     ("uncertainty.auroc", "targets", lambda: uncertainty.auroc(SCORES, torch.ones(4, dtype=torch.int64))),
     ("uncertainty.auroc", "ignore_index", lambda: uncertainty.auroc(SCORES, KNOWN_OR_NOT, ignore_index=0)),
     ("uncertainty.false_positive_rate", "recall", lambda: uncertainty.false_positive_rate(SCORES, KNOWN_OR_NOT, 95.0)),
+    ("uncertainty.fit_vector_scaling", "logits", lambda: uncertainty.fit_vector_scaling(INTEGERS, CLASSES)),
+    ("uncertainty.fit_vector_scaling", "logits", lambda: uncertainty.fit_vector_scaling(X[:0], CLASSES[:0])),
+    ("uncertainty.fit_vector_scaling", "targets", lambda: uncertainty.fit_vector_scaling(X, CLASSES + 1)),
+    ("uncertainty.fit_vector_scaling", "targets", lambda: uncertainty.fit_vector_scaling(X, CLASSES[:2])),
+    ("uncertainty.fit_vector_scaling", "steps", lambda: uncertainty.fit_vector_scaling(X, CLASSES, steps=0)),
+    ("uncertainty.apply_vector_scaling", "logits", lambda: uncertainty.apply_vector_scaling(INTEGERS, SCALING)),
+    ("uncertainty.apply_vector_scaling", "scaling", lambda: uncertainty.apply_vector_scaling(X, bad(X[0]))),
+    (
+        "uncertainty.apply_vector_scaling",
+        "scaling's scale",
+        lambda: uncertainty.apply_vector_scaling(X[:, :2], SCALING),
+    ),
+    (
+        "uncertainty.apply_vector_scaling",
+        "scaling's bias",
+        lambda: uncertainty.apply_vector_scaling(X, SCALING._replace(bias=X[0, 0])),
+    ),
+    ("uncertainty.conformal_quantile", "scores", lambda: uncertainty.conformal_quantile(INTEGERS, 0.1)),
+    ("uncertainty.conformal_quantile", "scores", lambda: uncertainty.conformal_quantile(SCORES * torch.nan, 0.1)),
+    ("uncertainty.conformal_quantile", "alpha", lambda: uncertainty.conformal_quantile(SCORES, 0.0)),
+    ("uncertainty.conformal_quantile", "alpha", lambda: uncertainty.conformal_quantile(SCORES, 90.0)),
+    ("uncertainty.conformal_quantile", "alpha", lambda: uncertainty.conformal_quantile(SCORES, SCORES)),
+    ("uncertainty.conformal_quantile", "targets", lambda: uncertainty.conformal_quantile(P, 0.1, targets=CLASSES + 1)),
+    ("uncertainty.conformal_quantile", "targets", lambda: uncertainty.conformal_quantile(SCORES, 0.1, targets=CLASSES)),
+    ("uncertainty.lac_scores", "probabilities", lambda: uncertainty.lac_scores(X)),
+    ("uncertainty.aps_scores", "probabilities", lambda: uncertainty.aps_scores(X, key=None)),
+    ("uncertainty.aps_scores", "key", lambda: uncertainty.aps_scores(P, key=bad(3))),
+    ("uncertainty.prediction_sets", "scores", lambda: uncertainty.prediction_sets(INTEGERS, 0.5)),
+    ("uncertainty.prediction_sets", "scores", lambda: uncertainty.prediction_sets(P * torch.nan, 0.5)),
+    ("uncertainty.prediction_sets", "threshold", lambda: uncertainty.prediction_sets(P, torch.nan)),
+    ("uncertainty.prediction_sets", "threshold", lambda: uncertainty.prediction_sets(P, torch.tensor(torch.nan))),
+    ("uncertainty.prediction_sets", "threshold", lambda: uncertainty.prediction_sets(P, SCORES)),
+    ("uncertainty.interval_scores", "predictions", lambda: uncertainty.interval_scores(INTEGERS, X)),
+    ("uncertainty.interval_scores", "predictions", lambda: uncertainty.interval_scores((X, X[:1]), X)),
+    ("uncertainty.interval_scores", "predictions", lambda: uncertainty.interval_scores(bad((X, X, X)), X)),
+    ("uncertainty.interval_scores", "targets", lambda: uncertainty.interval_scores(X, X[:, :1])),
+    ("uncertainty.interval_scores", "scale", lambda: uncertainty.interval_scores(X, X, scale=0.0)),
+    ("uncertainty.interval_scores", "scale", lambda: uncertainty.interval_scores(SCORES, SCORES, scale=torch.ones(3))),
+    ("uncertainty.prediction_intervals", "threshold", lambda: uncertainty.prediction_intervals(X, bad("inf"))),
+    ("uncertainty.prediction_intervals", "scale", lambda: uncertainty.prediction_intervals(X, 0.5, scale=-1.0)),
 ]

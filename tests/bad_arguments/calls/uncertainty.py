@@ -1,5 +1,6 @@
 """Good calls of `uncertainty`."""
 
+import torch
 from torch import nn
 
 import funcreg as fr
@@ -35,4 +36,16 @@ CALLS: list[Call] = [
          ignore_index=-100),
     call("uncertainty.false_positive_rate", uncertainty.false_positive_rate, scores=X[:, 0], targets=CLASSES % 2,
          recall=0.95, ignore_index=-100),
+    call("uncertainty.fit_vector_scaling", uncertainty.fit_vector_scaling, logits=3 * X, targets=CLASSES,
+         ignore_index=-100, steps=3),
+    call("uncertainty.apply_vector_scaling", uncertainty.apply_vector_scaling, logits=X,
+         scaling=uncertainty.VectorScaling(torch.ones(3), torch.zeros(3))),
+    call("uncertainty.conformal_quantile", uncertainty.conformal_quantile, scores=SOFT, alpha=0.3, targets=CLASSES,
+         ignore_index=-100),
+    call("uncertainty.lac_scores", uncertainty.lac_scores, probabilities=SOFT),
+    call("uncertainty.aps_scores", uncertainty.aps_scores, probabilities=SOFT, key=KEY),
+    call("uncertainty.prediction_sets", uncertainty.prediction_sets, scores=SOFT, threshold=0.5),
+    call("uncertainty.interval_scores", uncertainty.interval_scores, predictions=X[:, 0], targets=X[:, 1], scale=0.5),
+    call("uncertainty.prediction_intervals", uncertainty.prediction_intervals, predictions=X[:, 0],
+         threshold=torch.tensor(0.5), scale=0.5),
 ]  # fmt: skip
