@@ -122,7 +122,7 @@ CASES = [
     ),
     Case(
         "uncertainty.fit_vector_scaling",
-        lambda logits, targets: uncertainty.fit_vector_scaling(logits, targets, steps=2),
+        lambda logits, targets: uncertainty.fit_vector_scaling(logits, targets, steps=1),
         {"logits": drawn(213, 6, 4), "targets": CLASSES},
         at_least_float32=True,
     ),
