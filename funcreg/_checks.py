@@ -7,8 +7,10 @@ uint8 images, -1 where it would be a class, False for a coin flip.
 """
 
 import math
+import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -183,6 +185,18 @@ def check_device(argument: str, value: Any) -> None:
         fail(argument, describe(value), 'a device of this machine, such as "cpu" or torch.device("cuda", 0)')
 
 
+def check_path(argument: str, value: Any, *, writes: bool = False) -> Path:
+    """A path; with `writes`, one that a file may be written to."""
+    if not isinstance(value, str | os.PathLike):
+        fail(argument, describe(value), "a path: a string or a pathlib.Path")
+    path = Path(value)
+    if writes and path.is_dir():
+        fail(argument, f"{path}, a folder", "the path of a file")
+    if writes and not path.parent.is_dir():
+        fail(argument, path, "a path whose folder exists", f"Make it: Path({str(path.parent)!r}).mkdir().")
+    return path
+
+
 def check_tensor(argument: str, value: Any, *, ndim: int | None = None) -> None:
     """Refuse what is not a tensor, or has not `ndim` dimensions."""
     if not isinstance(value, Tensor):
@@ -211,6 +225,13 @@ def check_several(argument: str, value: Any, what: str) -> list[Any]:
     if alone or not isinstance(value, Iterable):
         fail(argument, describe(value), f"several {what}, such as a list of them")
     return list(value)
+
+
+def check_mapping(argument: str, value: Any, what: str) -> dict[Any, Any]:
+    """A dict of the same items; `what` says what they are, e.g. "name -> function"."""
+    if not isinstance(value, Mapping):
+        fail(argument, describe(value), f"a dict of {what}")
+    return dict(value)
 
 
 def check_callable(argument: str, value: Any, what: str) -> None:

@@ -54,9 +54,7 @@ def save(path: str | Path, tree: Tree, *, metadata: dict[str, Any] | None = None
     >>> load(path, {"w": torch.zeros(2), "epoch": 0}), read_metadata(path)
     ({'w': tensor([1., 1.]), 'epoch': 3}, {'dataset': 'digits'})
     """
-    path = _as_path(path)
-    if not path.parent.is_dir():
-        _checks.fail("path", path, "a path whose folder exists", f"Make it: Path({str(path.parent)!r}).mkdir().")
+    path = _checks.check_path("path", path, writes=True)
     names, leaves, structure = _flatten(tree)
     tensors = {name: _stored(name, leaf) for name, leaf in zip(names, leaves, strict=True) if isinstance(leaf, Tensor)}
     values = {name: leaf for name, leaf in zip(names, leaves, strict=True) if not isinstance(leaf, Tensor)}
@@ -98,7 +96,7 @@ def load(path: str | Path, like: Tree) -> Tree:
     ...
     funcreg._checks.FuncregError: path: got missing.safetensors, which does not exist; expected a checkpoint...
     """
-    path = _as_path(path)
+    path = _checks.check_path("path", path)
     document, tensors = _read(path)
     names, leaves, structure = _flatten(like)
     found, expected = set(tensors) | set(document["values"]), set(names)
@@ -125,7 +123,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     Raises:
         FuncregError: when the file is missing, damaged or not a checkpoint.
     """
-    return _read(_as_path(path))[0]["metadata"]
+    return _read(_checks.check_path("path", path))[0]["metadata"]
 
 
 def read_leaves(path: str | Path) -> dict[str, Any]:
@@ -146,14 +144,8 @@ def read_leaves(path: str | Path) -> dict[str, Any]:
     >>> read_leaves(path)
     {'params/w': tensor([1., 1.]), 'epoch': 3}
     """
-    document, tensors = _read(_as_path(path))
+    document, tensors = _read(_checks.check_path("path", path))
     return tensors | document["values"]
-
-
-def _as_path(path: Any) -> Path:
-    if not isinstance(path, str | os.PathLike):
-        _checks.fail("path", _checks.describe(path), "the path of a file: a string or a pathlib.Path")
-    return Path(path)
 
 
 def _flatten(tree: Tree) -> tuple[list[str], list[Any], str]:

@@ -7,12 +7,13 @@ hessian_eigenvalue(lambda params: loss, params, key=key)
 from collections.abc import Callable
 from typing import Any
 
+import optree
 import torch
 from torch import Tensor
 
 from . import _checks, random, tree
 from ._functorch import constant, derivative_along, gradients
-from .tree.checks import check_floating
+from .tree.checks import check_floating, check_tensors, check_values
 from .tree.values import precise, wide, widest
 
 __all__ = ["LossFn", "Radius", "hessian_eigenvalue", "sam"]
@@ -54,7 +55,9 @@ def sam(loss_fn: LossFn, radius: Radius = 0.05, *, adaptive: bool = False) -> Lo
     """
     _checks.check_callable("loss_fn", loss_fn, "a function (params, state, batch, *, key, hparams)")
     _checks.check_choice("adaptive", adaptive, (True, False))
-    if not callable(radius):
+    if callable(radius):
+        _checks.check_callable("radius", radius, "a number, or a function hparams -> a number")
+    else:
         radius = _checks.check_setting("radius", radius)
 
     def sharp(params: tree.Tree, state: Any, batch: Any, *, key: Tensor, hparams: Any) -> Any:
@@ -62,6 +65,8 @@ def sam(loss_fn: LossFn, radius: Radius = 0.05, *, adaptive: bool = False) -> Lo
             return _checked(loss_fn(params, state, batch, key=key, hparams=hparams))
 
         check_floating("params", params)
+        check_values("params", params)
+        check_tensors("state", state)
         here = tree.map(constant, params)
         grads, (value, aux) = gradients(loss, here, watched=False)
         ascent = _ascent(here, grads, radius(hparams) if callable(radius) else radius, adaptive)
@@ -102,8 +107,12 @@ def hessian_eigenvalue(function: Callable[[Any], Tensor], params: tree.Tree, *, 
     _checks.check_callable("function", function, "a function params -> tensor of shape ()")
     _checks.check_count("steps", steps)
     check_floating("params", params)
+    check_values("params", params)
     if not tree.leaves(params):
         _checks.fail("params", "no leaves", "a tree of floating-point tensors")
+
+    if None in optree.tree_leaves(tree.map(lambda leaf: 0, params), none_is_leaf=True):
+        _checks.fail("params", "None among its leaves", "a tree of floating-point tensors", "Leave it out.")
 
     def value(params: tree.Tree) -> Tensor:
         output = function(params)

@@ -11,8 +11,9 @@ from torch import Tensor
 from .. import _checks, random, tree
 from .._functorch import constant, gradients
 from ..train.step import LossFn
+from ..tree.checks import check_floating, check_tensors, check_values
 from ..tree.stacking import members_of
-from .processes import Group, answered, rank, ranks
+from .processes import Group, answered, check_group, rank, ranks
 
 _groups: dict[str, Group] = {"": None}
 _apart = False
@@ -58,11 +59,15 @@ def data_parallel(loss_fn: LossFn, *, shards: int | None = None, group: Group = 
     if shards is not None:
         _checks.check_count("shards", shards)
     name = ""  # of the group, as a compiled program can hold it
+    check_group(group)
     if group is not None:
         name = group.group_name
         _groups[name] = group
 
     def parallel(params: tree.Tree, state: Any, batch: Any, *, key: Tensor, hparams: Any) -> Any:
+        check_floating("params", params)
+        check_values("params", params)
+        check_tensors("state", state)
         size = ranks(group)
         count, samples = size if shards is None else shards, members_of("batch", batch)
         if count == 1:

@@ -36,6 +36,8 @@ def process_group(device: torch.device | str | None = None, *, timeout: float = 
     ...     device, rank(), ranks()
     (device(type='cpu'), 0, 1)
     """
+    if isinstance(timeout, torch.Tensor):
+        _checks.fail("timeout", _checks.describe(timeout), "a Python number of seconds, above 0")
     _checks.check_number("timeout", timeout, 0.0, exclusive="low")
     here = _device(device)
     if "RANK" not in os.environ and "WORLD_SIZE" not in os.environ:
@@ -57,9 +59,13 @@ def rank(group: Group = None) -> int:
     Returns:
         An integer, at least 0 and below `ranks(group)`.
 
+    Raises:
+        FuncregError: for what is no group.
+
     >>> rank()
     0
     """
+    check_group(group)
     return dist.get_rank(group) if dist.is_available() and dist.is_initialized() else 0
 
 
@@ -72,10 +78,24 @@ def ranks(group: Group = None) -> int:
     Returns:
         An integer, at least 1.
 
+    Raises:
+        FuncregError: for what is no group.
+
     >>> ranks()
     1
     """
+    check_group(group)
     return dist.get_world_size(group) if dist.is_available() and dist.is_initialized() else 1
+
+
+def check_group(group: Any) -> None:
+    """Refuse what is no group of torch.distributed's that this rank is in.
+
+    >>> check_group(None)
+    """
+    if group is not None and not (dist.is_available() and isinstance(group, dist.ProcessGroup)):
+        allowed = "a group of torch.distributed's that this rank is in, or None for all"
+        _checks.fail("group", _checks.describe(group), allowed)
 
 
 @contextmanager

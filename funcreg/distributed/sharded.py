@@ -38,7 +38,7 @@ def share(members: int, group: Group = None) -> range:
 
 def file_of(checkpoint: str | Path, group: Group) -> Path:
     """This rank's own checkpoint, beside where one process would have its only one."""
-    path, size = Path(checkpoint), ranks(group)
+    path, size = _checks.check_path("checkpoint", checkpoint, writes=True), ranks(group)
     for other in [path, *path.parent.glob(f"{path.name}.*")]:
         number = re.fullmatch(r"\.\d+-of-(\d+)", other.name.removeprefix(path.name))
         count = int(number[1]) if number else 1 if other == path else size

@@ -54,7 +54,7 @@ class Table(NamedTuple):
 
     def write_csv(self, path: str | Path) -> None:
         """Write the rows to a file of comma-separated values, numbers with all their digits."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
+        with _checks.check_path("path", path, writes=True).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(self.rows[0]))
             writer.writeheader()
             writer.writerows(self.rows)

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from .. import _checks, tree
 from ..tree.stacking import members_of
+from .alone import Alone
 from .arrays import as_tensors
 from .feed import Passes
 from .fingerprint import fingerprint
 from .shuffling import Shuffled
 from .sources import Sourced, check_resumable, described, is_source
-from .step import Metrics, TrainState, check_members
+from .step import Metrics, TrainState, check_members, check_train_state
 from .stopping import EarlyStopping
 
 Monitor = str | Callable[[Metrics], Tensor]
@@ -22,8 +23,7 @@ Monitor = str | Callable[[Metrics], Tensor]
 def check(step: Any, train_state: Any, counts: dict[str, int | None]) -> None:
     """Refuse a step or a train state that is none, and counts that are neither None nor at least 1."""
     _checks.check_callable("step", step, "a function (train_state, batch, hparams), from make_step")
-    if not isinstance(train_state, TrainState):
-        _checks.fail("train_state", _checks.describe(train_state), "a TrainState", "Make one: fr.train.init.")
+    check_train_state(train_state)
     for name, value in counts.items():
         if value is not None or name in ("epochs", "checkpoint_every"):
             _checks.check_count(name, value)
@@ -43,9 +43,11 @@ def check_shuffling(*, key: Any, members: int | None, batches: str) -> None:
 
 def check_callbacks(stopping: Any, monitor: Any, version: Any, evaluate: Any, on_epoch: Any) -> None:
     """Refuse what decides over training, or hears of it, and is of another kind."""
-    if stopping is not None and not isinstance(stopping, EarlyStopping):
+    if stopping is not None and not (isinstance(stopping, EarlyStopping) and all(map(callable, stopping[:2]))):
         remedy = "Make one: fr.train.early_stopping(patience)."
         _checks.fail("early_stopping", _checks.describe(stopping), "an EarlyStopping", remedy)
+    if stopping is not None:
+        _checks.check_choice("early_stopping.mode", stopping.mode, ("min", "max"))
     if not isinstance(monitor, str):
         _checks.check_callable("monitor", monitor, "the name of a metric, or a function of the metrics")
     if version is not None and not isinstance(version, str | int):
@@ -54,6 +56,15 @@ def check_callbacks(stopping: Any, monitor: Any, version: Any, evaluate: Any, on
         _checks.check_callable("evaluate", evaluate, "a function (params, state) -> name -> tensor")
     if on_epoch is not None:
         _checks.check_callable("on_epoch", on_epoch, "a function of an Epoch")
+
+
+def check_others(progress: Any, processes: Any) -> None:
+    """Refuse what says whether there is a bar, and other processes, and does not."""
+    if progress is not None:
+        _checks.check_choice("progress", progress, (True, False))
+    if processes is not None and not isinstance(processes, Alone):
+        remedy = "Call fr.distributed.fit, which gives them."
+        _checks.fail("processes", _checks.describe(processes), "None", remedy)
 
 
 def check_many(members: int | None, batches: str, chunk_size: Any, train_state: TrainState, hparams: Any) -> None:

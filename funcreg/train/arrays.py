@@ -23,6 +23,9 @@ def as_tensors(argument: str, data: tree.Tree) -> tree.Tree:
     >>> as_tensors("data", {"x": torch.ones(1)})
     {'x': tensor([1.])}
     """
+    for name, leaf in zip(tree.names(data), tree.leaves(data), strict=True):
+        if isinstance(leaf, torch.Tensor) and leaf.is_meta:
+            _checks.fail(entry(argument, name), _checks.describe(leaf), "a tensor with values")
     numpy = sys.modules.get("numpy")
     if numpy is None or not any(isinstance(leaf, numpy.ndarray) for leaf in tree.leaves(data)):
         return data

@@ -9,7 +9,7 @@ from .. import _checks, tree
 from ..averaging import AverageState, Averaging, SwagState, sample_swag
 from ..averaging.swag import check_swag
 from ..transforms import Number
-from ..tree.checks import check_like
+from ..tree.checks import check_floating, check_like, check_tensors
 
 Average = Averaging[Any] | Callable[[Any], Averaging[Any]]
 _STATES = (AverageState, SwagState)
@@ -73,6 +73,8 @@ def variables(train_state: Any) -> tuple[tree.Tree, tree.Tree]:
     """
     if not hasattr(train_state, "average"):
         _checks.fail("train_state", _checks.describe(train_state), "a TrainState", "Make one: fr.train.init.")
+    check_floating("train_state.params", train_state.params)
+    check_tensors("train_state.state", train_state.state)
     params, state, average = train_state.params, train_state.state, train_state.average
     if not isinstance(average, _STATES):
         return params, state

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _jit, tree
+from ..tree.checks import check_tensors, check_values
 from ..tree.stacking import members_of
 from .arrays import as_tensors
 from .chunks import Chunks
@@ -72,6 +73,9 @@ def make_evaluate(
 
     @torch.no_grad()
     def evaluate(params: tree.Tree, state: tree.Tree, data: Any, *, batch_size: int | None = None) -> dict[str, Tensor]:
+        check_tensors("params", params)
+        check_tensors("state", state)
+        check_values("params", (params, state))
         if members is not None:
             check_members("params", params, members)
             check_members("state", state, members)

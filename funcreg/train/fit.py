@@ -142,6 +142,7 @@ def fit(
     arguments.check_shuffling(key=key, members=members, batches=batches)
     _checks.check_choice("jit", jit, (True, False))
     arguments.check_callbacks(early_stopping, monitor, version, evaluate, on_epoch)
+    arguments.check_others(progress, processes)
     device = train_state.step.device
     hparams = as_hparams(hparams, device)
     arguments.check_many(members, batches, chunk_size, train_state, hparams)
@@ -161,6 +162,8 @@ def fit(
     train_state = tree.map(lambda leaf: dense(leaf.detach()), train_state)
     run = start(train_state, members, stopping)
     facts: dict[str, Any] = {}
+    if checkpoint is not None:
+        _checks.check_path("checkpoint", checkpoint, writes=True)
     if checkpoint is not None or processes is not None:
         named = monitor if isinstance(monitor, str) else "a function"
         facts = arguments.facts(

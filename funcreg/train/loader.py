@@ -1,6 +1,6 @@
 """`loader`: a `torch.utils.data.DataLoader` whose every draw comes from a key."""
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from typing import Any
 
 import torch
@@ -106,7 +106,8 @@ def loader(
     if isinstance(dataset, IterableDataset):
         remedy = "Give fit a DataLoader of it, with epoch_steps where it does not end."
         _checks.fail("dataset", f"an iterable one ({type(dataset).__name__})", "one with indices", remedy)
-    if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
+    named = isinstance(dataset, str | bytes) or (isinstance(dataset, Mapping) and 0 not in dataset)
+    if named or not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
         _checks.fail("dataset", _checks.describe(dataset), "a map-style data set: len(dataset) and dataset[i]")
     if not len(dataset):
         _checks.fail("dataset", "an empty one", "at least one sample")

@@ -38,7 +38,7 @@ def csv_log(path: str | Path) -> Callable[[Epoch], None]:
     >>> rows = ({"loss": torch.tensor(0.5)}, {"loss": torch.tensor(0.25)})
     >>> log(Epoch(2, None, rows[-1], {}, rows))
     """
-    file, written = _as_path(path), [0]
+    file, written = _checks.check_path("path", path, writes=True), [0]
 
     def log(epoch: Epoch) -> None:
         rows = _rows(epoch)
@@ -82,7 +82,7 @@ def tensorboard_log(folder: str | Path) -> Callable[[Epoch], None]:
     ...
     funcreg._checks.FuncregError: folder: got 3 (int); expected a path: a string or a pathlib.Path.
     """
-    place = _as_path(folder, "folder")
+    place = _checks.check_path("folder", folder)
     try:
         summary_writer: Any = importlib.import_module("torch.utils.tensorboard").SummaryWriter
     except ImportError:
@@ -135,9 +135,3 @@ def curves(row: Metrics) -> Iterator[tuple[str, float]]:
             yield from ((f"{name}/{member}", float(each)) for member, each in enumerate(value))
         else:
             yield from ((f"{name}/mean", float(value.mean())), (f"{name}/sd", float(value.std())))
-
-
-def _as_path(value: Any, argument: str = "path") -> Path:
-    if not isinstance(value, str | os.PathLike):
-        _checks.fail(argument, _checks.describe(value), "a path: a string or a pathlib.Path")
-    return Path(value)

@@ -10,16 +10,15 @@ from .. import _checks, _jit, optim, random, tree
 from .._functorch import asks_for_gradients, gradients
 from ..random.keys import of_members
 from ..transforms import Transform, master_weights
-from ..tree.checks import check_floating
+from ..tree.checks import check_floating, check_tensors, check_values
 from ..tree.structure import entry
 from .average import Average, begin, check_average, follow
 from .per_example import gradients_of_each
 from .rates import learning_rates
+from .returns import OWN, check_scalar, check_updated, checked_return
 
 Metrics = dict[str, Tensor]
 Penalties = Mapping[str, Callable[[tree.Tree, Any], Tensor]]
-
-_OWN = ("loss", "grad_norm", "param_norm", "learning_rate")
 
 
 class Batch(NamedTuple):
@@ -89,6 +88,7 @@ def init(
     tensor(0)
     """
     check_floating("params", params)
+    check_tensors("state", state)
     flat = tree.leaves(params)
     if not flat:
         _checks.fail("params", "no leaves", "a tree of floating-point tensors")
@@ -165,29 +165,34 @@ def make_step(
     """
     _checks.check_callable("loss_fn", loss_fn, "a function (params, state, batch, *, key, hparams)")
     check_optimizer(optimizer)
-    penalties = dict(penalties or {})
+    penalties = _checks.check_mapping(
+        "penalties", {} if penalties is None else penalties, "name -> function (params, hparams)"
+    )
     for name, penalty in penalties.items():
         _checks.check_callable(f"penalties[{name!r}]", penalty, "a function (params, hparams) -> tensor of shape ()")
-        if name in _OWN:
-            _checks.fail("penalties", repr(name), f"other names than {', '.join(_OWN)}")
+        if name in OWN:
+            _checks.fail("penalties", repr(name), f"other names than {', '.join(OWN)}")
     if constraint is not None:
         _checks.check_callable("constraint", constraint, "a function (params, hparams) -> params")
     _checks.check_choice("per_example", per_example, (True, False))
     check_average(average)
 
     def step(train_state: TrainState, batch: Any, hparams: Any = None) -> tuple[TrainState, Metrics]:
+        check_train_state(train_state)
+        if train_state.step.ndim:
+            _checks.fail("train_state", f"one of {len(train_state.step)} members", "one model's", "Use vmap over it.")
         params, state, opt_state, key, count, mean_so_far = train_state
         key, loss_key = random.split(key)
 
         def total(params: tree.Tree, batch: Any, key: Tensor) -> Any:  # a subscripted annotation cannot be compiled
             output = loss_fn(params, state, batch, key=key, hparams=hparams)
-            loss, (new_state, metrics) = _checked(output, state)
+            loss, (new_state, metrics) = checked_return(output, state)
             metrics = dict(metrics)
             for name, penalty in penalties.items():
                 if name in metrics:
                     _checks.fail("penalties", repr(name), "another name than loss_fn's own metrics have")
                 metrics[name] = value = penalty(params, hparams)
-                _check_scalar(f"penalties[{name!r}]", value)
+                check_scalar(f"penalties[{name!r}]", value)
                 loss = loss + value
             return loss, (new_state, metrics)
 
@@ -204,12 +209,22 @@ def make_step(
         updated = optim.apply_updates(params, updates)
         if constraint is not None:
             updated = constraint(updated, hparams)
-            _check_like("constraint", updated, params, "It takes and returns the whole tree of parameters.")
+            check_updated("constraint", updated, params, "It takes and returns the whole tree of parameters.")
         metrics = {"loss": loss, **metrics, "grad_norm": tree.norm(mean), "param_norm": tree.norm(updated), **rates}
         followed = follow(average, mean_so_far, updated, state, hparams)
         return TrainState(updated, state, opt_state, key, count + 1, followed), metrics
 
     return step
+
+
+def check_train_state(train_state: Any) -> None:
+    """Refuse what is not a train state, by the name of the field."""
+    if not isinstance(train_state, TrainState):
+        _checks.fail("train_state", _checks.describe(train_state), "a TrainState", "Make one: fr.train.init.")
+    check_floating("train_state.params", train_state.params)
+    check_values("train_state.params", train_state.params)
+    check_tensors("train_state.state", train_state.state)
+    _checks.check_integers("train_state.step", train_state.step)
 
 
 def transform(optimizer: Optimizer, hparams: Any) -> Transform:
@@ -241,52 +256,6 @@ def check_members(argument: str, stacked: tree.Tree, members: int) -> None:
             _checks.fail(
                 entry(argument, name), _checks.describe(leaf), f"a leading axis of members = {members}", remedy
             )
-
-
-def _checked(output: Any, state: tree.Tree) -> tuple[Tensor, tuple[tree.Tree, Metrics]]:
-    """What loss_fn returned, after checking that it is (loss, (state, metrics))."""
-    expected = "(loss, (state, metrics))"
-    if not isinstance(output, tuple) or len(output) != 2:
-        _checks.fail("loss_fn", f"a return of {_describe(output)}", expected)
-    loss, aux = output
-    if not isinstance(aux, tuple) or len(aux) != 2:
-        _checks.fail("loss_fn", f"a return of (loss, {_describe(aux)})", expected)
-    new_state, metrics = aux
-    _check_scalar("loss_fn's loss", loss, "Reduce it: loss.mean().")
-    found, had = set(tree.names(new_state)), set(tree.names(state))
-    if found != had:
-        differ = f"missing {sorted(had - found)[:5]}, extra {sorted(found - had)[:5]}"
-        remedy = "Return the state that the model gave back, or the one you got."
-        _checks.fail("loss_fn's state", f"another structure ({differ})", "the structure of the state it got", remedy)
-    if not isinstance(metrics, dict):
-        _checks.fail("loss_fn's metrics", _describe(metrics), "a dict of name -> tensor of shape ()")
-    for name, value in metrics.items():
-        if name in _OWN:
-            _checks.fail("loss_fn's metrics", repr(name), f"other names than {', '.join(_OWN)}, which the step adds")
-        _check_scalar(f"loss_fn's metrics[{name!r}]", value)
-    return loss, (new_state, metrics)
-
-
-def _check_scalar(argument: str, value: Any, remedy: str = "") -> None:
-    if not isinstance(value, Tensor) or value.ndim != 0:
-        _checks.fail(argument, _describe(value), "a tensor of shape ()", remedy)
-
-
-def _check_like(argument: str, updated: tree.Tree, params: tree.Tree, remedy: str) -> None:
-    """Refuse parameters that a step gave another structure or shape."""
-    if tree.names(updated) != tree.names(params):
-        _checks.fail(argument, f"a return of {_describe(updated)}", "a tree like the parameters", remedy)
-    for name, before, after in zip(tree.names(params), tree.leaves(params), tree.leaves(updated), strict=True):
-        if not isinstance(after, Tensor) or after.shape != before.shape:
-            allowed = f"a tensor of shape {tuple(before.shape)}"
-            _checks.fail(entry(argument, name), _checks.describe(after), allowed, remedy)
-
-
-def _describe(value: Any) -> str:
-    """A return value in an error message; a tuple by its parts."""
-    if isinstance(value, tuple) and not hasattr(value, "_fields"):
-        return f"a tuple of {len(value)}: ({', '.join(_describe(part) for part in value)})"
-    return f"a dict of {sorted(map(str, value))}" if isinstance(value, dict) else _checks.describe(value)
 
 
 def check_optimizer(optimizer: Any) -> None:

@@ -1,7 +1,7 @@
 """Early stopping as a pure function of the monitored values: one model, or each of K members."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -57,7 +57,9 @@ def early_stopping(patience: int | Tensor, min_delta: float | Tensor = 0.0, mode
     >>> bool(state.stopped), float(state.best)
     (True, 0.8...)
     """
-    if not isinstance(patience, Tensor):
+    if isinstance(patience, Tensor):
+        _checks.check_integers("patience", patience)
+    else:
         _checks.check_count("patience", patience)
     min_delta = _checks.check_number("min_delta", min_delta, 0.0)
     _checks.check_choice("mode", mode, ("min", "max"))
@@ -74,9 +76,11 @@ def early_stopping(patience: int | Tensor, min_delta: float | Tensor = 0.0, mode
         return StoppingState(best, torch.zeros(shape, dtype=torch.int64, device=device), no, no)
 
     def update(state: StoppingState, value: Tensor) -> StoppingState:
-        if not isinstance(state, StoppingState):
-            _checks.fail("state", _checks.describe(state), "a StoppingState", "It comes from init.")
-        _checks.check_tensor("value", value)
+        _check(state, value)
+        for name, setting in (("patience", patience), ("min_delta", min_delta)):
+            if isinstance(setting, Tensor) and setting.ndim and setting.shape != value.shape:
+                allowed = f"a number, or a tensor of the value's shape {tuple(value.shape)}"
+                _checks.fail(name, _checks.describe(setting), allowed)
         value = value.to(torch.float64)
         improved = (sign * (state.best - value) > min_delta) & torch.isfinite(value) & ~state.stopped
         counter = torch.where(improved, 0, state.counter + 1)
@@ -85,6 +89,22 @@ def early_stopping(patience: int | Tensor, min_delta: float | Tensor = 0.0, mode
         return StoppingState(best, counter, improved, state.stopped | (counter >= patience))
 
     return EarlyStopping(init, update, patience, min_delta, mode)
+
+
+def _check(state: Any, value: Any) -> None:
+    """Refuse a value that is no real number for each, and a state of others."""
+    if not isinstance(state, StoppingState):
+        _checks.fail("state", _checks.describe(state), "a StoppingState", "It comes from init.")
+    _checks.check_tensor("value", value)
+    if value.is_complex() or value.dtype == torch.bool or value.is_meta:
+        _checks.fail("value", _checks.describe(value), "a tensor of real numbers")
+    for name, dtype in zip(state._fields, (torch.float64, torch.int64, torch.bool, torch.bool), strict=True):
+        field = getattr(state, name)
+        if not isinstance(field, Tensor) or field.dtype != dtype or field.is_meta:
+            _checks.fail(f"state.{name}", _checks.describe(field), f"a {dtype} tensor", "It comes from init.")
+        if field.shape != value.shape:
+            remedy = "A state is init's, for so many members."
+            _checks.fail("value", _checks.describe(value), f"shape {tuple(field.shape)}, as state.{name} has", remedy)
 
 
 def selection(stopping: EarlyStopping | None, mode: str | None) -> EarlyStopping:

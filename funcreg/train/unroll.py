@@ -42,6 +42,8 @@ def unroll(step: Step, train_state: TrainState, batches: tree.Tree, hparams: Any
     """
     _checks.check_callable("step", step, "a function (train_state, batch, hparams), from make_step")
     records: list[Metrics] = []
+    if not members_of("batches", batches):
+        _checks.fail("batches", "none", "a leading axis of at least one step")
     for batch in (tree.index(batches, place) for place in range(members_of("batches", batches))):
         train_state, metrics = step(train_state, batch, hparams)
         records.append(metrics)

@@ -53,7 +53,8 @@ def _tried(call: Call, argument: str, kind: str, value: Any) -> tuple[str, str]:
             result = call.function(**{**call.arguments, argument: value})
     except fr.FuncregError as error:
         named = _is_named(str(error), argument, kind, value, call) or _is_theirs(error, call, argument, value)
-        return REFUSED if named else WRONG, str(error)
+        documented = not named and why(call.name, argument, kind)
+        return REFUSED if named else DOCUMENTED if documented else WRONG, str(error)
     except Exception as error:
         seen = f"{type(error).__name__}: {error}"
         return THEIRS if _is_theirs(error, call, argument, value) else WRONG, seen
@@ -90,6 +91,7 @@ def _is_named(message: str, argument: str, kind: str, value: Any, call: Call) ->
     names = {argument.rstrip("_")}
     if ":" in kind or re.search(rf"\b{argument.rstrip('_')}\b", found):
         names |= {name.rstrip("_") for name in call.arguments}
+    names |= {"state"} if "train_state" in call.arguments else set()  # the optimizer's
     maker, made, _ = call.name.partition("(")
     names |= _settings(maker) | {"mask"} if made else set()
     leaves = set(fr.tree.names(value)) | set(fr.tree.names(call.arguments[argument]))

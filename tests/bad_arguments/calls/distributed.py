@@ -1,5 +1,6 @@
 """Good calls of `distributed`, on one process."""
 
+import functools
 from typing import Any
 
 from funcreg import distributed
@@ -12,8 +13,13 @@ def join(device: Any, timeout: Any) -> Any:
         return here
 
 
+@functools.wraps(distributed.data_parallel)
+def parallel(**settings: Any) -> Any:
+    return distributed.data_parallel(**settings)(PARAMS, {}, X, key=KEY, hparams=None)
+
+
 CALLS: list[Call] = [
-    call("distributed.data_parallel", distributed.data_parallel, loss_fn=loss_fn, shards=2, group=None),
+    call("distributed.data_parallel", parallel, loss_fn=loss_fn, shards=2, group=None),
     call("distributed.data_parallel()", distributed.data_parallel(loss_fn, shards=2), params=PARAMS, state={},
          batch=X, key=KEY, hparams=None),
     call("distributed.fit", distributed.fit, step=STEP, train_state=STATE, data=X, key=KEY, epochs=1,

@@ -1,10 +1,11 @@
 """Good calls of `train`."""
 
+import functools
 from typing import Any
 
 import torch
 
-from funcreg import averaging, optim, penalties, train
+from funcreg import averaging, optim, penalties, train, tree
 from tests.bad_arguments.call import KEY, PARAMS, PATH, Call, X, call
 
 
@@ -22,6 +23,29 @@ def metric_fn(params: Any, state: Any, batch: Any) -> Any:
 
 
 HPARAMS = {"lr": 0.1}
+
+
+@functools.wraps(train.make_step)
+def one_step(**settings: Any) -> Any:
+    """The metrics of a step that is made of some settings."""
+    average = settings["average"]
+    begun = train.init(PARAMS, {}, optimizer, key=KEY, hparams=HPARAMS, average=average)
+    return train.make_step(**settings)(begun, X, HPARAMS)[1]
+
+
+@functools.wraps(train.make_evaluate)
+def evaluated(**settings: Any) -> Any:
+    """The metrics of two members, by what is made of some settings."""
+    return train.make_evaluate(**settings)(tree.stack([PARAMS, PARAMS]), {}, X)
+
+
+@functools.wraps(train.early_stopping)
+def stopped(**settings: Any) -> Any:
+    """What follows a value, by what is made of some settings."""
+    stopping = train.early_stopping(**settings)
+    return stopping.update(stopping.init(), torch.tensor(0.5))
+
+
 STEP = train.make_step(loss_fn, optimizer)
 STATE = train.init(PARAMS, {}, optimizer, key=KEY, hparams=HPARAMS)
 SWAG = averaging.swag(rank=2)
@@ -44,7 +68,8 @@ FITTED = train.fit(STEP, STATE, X, key=KEY, epochs=1, batch_size=2, hparams=HPAR
 CALLS: list[Call] = [
     call("train.loader", lambda dataset, batch_size, key, workers, shuffle, drop_last, collate: next(iter(train.loader(
             dataset, batch_size, key=key, workers=workers, shuffle=shuffle, drop_last=drop_last, collate=collate))),
-         dataset=[0, 1, 2], batch_size=2, key=KEY, workers=0, shuffle=True, drop_last=False, collate=torch.tensor),
+         dataset=[0, 1, 2], batch_size=2, key=KEY, workers=0, shuffle=True, drop_last=False,
+         collate=lambda samples: torch.tensor(samples)),
     call("train.variables", train.variables, train_state=STATE),
     call("train.sample_variables", train.sample_variables, train_state=GATHERED, key=KEY, scale=0.5),
     call("train.csv_log", train.csv_log, path=PATH.with_name("log.csv")),
@@ -52,13 +77,13 @@ CALLS: list[Call] = [
     call("train.load", train.load, path=RESULT),
     call("train.init", train.init, params=PARAMS, state={}, optimizer=optimizer, key=KEY, hparams=HPARAMS,
          members=None, average=None),
-    call("train.make_step", train.make_step, loss_fn=loss_fn, optimizer=optimizer,
+    call("train.make_step", one_step, loss_fn=loss_fn, optimizer=optimizer,
          penalties={"l2": lambda params, hparams: penalties.l2(params, 0.1)},
          constraint=lambda params, hparams: params, per_example=False, average=None),
     call("train.make_step()", STEP, train_state=STATE, batch=X, hparams=HPARAMS),
-    call("train.make_evaluate", train.make_evaluate, metric_fn=metric_fn, members=2, chunk_size=1, jit=False),
+    call("train.make_evaluate", evaluated, metric_fn=metric_fn, members=2, chunk_size=1, jit=False),
     call("train.make_evaluate()", train.make_evaluate(metric_fn), params=PARAMS, state={}, data=X, batch_size=2),
-    call("train.early_stopping", train.early_stopping, patience=2, min_delta=0.1, mode="min"),
+    call("train.early_stopping", stopped, patience=2, min_delta=0.1, mode="min"),
     call("train.early_stopping().init", STOPPING.init, members=2, device=torch.device("cpu")),
     call("train.early_stopping().update", STOPPING.update, state=STOPPING.init(), value=torch.tensor(0.5)),
     call("train.unroll", train.unroll, step=STEP, train_state=STATE, batches=torch.stack((X, X)), hparams=HPARAMS),
