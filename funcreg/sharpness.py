@@ -14,7 +14,7 @@ from torch import Tensor
 from . import _checks, random, tree
 from ._functorch import constant, derivative_along, gradients
 from .tree.checks import check_floating, check_tensors, check_values
-from .tree.values import precise, wide, widest
+from .tree.values import over_norm, precise, wide, widest
 
 __all__ = ["LossFn", "Radius", "hessian_eigenvalue", "sam"]
 
@@ -136,7 +136,7 @@ def _ascent(params: tree.Tree, grads: tree.Tree, radius: Any, adaptive: bool) ->
 
     direction = tree.map(scaled, params, grads)
     norm = tree.norm(direction)
-    length = radius / torch.where(norm == 0, 1.0, norm)
+    length = over_norm(radius, norm)
     return tree.map(lambda w, d: (length * scaled(w, d)).to(w.dtype), params, direction)
 
 
@@ -160,7 +160,7 @@ def _unit(direction: tree.Tree) -> tree.Tree:
     """A direction of length 1, or 0 where it was, with its norm in float32 at least."""
     exact = wide(direction)
     norm = tree.norm(exact)
-    return tree.map(lambda v, w: (w / torch.where(norm == 0, 1.0, norm)).to(v.dtype), direction, exact)
+    return tree.map(lambda v, w: over_norm(w, norm).to(v.dtype), direction, exact)
 
 
 def _product(slope: Callable[[Any], Any], params: tree.Tree, direction: tree.Tree) -> tree.Tree:

@@ -388,3 +388,15 @@ def test_a_tensor_decay_of_zero_is_the_number_zero_whatever_the_dampening() -> N
         for _ in range(3):
             updates, state = transform.update(grads, state, params)
             assert torch.equal(updates["w"], grads["w"])
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [transforms.clip_by_global_norm(1.0), transforms.adaptive_clip(0.1), transforms.orthogonalize()],
+    ids=["clip_by_global_norm", "adaptive_clip", "orthogonalize"],
+)
+def test_a_norm_beyond_float32_gives_nan_not_zeros(transform: transforms.Transform) -> None:
+    params = {"w": torch.eye(2)}
+    for size, judged in ((1e30, torch.isnan), (1e10, torch.isfinite)):
+        updates, _ = transform.update({"w": torch.full((2, 2), size)}, transform.init(params), params)
+        assert judged(updates["w"]).all()

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from .. import _checks, tree
 from ..tree.structure import entry
+from ..tree.values import over_norm
 from . import core
 from .core import Number, Transform
 
@@ -13,7 +14,7 @@ def clip_by_global_norm(max_norm: Number) -> Transform:
     """Shrink gradients whose norm exceeds a maximum: g * min(1, max_norm / (||g|| + 1e-6)).
 
     The norm is of all leaves together. As `torch.nn.utils.clip_grad_norm_`; Pascanu et al. 2013
-    (arXiv:1211.5063).
+    (arXiv:1211.5063). Where it is beyond float32 the result is NaN, not zeros.
 
     Args:
         max_norm: at least 0.
@@ -31,7 +32,7 @@ def clip_by_global_norm(max_norm: Number) -> Transform:
     max_norm = _checks.check_setting("max_norm", max_norm)
 
     def update(grads: tree.Tree, params: tree.Tree) -> tree.Tree:
-        factor = core.Scalars((max_norm / (tree.norm(grads) + 1e-6)).clamp(max=1.0))
+        factor = core.Scalars(over_norm(max_norm, tree.norm(grads) + 1e-6).clamp(max=1.0))
         return tree.map(lambda g: g * factor.like(g)[0], grads)
 
     return core.stateless(update)
@@ -99,7 +100,7 @@ def adaptive_clip(ratio: Number = 0.01, *, eps: Number = 1e-3, mask: tree.Mask |
             return g
         size, most = _unit_norm(g), ratio * _unit_norm(w).clamp(min=eps)
         above = ~(size <= most)  # a ratio of NaN, too, is to be seen
-        return g * torch.where(above, most / torch.where(above, size, 1.0), 1.0)
+        return g * torch.where(above, over_norm(most, torch.where(above, size, 1.0)), 1.0)
 
     def update(grads: tree.Tree, params: tree.Tree) -> tree.Tree:
         core.check_given(params)
@@ -138,7 +139,7 @@ def clip_per_example(max_norm: Number) -> Transform:
         if not tree.leaves(grads):
             return grads
         each = [torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in tree.leaves(grads)]
-        factor = (max_norm / (torch.linalg.vector_norm(torch.stack(each), dim=0) + 1e-6)).clamp(max=1.0)
+        factor = over_norm(max_norm, torch.linalg.vector_norm(torch.stack(each), dim=0) + 1e-6).clamp(max=1.0)
         weight = factor / len(factor)
         return tree.map(lambda g: torch.tensordot(weight.to(g.dtype), g, 1), grads)
 
