@@ -1,6 +1,7 @@
 """Workloads of single regularizers: augmentation, sharpness, spectral norm, ensembles of networks with batch norm."""
 
 import functools
+import importlib.util
 from collections.abc import Callable, Sequence
 
 import torch
@@ -23,8 +24,7 @@ def augmentation(device: torch.device) -> Workload:
 
     torchvision's transforms draw once a call, and JAX and optax have none: no contender of theirs.
     """
-    images = fr.random.randint(fr.random.key(0, device=device), (IMAGES, 3, 32, 32), 0, 256).to(torch.uint8)
-    key = fr.random.key(1, device=device)
+    images, key = _bytes(device), fr.random.key(1, device=device)
     theirs = v2.Compose(
         [
             v2.RandomHorizontalFlip(0.5),
@@ -52,6 +52,39 @@ def augmentation(device: torch.device) -> Workload:
         contenders=contenders,
         targets={("funcreg eager", "stateful images"): 10.0, ("funcreg jit", "stateful images"): 20.0},
     )
+
+
+def rand_augment(device: torch.device) -> Workload:
+    """Two operations of each image's own; but of kornia's batch all images have the same two.
+
+    kornia's are of floating-point images, and take part where it is installed.
+    """
+    images, key = _bytes(device), fr.random.key(1, device=device)
+    theirs, program = v2.RandAugment(), fr.jit(fr.augment.rand_augment)
+    contenders: dict[str, Run] = {"stateful images": lambda: torch.stack([theirs(image) for image in images])}
+    if importlib.util.find_spec("kornia") is not None:
+        from kornia.augmentation.auto import RandAugment  # pyright: ignore[reportMissingImports]  (it may be absent)
+
+        kornias, shares = RandAugment(n=2, m=9), images / 255
+        contenders |= {
+            "kornia images": lambda: torch.cat([kornias(image) for image in shares.split(1)]),
+            "kornia batch": lambda: kornias(shares),
+        }
+    contenders |= {
+        "funcreg eager": lambda: fr.augment.rand_augment(images, key=key),
+        "funcreg jit": lambda: program(images, key=key),
+    }
+    return Workload(
+        name="rand-augment",
+        question=f"RandAugment of {IMAGES} images, uint8 (3, 32, 32)",
+        contenders=contenders,
+        targets={("funcreg eager", "stateful images"): 10.0},
+    )
+
+
+def _bytes(device: torch.device) -> Tensor:
+    """Images of the size of CIFAR-10's."""
+    return fr.random.randint(fr.random.key(0, device=device), (IMAGES, 3, 32, 32), 0, 256).to(torch.uint8)
 
 
 def sam_step(device: torch.device) -> Workload:

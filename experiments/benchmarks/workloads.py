@@ -164,6 +164,7 @@ WORKLOADS: dict[str, Callable[[torch.device], Workload]] = {
     "head-monte-carlo": everyday.head_monte_carlo,
     "open-step": everyday.open_step,
     "augmentation": regularizers.augmentation,
+    "rand-augment": regularizers.rand_augment,
     "sam-step": regularizers.sam_step,
     "spectral-step": regularizers.spectral_step,
     "ensemble": regularizers.ensemble,
