@@ -225,11 +225,16 @@ def check_integers(argument: str, value: Any, *, ndim: int | None = None) -> Non
         fail(argument, describe(value), "a tensor of integers", f"Convert it: {argument}.long().")
 
 
-def check_several(argument: str, value: Any, what: str) -> list[Any]:
-    """A list of several, such as a list or a tuple of them; `what` says of what, e.g. "schedules"."""
+def check_iterable(argument: str, value: Any, what: str) -> None:
+    """Refuse what is not several of something, such as a list of them; `what` says of what, e.g. "schedules"."""
     alone = isinstance(value, str | bytes | Mapping) or (isinstance(value, Tensor) and not value.ndim)
     if alone or not isinstance(value, Iterable):
         fail(argument, describe(value), f"several {what}, such as a list of them")
+
+
+def check_several(argument: str, value: Any, what: str) -> list[Any]:
+    """A list of several, as `check_iterable`."""
+    check_iterable(argument, value, what)
     return list(value)
 
 

@@ -10,7 +10,6 @@ from tests.bad_arguments import judged
 from tests.bad_arguments.call import Call
 from tests.bad_arguments.compiled import SETTINGS
 from tests.bad_arguments.judged import CALLS
-from tests.bad_arguments.known import KNOWN
 from tests.bad_arguments.unreadable import plausible, with_numbers
 from tests.public import public_functions
 
@@ -18,11 +17,7 @@ from tests.public import public_functions
 EXEMPT = {"testing": "it finds fault with anything, by an AssertionError; tests/faults"}
 
 
-@pytest.mark.parametrize(
-    "call",
-    [pytest.param(call, marks=[pytest.mark.xfail(strict=True)] if call.name in KNOWN else []) for call in CALLS],
-    ids=str,
-)
+@pytest.mark.parametrize("call", CALLS, ids=str)
 def test_a_bad_argument_is_refused_by_name_or_documented(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

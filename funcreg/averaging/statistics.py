@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks, random
-from ..model import Model, Params, State
+from ..model import Model, Params, State, check_model
+from ..tree.checks import check_tensors
 
 
 @torch.no_grad()
@@ -37,6 +38,12 @@ def refresh_statistics(model: Model, params: Params, state: State, batches: Iter
     tensor([3.5000])
     """
     _checks.check_key(key)
+    check_model(model)
+    check_tensors("params", params)
+    _checks.check_iterable("batches", batches, "batches")
+    for name, leaf in _checks.check_mapping("state", state, "name -> tensor").items():
+        if not (isinstance(name, str) and isinstance(leaf, Tensor)):
+            _checks.fail(f"state[{name!r}]", _checks.describe(leaf), "a tensor, by its dotted name")
     if not any(map(_is_statistic, state)):
         _checks.fail("state", "no running statistics", "the state of a model with batch norm", "Nothing needs it.")
     state = {name: torch.zeros_like(leaf) if _is_statistic(name) else leaf for name, leaf in state.items()}

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from .. import _checks, random, tree
 from ..random.keys import of_members
+from ..tree.checks import check_values
 from . import attention, layers, recurrent  # noqa: F401  (importing them fills the registry)
 from .apply import Apply, Params, State
 from .arguments import check_names, check_value
@@ -203,7 +204,7 @@ def model_members(model: Model, key: Tensor, members: int) -> tuple[Params, Stat
     >>> params["weight"].shape
     torch.Size([5, 2, 3])
     """
-    _check_model(model)
+    check_model(model)
     _checks.check_count("members", members)
     keys = of_members(key, members)
     made_once = {tuple(each.tolist()): each for each in keys}
@@ -238,10 +239,12 @@ def check(
     >>> print(*check(from_module(Counter), torch.zeros(2)))
     the module (Counter) writes into calls in place (aten.add_.Tensor)
     """
-    _check_model(model)
+    check_model(model)
     if not isinstance(model.apply, Apply):
         _checks.fail("model", "a Model with another apply", "one from fr.from_module, whose layers can be watched")
     values: Any = _example_values(model) if params is None and state is None else (params, state)
+    for argument, given in (("params", values[0]), ("state", values[1]), ("args", args), ("kwargs", kwargs)):
+        check_values(argument, given)
     found: dict[Impurity, None] = {}
     for train in (True, False):
         for each in model.apply.inspect(*values, *args, key=random.key(0), train=train, **kwargs):
@@ -260,7 +263,11 @@ def _example_values(model: Model) -> tuple[Params, State]:
     )
 
 
-def _check_model(model: Any) -> None:
+def check_model(model: Any) -> None:
+    """Refuse what is no Model.
+
+    >>> check_model(from_module(nn.ReLU()))
+    """
     if not isinstance(model, Model) or not (callable(model.init) and callable(model.apply)):
         _checks.fail("model", _checks.describe(model), "a Model", "Make one: fr.from_module(module).")
 

@@ -151,7 +151,7 @@ def _module_of(model: Any) -> nn.Module:
     apply = getattr(model, "apply", None)
     if isinstance(apply, Apply):
         return apply.source
-    if isinstance(model, tuple) or not callable(model):
+    if isinstance(model, tuple) or not callable(model) or _checks.not_torchs(model):
         allowed = "one from fr.from_module, an nn.Module or a function that makes one"
-        _checks.fail("model", _checks.describe(model), allowed)
+        _checks.fail("model", _checks.describe(model), allowed, _checks.not_torchs(model))
     return made(model)

@@ -92,7 +92,8 @@ def register_layer(
         _checks.check_callable("forward", forward, "a function (layer, *args) -> output, or None")
     if prepare is not None:
         _checks.check_callable("prepare", prepare, "a function (layer) -> None, or None")
-    if rate is not None and not isinstance(rate, str):
+    _checks.check_choice("tracks", tracks, (True, False))
+    if rate is not None and not (isinstance(rate, str) and rate.isidentifier()):
         _checks.fail("rate", _checks.describe(rate), "the name of an attribute, such as 'p', or None")
     if forward is None and (rate is not None or tracks):
         why = "a rate is named" if rate is not None else "it takes the momentum"
