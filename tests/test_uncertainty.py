@@ -488,6 +488,58 @@ def test_what_a_head_does_not_fit_is_refused_with_the_remedy(key: Tensor) -> Non
         uncertainty.ensemble(Two(), members(), {}, x, head="gaussian")
 
 
+def last(name: str, leaf: Tensor) -> bool:
+    return name == "1"
+
+
+def test_a_posterior_predicts_by_mc_dropouts_machinery(key: Tensor) -> None:
+    """Draws of the last layer: the first is computed once. Numbers have the exact variance, members their own."""
+    model, params, x = network()
+    how: dict[str, Any] = {"mask": last, "prior_precision": 3.0, "head": "mean", "noise_variance": 0.5}
+    posterior = uncertainty.laplace(model, params, {}, x, **how)
+
+    class Drawn(NamedTuple):
+        def apply(self, params: Any, state: Any, x: Tensor, *, key: Tensor, rates: Any = None) -> tuple[Tensor, Any]:
+            return model.apply(uncertainty.sample_laplace(params, key=key), state, x)
+
+    with FlopCounterMode(display=False) as flops:
+        seen = uncertainty.mc_dropout(Drawn(), posterior, {}, x, key=key, samples=4000, chunk_size=1000, head="mean")
+    assert flops.get_total_flops() < 4000 * (2 * 4 * 16 * 3) + 2 * 4 * 5 * 16 + 1
+    hidden = torch.relu(x @ params["0"])
+    precision = hidden.T @ hidden / 0.5 + 3 * torch.eye(16, dtype=torch.float64)
+    exact = (hidden * torch.linalg.solve(precision, hidden.T).T).sum(1, keepdim=True).expand(4, 3)
+    # Five standard errors, of a mean and of a variance of normal numbers.
+    assert bool(((seen.mean - model.apply(params, {}, x)[0]).abs() < 5 * (exact / 4000).sqrt()).all())
+    assert bool(((seen.epistemic / exact - 1).abs() < 5 * (2 / 4000) ** 0.5).all())
+    many = torch.func.vmap(lambda p: uncertainty.laplace(model, p, {}, x, **how))(members())
+    alone = uncertainty.laplace(model, fr.tree.index(members(), 3), {}, x, **how)
+    torch.testing.assert_close(fr.tree.index(many, 3), alone, rtol=1e-10, atol=1e-12)
+
+
+def test_a_posterior_of_classes_is_the_hessian_of_what_was_minimised(key: Tensor) -> None:
+    """Of penalties.l2 and a mean loss: prior_precision = 2 N strength."""
+    model, params, x = network()
+    targets, strength = torch.tensor([0, 2, 1, 0]), 0.3
+
+    def loss(flat: Tensor) -> Tensor:
+        logits, _ = model.apply({**params, "1": flat.reshape(16, 3)}, {}, x)
+        return 4 * (fr.losses.cross_entropy(logits, targets) + fr.penalties.l2({"1": flat}, strength))
+
+    found = uncertainty.laplace(model, params, {}, x, mask=last, prior_precision=2 * 4 * strength, batch_size=3)
+    curvature = torch.func.hessian(loss)(params["1"].flatten())
+    torch.testing.assert_close(found.factor @ found.factor.T, curvature, rtol=1e-10, atol=1e-10)
+
+
+def test_a_posterior_of_several_outputs_an_input_is_that_of_each(key: Tensor) -> None:
+    """Words of a text, each with its own classes."""
+    model, params, x = network()
+    for head in ("softmax", "gaussian"):
+        some = {**params, "1": params["1"][:, :2]}
+        how: dict[str, Any] = {"mask": last, "prior_precision": 1.0, "head": head}
+        texts = uncertainty.laplace(model, some, {}, x.reshape(2, 2, 5), **how)
+        torch.testing.assert_close(texts, uncertainty.laplace(model, some, {}, x, **how), rtol=1e-10, atol=1e-12)
+
+
 def members(dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     """Seven networks' parameters, stacked."""
     keys = fr.random.split(fr.random.key(8), 2)

@@ -11,6 +11,7 @@ Probabilities have their classes on the last axis; entropies are in nats, with 0
     chunking.py     how many members at a time
     predicting.py   what a function says for many members, a chunk at a time
     sampling.py     mc_dropout, ensemble: a model -> what its samples say, or the samples
+    laplace.py      laplace, sample_laplace: a Gaussian around some parameters, by the curvature there
     calibration.py  (probabilities, targets) -> score, and the curve behind it
     scores.py       what is put in order, and refused where it cannot be
     detection.py    (scores, targets) -> how well the scores tell positives
@@ -37,6 +38,7 @@ from .conformal import (
     prediction_sets,
 )
 from .detection import auroc, average_precision, false_positive_rate
+from .laplace import LaplaceState, laplace, sample_laplace
 from .predictive import Predictive, entropy, from_samples
 from .regression import RegressionPredictive, regression_from_samples
 from .sampling import ensemble, mc_dropout
@@ -44,6 +46,7 @@ from .temperature import fit_temperature
 from .vector_scaling import VectorScaling, apply_vector_scaling, fit_vector_scaling
 
 __all__ = [
+    "LaplaceState",
     "PredictionInterval",
     "Predictive",
     "RegressionPredictive",
@@ -65,10 +68,12 @@ __all__ = [
     "from_samples",
     "interval_scores",
     "lac_scores",
+    "laplace",
     "mc_dropout",
     "negative_log_likelihood",
     "prediction_intervals",
     "prediction_sets",
     "regression_from_samples",
     "reliability_curve",
+    "sample_laplace",
 ]

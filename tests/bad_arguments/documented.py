@@ -136,6 +136,14 @@ DOCUMENTED: list[tuple[str, str, str, str]] = [
     ("sweep.table", "metrics", "structure: *", "any names"),
     ("sweep.table", "*", "leaf 0: dtype: [ib]*", "numbers of any real dtype"),
     # uncertainty
+    ("uncertainty.laplace", "model", "leaf 0: *", "its init, which is not asked"),
+    ("uncertainty.laplace", "x", "shape: *", ANY_SHAPE),
+    ("uncertainty.laplace", "mask", "a function that returns text", "a text is true"),
+    ("uncertainty.sample_laplace", "state", "leaf 0: shape: *", ANY_SHAPE),
+    ("uncertainty.sample_laplace", "state", "leaf 4: value: inf", "a parameter that is certain"),
+    ("uncertainty.regression_from_samples", "means", "shape: *", ANY_SHAPE),
+    ("uncertainty.regression_from_samples", "variances", "shape: *", "it broadcasts with means"),
+    ("uncertainty.regression_from_samples", "variances", "a number", "it broadcasts with means"),
     ("uncertainty.*", "probabilities", "shape: *", ANY_SHAPE),
     ("uncertainty.*", "logits", "shape: axis 1 longer", "any number of classes"),
     ("uncertainty.apply_vector_scaling", "logits", "shape: *", ANY_SHAPE),
@@ -170,10 +178,6 @@ DOCUMENTED: list[tuple[str, str, str, str]] = [
     ("random.categorical", "logits", "value: inf", "it is the class"),
     ("random.*of a tensor", "*", "its list", "an integer"),
     ("random.*of a tensor", "*", "dtype: uint8", "an integer of any dtype"),
-    # uncertainty
-    ("uncertainty.regression_from_samples", "means", "shape: *", ANY_SHAPE),
-    ("uncertainty.regression_from_samples", "variances", "shape: *", "it broadcasts with means"),
-    ("uncertainty.regression_from_samples", "variances", "a number", "it broadcasts with means"),
 ]
 
 

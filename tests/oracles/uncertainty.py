@@ -12,6 +12,8 @@ import torch
 from sklearn.calibration import CalibratedClassifierCV, calibration_curve
 from sklearn.datasets import load_digits
 from sklearn.frozen import FrozenEstimator
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score, roc_curve
 from torch import Tensor, nn
@@ -522,3 +524,98 @@ def prediction_intervals() -> Pair:
     middle, scale = X[:, 0].numpy(), np.exp(X[:, 3].numpy())
     ours = uncertainty.prediction_intervals(X[:, 0], 1.5, scale=torch.exp(X[:, 3]))
     return tuple(ours), (middle - 1.5 * scale, middle + 1.5 * scale)
+
+
+def small(outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, outputs)).double()
+
+
+def divergence(head: str, before: Tensor, after: Tensor) -> Tensor:
+    """How far outputs have moved, in nats, summed over the inputs; its curvature is the Fisher information."""
+    of = torch.distributions
+    makers: dict[str, Any] = {
+        "softmax": lambda z: of.Categorical(logits=z),
+        "sigmoid": lambda z: of.Bernoulli(logits=z),
+        "mean": lambda m: of.Normal(m, 0.3**0.5),
+        "gaussian": lambda o: of.Normal(o[:, :2], (o[:, 2:] / 2).exp()),
+    }
+    return of.kl_divergence(makers[head](before), makers[head](after)).sum()
+
+
+@oracle(
+    "uncertainty.laplace",
+    against="torch.func.hessian of torch.distributions' kl_divergence, for each head",
+    tolerance=1e-11,
+    because="float64; sums of up to some hundred in another order",
+)
+def laplace() -> Pair:
+    """Of the last layer, and of a whole network."""
+    model, ours, theirs = fr.from_module(lambda: small(4)), [], []
+    params, state = model.init(random.key(1))
+    for mask in (lambda name, leaf: name.startswith("2."), lambda name, leaf: name != "2.bias"):
+        chosen, rest = tree.partition(params, mask)
+        flat = torch.cat([leaf.flatten() for leaf in tree.leaves(chosen)])
+
+        def outputs(flat: Tensor, chosen: Any = chosen, rest: Any = rest) -> Tensor:
+            each = iter(flat.split([leaf.numel() for leaf in tree.leaves(chosen)]))
+            moved = tree.map(lambda leaf: next(each).reshape(leaf.shape), chosen)
+            return model.apply({**moved, **rest}, state, X)[0]
+
+        for head in ("softmax", "sigmoid", "mean", "gaussian"):
+            how: dict[str, Any] = {"noise_variance": 0.3} if head == "mean" else {}
+            found = uncertainty.laplace(
+                model, params, state, X, mask=mask, prior_precision=2.5, head=head, batch_size=7, **how
+            )
+            ours.append(found.factor @ found.factor.T)
+            curvature = torch.func.hessian(lambda new, h=head, f=flat, o=outputs: divergence(h, o(f), o(new)))(flat)
+            theirs.append(curvature + 2.5 * torch.eye(len(flat), dtype=torch.float64))
+    return ours, theirs
+
+
+@oracle(
+    "uncertainty.laplace",
+    against="sklearn.gaussian_process with the last layer's features as its kernel",
+    tolerance=1e-9,
+    because="float64; an inverse of the inputs' number instead of the parameters'",
+)
+def laplace_of_a_regression() -> Pair:
+    """Trained to its optimum, it is the exact posterior: mean and variance of a Gaussian process of that kernel."""
+    model, variance, precision = fr.from_module(lambda: small(1)), 0.2, 1.7
+    params, state = model.init(random.key(2))
+    y = random.normal(random.key(3), (20,), dtype=torch.float64)
+
+    def features(x: Tensor) -> Tensor:
+        hidden = torch.tanh(nn.functional.linear(x, params["0.weight"], params["0.bias"]))
+        return torch.cat((torch.ones(len(x), 1, dtype=torch.float64), hidden), dim=1)
+
+    phi, new = features(X), 2 * random.normal(random.key(4), (9, 6), dtype=torch.float64)
+    ridge = torch.linalg.solve(phi.T @ phi + variance * precision * torch.eye(5).double(), phi.T @ y)
+    params = {**params, "2.bias": ridge[:1], "2.weight": ridge[None, 1:]}
+    found = uncertainty.laplace(model, params, state, X, mask=lambda name, _: name.startswith("2."),
+                                prior_precision=precision, head="mean", noise_variance=variance)  # fmt: skip
+    spread = torch.linalg.solve_triangular(found.factor, features(new).T, upper=False)
+    ours = (model.apply(params, state, new)[0][:, 0], (spread**2).sum(0))
+    kernel = ConstantKernel(1 / precision, "fixed") * DotProduct(1.0, "fixed")
+    process: Any = GaussianProcessRegressor(kernel, alpha=variance, optimizer=None)  # pyright: ignore (None is allowed)
+    # The kernel's own constant 1 is the bias' feature.
+    process.fit(phi[:, 1:].numpy(), y.numpy())
+    mean, deviation = process.predict(features(new)[:, 1:].numpy(), return_std=True)
+    return ours, (mean, deviation**2)
+
+
+@oracle(
+    "uncertainty.sample_laplace",
+    against="numpy's inverse of the precision's root, the normal numbers given",
+    tolerance=1e-12,
+    because="float64; solved, not inverted",
+)
+def sample_laplace() -> Pair:
+    w, b = (random.normal(random.key(seed), shape, dtype=torch.float64) for seed, shape in ((1, (2, 3)), (2, 2)))
+    factor = torch.linalg.cholesky(P[:6].T @ P[:6] + torch.eye(5).double())
+    factor = torch.block_diag(factor, torch.tensor([[3.0]]).double())
+    state = uncertainty.LaplaceState({"w": w}, {"b": b}, factor)
+    keys = random.split(random.key(3), 4)
+    ours = torch.func.vmap(lambda key: uncertainty.sample_laplace(state, key=key))(keys)
+    z = np.stack([random.normal(key, (6, 1), dtype=torch.float64).numpy()[:, 0] for key in keys])
+    moved = w.numpy() + (z @ np.linalg.inv(factor.numpy())).reshape(4, 2, 3)
+    return ours, {"w": moved, "b": b.numpy()[None].repeat(4, 0)}

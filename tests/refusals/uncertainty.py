@@ -17,6 +17,10 @@ ONE_OUTPUT = fr.from_module(lambda: nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 
 MEMBERS_PARAMS, _ = fr.model_members(MODEL, KEY, 2)
 SCALING = uncertainty.VectorScaling(torch.ones(3), torch.zeros(3))
 SCORES, KNOWN_OR_NOT = torch.tensor([0.1, 0.4, 0.4, 0.9]), torch.tensor([0, 1, 0, 1])
+LAPLACE = {"model": MODEL, "params": MODEL_PARAMS, "state": MODEL_STATE, "x": X, "mask": fr.tree.is_weight,
+           "prior_precision": 1.0}  # fmt: skip
+WRONG = uncertainty.LaplaceState({"w": torch.ones(3)}, {}, torch.ones(2, 2))
+RIGHT = WRONG._replace(factor=torch.eye(3))
 
 REFUSALS: list[Refusal] = [
     ("uncertainty.mc_dropout", "model", lambda: uncertainty.mc_dropout(bad(nn.Linear(3, 3)), {}, {}, X, key=KEY)),
@@ -74,6 +78,34 @@ REFUSALS: list[Refusal] = [
         "uncertainty.ensemble",
         "model",
         lambda: uncertainty.ensemble(NUMBERS, *fr.model_members(NUMBERS, KEY, 2), X, head="gaussian"),
+    ),
+    *(
+        (
+            "uncertainty.laplace",
+            argument,
+            lambda how=how: uncertainty.laplace(**{**LAPLACE, **bad(how)}),
+        )
+        for argument, how in (
+            ("model", {"model": nn.Linear(3, 3)}),
+            ("model", {"model": ONE_OUTPUT, **dict(zip(("params", "state"), ONE_OUTPUT.init(KEY), strict=True))}),
+            ("params's n", {"params": {"n": INTEGERS}}),
+            ("mask", {"mask": lambda name, leaf: False}),
+            ("mask", {"mask": "0.weight"}),
+            ("prior_precision", {"prior_precision": 0.0}),
+            ("head", {"head": "raw"}),
+            ("noise_variance", {"noise_variance": 1.0}),
+            ("noise_variance", {"head": "mean"}),
+            ("noise_variance", {"head": "mean", "noise_variance": 0.0}),
+            ("batch_size", {"batch_size": 0}),
+            ("x", {"x": X[:0]}),
+        )
+    ),
+    ("uncertainty.sample_laplace", "state", lambda: uncertainty.sample_laplace(bad(MODEL_PARAMS), key=KEY)),
+    ("uncertainty.sample_laplace", "state.factor", lambda: uncertainty.sample_laplace(WRONG, key=KEY)),
+    (
+        "uncertainty.sample_laplace",
+        "key",
+        lambda: uncertainty.sample_laplace(WRONG._replace(rest={}, factor=torch.eye(3)), key=bad(0)),
     ),
     ("uncertainty.regression_from_samples", "means", lambda: uncertainty.regression_from_samples(INTEGERS)),
     ("uncertainty.regression_from_samples", "means", lambda: uncertainty.regression_from_samples(X[:0])),

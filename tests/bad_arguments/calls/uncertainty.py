@@ -1,7 +1,7 @@
 """Good calls of `uncertainty`."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import funcreg as fr
 from funcreg import uncertainty
@@ -11,6 +11,13 @@ MODEL = fr.from_module(lambda: nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5), n
 PARAMS, STATE = MODEL.init(KEY)
 MEMBERS = fr.model_members(MODEL, KEY, 2)
 
+
+def last(name: str, leaf: Tensor) -> bool:
+    return name.startswith("2.")
+
+
+POSTERIOR = uncertainty.laplace(MODEL, PARAMS, STATE, X, mask=last, prior_precision=1.0)
+
 CALLS: list[Call] = [
     call("uncertainty.mc_dropout", uncertainty.mc_dropout, model=MODEL, params=PARAMS, state=STATE, x=X, key=KEY,
          head="softmax", samples=3, rates=0.3, chunk_size="auto", memory_budget=10**9, jit=False),
@@ -19,6 +26,9 @@ CALLS: list[Call] = [
     call("uncertainty.fit_temperature", uncertainty.fit_temperature, logits=3 * X, targets=CLASSES,
          ignore_index=-100, steps=3),
     call("uncertainty.from_samples", uncertainty.from_samples, probabilities=SOFT.expand(2, 4, 3)),
+    call("uncertainty.laplace", uncertainty.laplace, model=MODEL, params=PARAMS, state=STATE, x=X,
+         mask=last, prior_precision=0.5, head="mean", noise_variance=0.5, batch_size=3),
+    call("uncertainty.sample_laplace", uncertainty.sample_laplace, state=POSTERIOR, key=KEY),
     call("uncertainty.regression_from_samples", uncertainty.regression_from_samples, means=X, variances=SOFT),
     call("uncertainty.entropy", uncertainty.entropy, probabilities=SOFT),
     call("uncertainty.brier", uncertainty.brier, probabilities=SOFT, targets=CLASSES,

@@ -19,6 +19,12 @@ class _Mask:
         return kept @ params["w"], state
 
 
+def _posterior(params: Any, x: Tensor, prior_precision: Any) -> uncertainty.LaplaceState:
+    return uncertainty.laplace(
+        _Mask(), params, {}, x, mask=lambda name, _: name == "w", prior_precision=prior_precision, batch_size=4
+    )
+
+
 PROBABILITIES = {"probabilities": torch.softmax(drawn(13, 6, 4), dim=-1), "targets": CLASSES}
 RANKED = {"scores": torch.round(4 * drawn(212, 12)), "targets": torch.tensor([0, 1, 1, 0, 0, 1] * 2)}
 
@@ -67,6 +73,19 @@ CASES = [
         lambda means, variances: uncertainty.regression_from_samples(means, variances.exp()),
         {"means": drawn(212, 5, 6, 2), "variances": drawn(213, 5, 6, 2)},
         at_least_float32=True,
+    ),
+    Case(
+        "uncertainty.laplace",
+        lambda params, x, prior_precision: _posterior(params, x, prior_precision).factor,
+        {"params": {"w": drawn(214, 5, 3), "b": drawn(215, 3)}, **X},
+        {"prior_precision": (0.1, 1.0, 9.0)},
+        at_least_float32=True,
+    ),
+    Case(
+        "uncertainty.sample_laplace",
+        lambda params, x, key: uncertainty.sample_laplace(_posterior(params, x, 1.0), key=key),
+        {"params": {"w": drawn(214, 5, 3), "b": drawn(215, 3)}, **X},
+        keyed=True,
     ),
     Case(
         "uncertainty.fit_temperature",
