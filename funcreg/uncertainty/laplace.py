@@ -79,7 +79,7 @@ def laplace(
     MacKay, "A practical Bayesian framework for backpropagation networks", Neural Computation 1992; Daxberger et al.,
     "Laplace redux: effortless Bayesian deep learning", NeurIPS 2021 (last layer, Gauss-Newton).
     """
-    check_model(model)
+    check_model(model, params, state, x)
     _checks.check_choice("head", head, _ROOTS)
     if not isinstance(params, dict) or not tree.leaves(params):
         _checks.fail("params", _checks.describe(params), "a dict of floating-point tensors")
