@@ -287,3 +287,21 @@ def test_draws_from_the_first_and_the_last_words_are_finite_and_in_range(word: i
         assert bool(fr.random.bernoulli(key, 1.0, (4,)).all())
         assert int(fr.random.randint(key, (), 3, 7)) in range(3, 7)
         assert 0 <= float(fr.random.uniform(key)) < 1
+
+
+def test_classes_do_not_depend_on_what_is_added_to_all_logits() -> None:
+    """Where the sum of a logit and its noise would be rounded to the logit."""
+    logits = fr.random.randint(fr.random.key(1), (2000, 3), 0, 16) / 8  # exact beside 2**20, and far from it
+    drawn = fr.random.categorical(fr.random.key(2), logits)
+    assert torch.equal(fr.random.categorical(fr.random.key(2), logits + 2**20), drawn)
+    assert fr.random.categorical(fr.random.key(2), torch.full((2000, 2), 3e38)).float().mean() == pytest.approx(
+        0.5, abs=0.05
+    )
+
+
+def test_an_interval_may_be_wider_than_its_dtype() -> None:
+    for dtype in (torch.float16, torch.float32, torch.float64):
+        most = torch.finfo(dtype).max
+        unit = fr.random.uniform(fr.random.key(3), 1000, dtype=torch.float64)
+        drawn = fr.random.uniform(fr.random.key(3), 1000, low=-most, high=most, dtype=dtype)
+        torch.testing.assert_close(drawn.double() / most, 2 * unit - 1, rtol=0, atol=torch.finfo(dtype).eps)

@@ -13,6 +13,8 @@ from .. import _checks, _jit
 from . import execution
 from .arguments import Shape, as_shape, check_dtype, check_parameter
 
+_FURTHEST = 37.0  # standard deviations: what is left of a tail beyond is no float64
+
 
 def bits(key: Tensor, shape: Shape) -> Tensor:
     """Random 32-bit words.
@@ -54,7 +56,7 @@ def uniform(
         `dtype` of the given shape.
 
     Raises:
-        FuncregError: when low or high does not fit shape, or low is above high.
+        FuncregError: when low or high does not fit shape or dtype, or low is above high.
 
     >>> from funcreg import random
     >>> uniform(random.key(0), 3)
@@ -62,13 +64,14 @@ def uniform(
     """
     check_dtype(dtype)
     shape = as_shape(shape)
-    low, high = check_parameter("low", low, shape), check_parameter("high", high, shape)
+    most = torch.finfo(dtype).max
+    low, high = check_parameter("low", low, shape, -most, most), check_parameter("high", high, shape, -most, most)
     low = _checks.check_order("low", low, high, "high")
     unit = execution.uniform(key, shape).to(torch.float64 if dtype == torch.float64 else torch.float32)
     numbers = not isinstance(low, Tensor) and not isinstance(high, Tensor)
     if numbers and (low, high) == (0.0, 1.0) and dtype.itemsize > 2:
         return unit
-    drawn = (low + (high - low) * unit).to(dtype)
+    drawn = (2 * (low / 2 + (high / 2 - low / 2) * unit)).to(dtype)  # by halves: the width may overflow
     first, end = (torch.as_tensor(bound, device=key.device).to(dtype) for bound in (low, high))
     return torch.maximum(torch.minimum(drawn, _below(end)), first)
 
@@ -124,7 +127,7 @@ def truncated_normal(
     Args:
         key: int64 (2,).
         shape: of the result.
-        low, high: the bounds, in standard deviations from the mean; one of them at most 37 from it.
+        low, high: the bounds, in standard deviations from the mean; low at most 37, high at least -37.
         mean, std: of the Gaussian before it is cut; numbers (std at least 0) or tensors.
         dtype: floating-point.
 
@@ -132,7 +135,7 @@ def truncated_normal(
         `dtype` of the given shape, within [mean + low * std, mean + high * std].
 
     Raises:
-        FuncregError: when low is not below high.
+        FuncregError: when low is not below high, or above 37, or high below -37.
 
     >>> from funcreg import random
     >>> bool((truncated_normal(random.key(0), 1000).abs() <= 2).all())
@@ -141,7 +144,8 @@ def truncated_normal(
     check_dtype(dtype)
     shape = as_shape(shape)
     mean, std = check_parameter("mean", mean, shape), check_parameter("std", std, shape, low=0.0)
-    low, high = check_parameter("low", low, shape), check_parameter("high", high, shape)
+    low = check_parameter("low", low, shape, high=_FURTHEST)
+    high = check_parameter("high", high, shape, low=-_FURTHEST)
     low = _checks.check_order("low", low, high, "high", strict=True)
     words = execution.words(key, shape)
     low64 = torch.as_tensor(low, dtype=torch.float64, device=words.device)
@@ -255,8 +259,9 @@ def categorical(key: Tensor, logits: Tensor) -> Tensor:
     units = open_unit(execution.words(key, tuple(logits.shape)), torch.float32)
     # The last words round up to 1, whose Gumbel number is infinite: it would beat, or be NaN with, -inf.
     gumbel = -torch.log(-torch.log(units.clamp(max=1 - 2.0**-24)))
-    drawn = torch.argmax(logits + gumbel, dim=-1)
-    possible = logits.amax(dim=-1) > -torch.inf  # no NaN is
+    largest = logits.amax(dim=-1, keepdim=True)
+    drawn = torch.argmax((logits - largest) + gumbel, dim=-1)  # of large logits a sum would round the noise off
+    possible = largest.squeeze(-1) > -torch.inf  # no NaN is
     values = _jit.known(possible)
     if values is None:
         return torch.where(possible, drawn, -1)
