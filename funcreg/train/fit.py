@@ -38,7 +38,7 @@ def fit(
     members: int | None = None,
     batches: str = "shared",
     chunk_size: int | Literal["auto"] = "auto",
-    jit: bool = True,
+    jit: bool | Path = True,
     evaluate: Callable[[Any, Any], Metrics] | None = None,
     early_stopping: EarlyStopping | None = None,
     monitor: Monitor = "loss",
@@ -95,7 +95,9 @@ def fit(
             and not compiled, which costs about as much as five steps, and picks all, or a chunk that
             is clearly quicker. A fit of fewer than 32 steps takes all. What was picked is in the
             result and in the checkpoint; pass it where another run must have the same bits.
-        jit: compile the step, once, whatever the hyperparameters.
+        jit: compile the step, once, whatever the hyperparameters; a pathlib.Path is the folder in which
+            programs are kept for later processes, as by `fr.jit`: give chunk_size then too, since what
+            is measured may be another in the next process.
         evaluate: (params, state) -> name -> tensor () or (K,), after each epoch, of the average's where the
             step has one (`train.variables`); see `make_evaluate`.
         early_stopping: from `early_stopping`.
@@ -140,7 +142,8 @@ def fit(
     counts = {"epochs": epochs, "epoch_steps": epoch_steps, "checkpoint_every": checkpoint_every}
     arguments.check(step, train_state, counts | {"batch_size": batch_size})
     arguments.check_shuffling(key=key, members=members, batches=batches)
-    _checks.check_choice("jit", jit, (True, False))
+    if not isinstance(jit, Path):
+        _checks.check_choice("jit", jit, (True, False))
     arguments.check_callbacks(early_stopping, monitor, version, evaluate, on_epoch)
     arguments.check_others(progress, processes)
     device = train_state.step.device
@@ -153,7 +156,7 @@ def fit(
         batch_size=batch_size,
         members=members,
         batches=batches,
-        one_shape=jit,
+        one_shape=bool(jit),
         resumable=checkpoint is not None,
         device=device,
     )

@@ -1,6 +1,7 @@
 """A step as the program that `fit` runs: vmapped over members, compiled, and with errors in our words."""
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from .. import _checks, _jit, tree
 from .step import Metrics, Step, TrainState
 
 
-def program_of(step: Step, *, batched: bool, own: bool, bare: bool, jit: bool) -> Step:
+def program_of(step: Step, *, batched: bool, own: bool, bare: bool, jit: bool | Path) -> Step:
     """The step for one batch.
 
     Args:
@@ -18,10 +19,11 @@ def program_of(step: Step, *, batched: bool, own: bool, bare: bool, jit: bool) -
         batched: for members, with a leading axis; else for one model.
         own: each member has its own batch.
         bare: there are no hyperparameters.
-        jit: compiled.
+        jit: compiled; or the folder where programs are kept.
     """
     plain = _vmapped(step, batched, own, bare)
-    compiled = _compiled(step, batched, own, bare) if jit else plain
+    folder = jit if isinstance(jit, Path) else None
+    compiled = _compiled(step, batched, own, bare, folder) if jit else plain
 
     def program(train_state: TrainState, batch: Any, hparams: Any) -> tuple[TrainState, Metrics]:
         try:
@@ -64,7 +66,7 @@ def _explain(error: Exception) -> None:
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(step: Step, batched: bool, own: bool, bare: bool) -> Step:
+def _compiled(step: Step, batched: bool, own: bool, bare: bool, folder: Path | None) -> Step:
     """Kept, so that a second fit with the same step does not compile again."""
     plain = _vmapped(step, batched, own, bare)
 
@@ -73,7 +75,7 @@ def _compiled(step: Step, batched: bool, own: bool, bare: bool) -> Step:
         # A member's key is a part of a split, with the strides of the whole.
         return tree.map(dense, train_state), metrics
 
-    return _jit.jit(program)
+    return _jit.jit(program, folder=folder)
 
 
 def _vmapped(step: Step, batched: bool, own: bool, bare: bool) -> Step:

@@ -1,0 +1,19 @@
+"""`jit`: a whole step, sweep or Monte Carlo loop as one compiled program."""
+
+from .jit import can_compile, jit
+from .kinds import as_data, kind_of, remembered
+from .modes import compiling, known, recording
+from .traced import Compiled, traced
+
+__all__ = [
+    "Compiled",
+    "as_data",
+    "can_compile",
+    "compiling",
+    "jit",
+    "kind_of",
+    "known",
+    "recording",
+    "remembered",
+    "traced",
+]

@@ -1,0 +1,159 @@
+"""Programs that last: kept in a folder, for later processes, which compile nothing and import no compiler."""
+
+import functools
+import os
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, cast
+
+import optree
+import torch
+from torch import Tensor
+
+from .. import _checks, _functorch
+from . import library
+from .kinds import as_data
+from .modes import compiling, recording
+from .traced import Compiled, explained, noticing_fewer_rows, whole
+from .transcript import Transcript
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def kept(
+    function: Callable[P, R], folder: str | Path, options: Mapping[str, Any], compiled: Callable[[], Compiled[P, R]]
+) -> Compiled[P, R]:
+    """A function whose programs are kept in a folder.
+
+    Args:
+        function: as for `jit`.
+        folder: where its programs are kept.
+        options: of the compiler.
+        compiled: the same function, its programs not kept.
+    """
+    folder, otherwise = _checked(folder), functools.cache(compiled)
+    programs: dict[Hashable, Callable[[list[Tensor]], R] | None] = {}
+    compiled_for = noticing_fewer_rows(function)
+    own = others = 0
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        nonlocal own, others
+        if compiling():
+            return function(*args, **kwargs)
+        given: Any = (args, kwargs)
+        leaves, structure = optree.tree_flatten(given)
+        leaves = [as_data(leaf) for leaf in leaves]
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        program, kind = None, _kind(leaves, structure)
+        if kind is not None:
+            if kind not in programs:
+                programs[kind], made = _program(function, leaves, structure, folder, options, otherwise)
+                if made:
+                    own += 1
+                    compiled_for(tensors)
+            program = programs[kind]
+        if program is None:
+            results = otherwise()(*args, **kwargs)
+            others = otherwise().compilations
+        else:
+            results = program(tensors)
+        result.compilations = own + others
+        return results
+
+    result = cast("Compiled[P, R]", call)
+    result.compilations = 0
+    return result
+
+
+def _checked(folder: Any) -> Path:
+    allowed, remedy = "a folder that can be written", "It is made where it is not there."
+    if not isinstance(folder, str | os.PathLike) or not os.fspath(folder):
+        _checks.fail("folder", _checks.describe(folder), allowed, remedy)
+    path = Path(folder).absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _checks.fail("folder", f"{os.fspath(folder)!r} ({error.strerror})", allowed, remedy)
+    return path
+
+
+def _kind(leaves: Sequence[Any], structure: Any) -> Hashable | None:
+    """What a kept program depends on but values; None where none can be had."""
+    watching, kinds = torch.is_grad_enabled(), list[Hashable]()
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor):
+            kinds.append(leaf)
+        elif (
+            type(leaf) not in _PLAIN
+            or not leaf.is_cpu
+            or leaf.layout != torch.strided
+            or leaf.is_neg()
+            or leaf.is_complex()
+            or (watching and leaf.requires_grad)
+        ):
+            return None
+        else:
+            kinds.append((leaf.shape, leaf.stride(), leaf.dtype))
+    cast_to = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
+    kind = (structure, watching, torch.get_num_threads(), cast_to, *kinds)
+    try:
+        hash(kind)
+    except TypeError:  # of a leaf that is no tensor
+        return None
+    return None if _functorch.in_transform() else kind
+
+
+def _program(
+    function: Callable[..., R],
+    leaves: list[Any],
+    structure: Any,
+    folder: Path,
+    options: Mapping[str, Any],
+    otherwise: Callable[[], Any],
+) -> tuple[Callable[[list[Tensor]], R] | None, bool]:
+    """(A program for leaves of a kind, or None where it cannot be kept; whether it was compiled now)."""
+    taken = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    tensors = [leaves[place].detach() for place in taken]
+
+    def flat(*given: Tensor) -> tuple[list[Any], Any]:
+        all_of = leaves.copy()
+        for place, tensor in zip(taken, given, strict=True):
+            all_of[place] = tensor
+        args, kwargs = structure.unflatten(all_of)
+        results: Any = function(*args, **kwargs)
+        outputs, shape = optree.tree_flatten(results)
+        return [whole(leaf) for leaf in outputs], shape
+
+    def results_of(*given: Tensor) -> list[Tensor]:
+        return [leaf for leaf in flat(*given)[0] if isinstance(leaf, Tensor)]
+
+    with recording(), Transcript(tensors) as transcript:
+        outputs, shape = flat(*tensors)
+    given = [place for place, leaf in enumerate(outputs) if isinstance(leaf, Tensor)]
+    results = [outputs[place] for place in given]
+    if not results or any(result.requires_grad for result in results):  # of what the function closes over
+        return None, False
+    path = folder / library.name_of(transcript.digest(results), options)
+    run, made = library.loaded(path), False
+    if run is None:
+        otherwise()  # or why there can be none here
+        try:
+            run = library.written(path, results_of, tensors, options)
+        except library.ValuesNeeded as error:
+            raise explained(function, structure.unflatten(leaves), error) from error
+        made = run is not None
+    if run is None:
+        return None, False
+    constants = [None if isinstance(leaf, Tensor) else leaf for leaf in outputs]
+
+    def program(tensors: list[Tensor]) -> R:
+        leaves = constants.copy()
+        for place, result in zip(given, run(tensors), strict=True):
+            leaves[place] = result
+        return cast("R", shape.unflatten(leaves))
+
+    return program, made

@@ -1,0 +1,169 @@
+"""`traced`: a function that is made into a program by `torch.compile`, once for what it is called with."""
+
+import functools
+import operator
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
+
+import optree
+import torch
+from torch import Tensor
+
+from .. import _checks
+from .kinds import as_data
+from .modes import compiling
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Result = TypeVar("Result", covariant=True)
+
+# Where a guard's name says that it looks at what nobody changes: libraries, and the inside of a Model's apply.
+_FIXED = (
+    *("__import_torch", "__import__('torch')", "__import_optree", "__import_funcreg", "__builtins_dict__"),
+    *(".apply.", "___unnamed_scope"),
+)
+_IDENTITY = ".apply.identity"  # which Model it is
+
+
+class Compiled(Protocol[P, Result]):
+    """What `jit` returns: the function, and how often it was compiled."""
+
+    compilations: int
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result: ...
+
+
+def traced(
+    function: Callable[P, R], backend: str | Callable[..., Any], options: Mapping[str, Any] | None = None
+) -> Compiled[P, R]:
+    """A function that is traced whole, once, as `jit` has it, and run by any backend of `torch.compile`.
+
+    >>> traced(lambda x: x + 1, lambda graph, inputs: graph.forward)(torch.ones(1))
+    tensor([2.])
+    """
+
+    def program(*args: P.args, **kwargs: P.kwargs) -> R:
+        return optree.tree_map(whole, function(*args, **kwargs))  # type: ignore[return-value]
+
+    # To look at all arguments at each call would take as long as a few small layers. So: always, once some were
+    # unlike what a program takes; else (None) at the first call, and at the next one after compiling for new ones.
+    unlike: bool | None = None
+    compiled_for = noticing_fewer_rows(function)
+
+    def guards(all_of: Sequence[Any]) -> list[bool]:
+        nonlocal unlike
+        unlike = unlike or None
+        result.compilations += 1
+        return _guards_that_can_fail(all_of)
+
+    # torch counts recompilations by code object, and gives up at the ninth: each program has its own.
+    program.__code__ = program.__code__.replace()
+    kept: dict[str, Any] = {**(options or {}), "guard_filter_fn": guards}
+    compiled: Callable[..., R] = torch.compile(program, fullgraph=True, dynamic=False, backend=backend, options=kept)
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        nonlocal unlike
+        if compiling():
+            return function(*args, **kwargs)
+        given: Any = (args, kwargs)
+        if unlike is not False:
+            leaves, structure = optree.tree_flatten(given)
+            alike = _each_once(leaves)
+            unlike = unlike or alike is not leaves
+            given = structure.unflatten(alike)
+        made = result.compilations
+        try:
+            results = compiled(*given[0], **given[1])
+        except Exception as error:
+            if not type(error).__module__.startswith("torch._dynamo"):
+                raise
+            raise explained(function, given, error) from error
+        if result.compilations > made:
+            compiled_for(optree.tree_leaves(given))
+        return results
+
+    result = cast("Compiled[P, R]", call)
+    result.compilations = 0
+    return result
+
+
+def _each_once(leaves: list[Any]) -> list[Any]:
+    """Leaves as a program takes them: numbers as tensors, plain tensors for parameters, and each tensor once."""
+    seen, alike = set[int](), list[Any]()
+    for leaf in leaves:
+        if not isinstance(leaf, Tensor):
+            alike.append(as_data(leaf))
+        else:
+            watched = leaf.requires_grad and torch.is_grad_enabled()
+            other = id(leaf) in seen or type(leaf) is torch.nn.Parameter
+            alike.append(leaf.detach() if other and not watched else leaf)
+        seen.add(id(leaf))
+    return leaves if all(map(operator.is_, leaves, alike)) else alike
+
+
+def whole(leaf: Any) -> Any:
+    """A result as it is, or copied out of a larger tensor, or from one that repeats: else it has other strides."""
+    if not isinstance(leaf, Tensor) or leaf.layout != torch.strided or not leaf.numel():
+        return leaf
+    size = 1
+    for stride, length in sorted(zip(leaf.stride(), leaf.shape, strict=True)):
+        if length != 1:
+            if stride != size:
+                return leaf.clone(memory_format=torch.contiguous_format)
+            size *= length
+    return leaf
+
+
+def noticing_fewer_rows(function: Callable[..., Any]) -> Callable[[Sequence[Any]], None]:
+    """What is told the leaves that a program was compiled for, and says when the second look like a smaller batch."""
+    shapes: list[list[torch.Size]] = []
+
+    def compiled_for(leaves: Sequence[Any]) -> None:
+        shapes.append([leaf.shape for leaf in leaves if isinstance(leaf, Tensor)])
+        if len(shapes) != 2:
+            return
+        first, now = shapes
+        differ = [(old, new) for old, new in zip(first, now, strict=False) if old != new]
+        rows = {(old[0], new[0]) for old, new in differ if old[:1] and old[1:] == new[1:] and len(old) == len(new)}
+        if len(first) != len(now) or len(rows) != 1 or any(old[1:] != new[1:] for old, new in differ):
+            return
+        [(before, after)] = rows
+        if after < before:
+            warnings.warn(
+                f"{getattr(function, '__name__', 'a function')} was compiled a second time, for {after} rows after "
+                f"{before}: a smaller last batch? Leave it out, or fill it up to {before} rows; each shape is a "
+                "program of its own, and `compilations` counts them.",
+                stacklevel=3,
+            )
+
+    return compiled_for
+
+
+def explained(function: Callable[..., Any], given: Any, error: Exception) -> Exception:
+    """Why a function cannot be compiled: what the function itself raises, or else what the compiler says."""
+    try:
+        function(*given[0], **given[1])
+    except Exception as own:
+        return own
+    *_, where = [line.strip() for line in str(error).splitlines() if line.lstrip().startswith("File ")] or [""]
+    first = str(error).strip().splitlines()[0]
+    return _checks.FuncregError(
+        f"function: got one that cannot be compiled whole ({first}{f', in {where}' if where else ''}); expected one "
+        "that does the same whatever the values. Call it without fr.jit (jit=False)."
+    )
+
+
+def _guards_that_can_fail(guards: Sequence[Any]) -> list[bool]:
+    """Which of the conditions on a compiled program are worth a check at each call.
+
+    Arguments, the caller's closures and globals, and which model it is, are. The insides of torch,
+    optree and funcreg, and modules, which a pure function does not change, are not; checking them
+    takes a third of the time of a small step.
+    """
+    modules = torch.compiler.skip_guard_on_all_nn_modules_unsafe(guards)
+    return [
+        guard.name.endswith(_IDENTITY) or (kept and not any(part in guard.name for part in _FIXED))
+        for kept, guard in zip(modules, guards, strict=True)
+    ]
