@@ -68,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
         "--data-root", metavar="DIR", help="folder of real data (default: $FUNCREG_DATA, else embedded data)"
     )
     run.add_argument("--download", action="store_true", help="download what the data root lacks")
+    run.add_argument(
+        "--members",
+        type=_count,
+        metavar="N",
+        help="take more members, four times as many each time and at most N, until each claim is decided or its "
+        "smallest effect of interest excluded; the intervals, wider for it, hold at all looks together",
+    )
     run.add_argument("--seed", type=_seed, default=0, help="of every key (default: %(default)s)")
     run.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     run.add_argument(
@@ -113,6 +120,16 @@ def _seed(text: str) -> int:
     return value
 
 
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of members")
+    return value
+
+
 def _list(_: argparse.Namespace, __: Sequence[str]) -> int:
     for part, found in registry.by_part(registry.experiments().values()).items():
         print(f"{part}. {registry.PARTS[part]}\n")
@@ -135,6 +152,7 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         device=context.device(arguments.device),
         data=data.data_root(arguments.data_root, download=arguments.download),
         bars=not arguments.quiet,
+        members_up_to=arguments.members,
     )
     if arguments.tensorboard:
         tensorboard.summary_writer()

@@ -150,6 +150,9 @@ def test_report_counts_by_part(tmp_path: Path) -> None:
     ]
     assert "5 claims in 4 experiments: 3 confirmed, 1 refuted, 1 undecided" in text
     assert "Still allowed: -1 to 2." in text
+    refuted = text.partition('<section id="refuted">')[2].partition("</section>")[0]
+    assert re.findall(r'<li><a href="#b">b</a>: <b>(.*?)</b><br>(.*?)</li>', refuted) == [("No.", "0")]
+    assert refuted.count("<li>") == 1
 
 
 def test_report_says_which_presets_and_data(tmp_path: Path) -> None:

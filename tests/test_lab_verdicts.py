@@ -1,19 +1,26 @@
 """Verdicts: which side of a claim an interval lies on; and that looking again does not make more of them wrong."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from experiments import cli
+from experiments.harness import records
+from experiments.harness.context import Context
 from experiments.report.claims import is_larger
 from experiments.report.decisions import CONFIRMED, OUTCOMES, REFUTED, UNDECIDED, Verdict, every, exactly
 from experiments.report.estimates import Estimate, estimate
 from experiments.report.looks import looks, schedule
 from experiments.report.result import Claim, Result
+
+from .lab import Fake, Point, good, still
 
 RESULTS = Path(cli.__file__).parent / "results"
 
@@ -91,8 +98,8 @@ def test_intervals_of_several_looks_are_students_with_its_error_shared() -> None
     with looks(4):
         found = estimate(values)
         corrected = estimate(values, comparisons=5)
-    assert found[2:4] == pytest.approx(stats.t.interval(1 - 0.05 / 4, 3, loc=3.75, scale=stats.sem(values)))
-    assert corrected[2:4] == pytest.approx(stats.t.interval(1 - 0.05 / 20, 3, loc=3.75, scale=stats.sem(values)))
+    assert found[2:4] == pytest.approx(stats.t.interval(1 - 0.05 / 5, 3, loc=3.75, scale=stats.sem(values)))
+    assert corrected[2:4] == pytest.approx(stats.t.interval(1 - 0.05 / 25, 3, loc=3.75, scale=stats.sem(values)))
     assert estimate(values)[2:4] == pytest.approx(stats.t.interval(0.95, 3, loc=3.75, scale=stats.sem(values)))
 
 
@@ -105,17 +112,17 @@ def decided(values: np.ndarray, counts: list[int], share: float) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize(("first", "limit"), [(5, 40), (16, 128), (64, 512)])
+@pytest.mark.parametrize(("first", "limit"), [(5, 80), (16, 256), (64, 512)])
 def test_of_2_000_runs_without_an_effect_at_most_5_percent_are_decided(first: int, limit: int) -> None:
     counts = schedule(first, limit)
     values = np.random.default_rng(0).standard_normal((2_000, limit))
-    rates = {share: decided(values, counts, share).mean() for share in (0.05, 0.05 / len(counts))}
-    assert rates[0.05 / len(counts)] <= 0.05
-    assert rates[0.05] > 0.08, "without the rule more of them are: the simulation sees it"
+    share = 0.05 / (len(counts) + 1)
+    assert decided(values, counts, share).mean() <= 0.05
+    assert decided(values, counts, 0.05).mean() > 0.08, "without the rule more of them are: the simulation sees it"
 
     # The rule that the lab uses is that one.
     with looks(len(counts)):
-        for row, wrong in zip(values[:200], decided(values[:200], counts, 0.05 / len(counts)), strict=True):
+        for row, wrong in zip(values[:200], decided(values[:200], counts, share), strict=True):
             assert any(estimate(row[:n]).above().outcome != UNDECIDED for n in counts) == wrong
 
 
@@ -123,7 +130,66 @@ def test_what_there_is_is_found_with_more_members() -> None:
     counts = schedule(16, 128)
     values = 0.4 + np.random.default_rng(1).standard_normal((500, 128))
     assert decided(values[:, :16], [16], 0.05).mean() < 0.5
-    assert decided(values, counts, 0.05 / len(counts)).mean() > 0.95
+    assert decided(values, counts, 0.05 / (len(counts) + 1)).mean() > 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Seeds:
+    seeds: int = 4
+    size: int = 1
+
+
+def test_a_run_takes_more_members_until_its_claims_are_decided(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts: list[int] = []
+    noise = np.random.default_rng(0).standard_normal(256)
+    effect, smallest = 0.5, 0.1
+
+    def main(settings: Seeds, context: Context) -> Result:
+        counts.append(settings.seeds)
+        zeros = [0.0] * settings.seeds
+        claim = is_larger("It is.", effect + noise[: settings.seeds], zeros, "{difference}", smallest=smallest)
+        return dataclasses.replace(good(Point(), context), claims=[claim])
+
+    presets = {name: Seeds() for name in ("smoke", "quick", "full")}
+    module = SimpleNamespace(PRESETS=presets, main=main, figures=still)
+    monkeypatch.setattr(Fake, "load", lambda self: module)
+    command = ["run", "first", "--quiet", "--out", str(tmp_path)]
+
+    def record() -> dict[str, Any]:
+        assert cli.main([*command, "--members", "256"]) == 0
+        return records.read_record(tmp_path / "first.json")
+
+    found = record()
+    assert counts == [4, 16, 64]
+    assert found["claims"][0]["verdict"] == CONFIRMED
+    assert found["settings"]["seeds"] == found["claims"][0]["numbers"]["difference"]["n"] == 64
+    assert (found["looks"], found["members_up_to"]) == (4, 256)
+    assert found["command"] == "python -m experiments run first --members 256"
+    with looks(4):
+        assert found["claims"][0]["numbers"]["difference"]["low"] == pytest.approx(estimate(effect + noise[:64]).low)
+    assert "intervals hold at all of 4 looks" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert cli.main([*command, "--members", "256", "--resume"]) == 0
+    assert counts == [4, 16, 64], "it is the same request"
+
+    counts.clear()
+    effect = 0.0
+    assert record()["claims"][0]["verdict"] == UNDECIDED
+    assert counts == [4, 16, 64, 256], "as many as allowed"
+    counts.clear()
+    smallest = 5.0
+    assert record()["claims"][0]["allows"].endswith("5, is excluded")
+    assert len(counts) < 4, "what is sure to be too small needs no more"
+
+    capsys.readouterr()
+    assert cli.main([*command, "--members", "3"]) == 2
+    assert "--members 3: it has 4 from the first" in capsys.readouterr().err
+    module.PRESETS = {name: Point() for name in presets}
+    assert cli.main([*command, "--members", "8"]) == 2
+    assert "it cannot take more members" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--members", "none"])
 
 
 # What is committed

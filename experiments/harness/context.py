@@ -21,7 +21,7 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Context:
     """The circumstances of a run. `bars` shows progress on stderr; `logs` keep what every fit measures;
-    `unfinished` keeps the pieces of a long one.
+    `unfinished` keeps the pieces of a long one; `members_up_to`: how many members may be taken to decide its claims.
     """
 
     seed: int = 0
@@ -30,6 +30,7 @@ class Context:
     bars: bool = False
     logs: Logs | None = None
     unfinished: Unfinished | None = None
+    members_up_to: int | None = None
 
     def keys(self, num: int) -> list[Tensor]:
         """`num` keys from the seed, on the device: all that an experiment draws comes from them."""

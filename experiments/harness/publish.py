@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import LabError
 from ..report import plots, verdicts
+from ..report.looks import looks
 from ..report.page import page
 from ..report.result import Result
 from ..report.verdicts import Part, Record
@@ -21,7 +22,7 @@ Drawn = tuple[dict[str, dict[str, str]], dict[str, bytes]]
 def draw(experiment: Experiment, record: Record) -> Drawn:
     """A record's figures, drawn from what it holds: name -> file and caption; file -> content."""
     figures, pictures = {}, {}
-    with plots.style():
+    with plots.style(), looks(record.get("looks", 1)):
         for name, figure in experiment.load().figures(Result.from_json(record)).items():
             suffix, content = plots.encode(figure)
             file = f"{experiment.name}-{name}.{suffix}"

@@ -15,6 +15,7 @@ from .context import Context
 from .records import read_record
 from .registry import Experiment
 
+MEMBERS = "seeds"  # the setting that says how many members there are, of those that can take more
 _VERSIONS = ("funcreg", "torch")
 
 
@@ -25,7 +26,8 @@ def answered(experiment: Experiment, preset: str, context: Context, out: Path) -
     except LabError:
         return None
     had = {
-        **{name: record.get(name) for name in ("preset", "settings", "seed", "data_root")},
+        **{name: record.get(name) for name in ("preset", "seed", "data_root", "members_up_to")},
+        "settings": {**record["settings"], **_members_at_first(experiment, preset, context)},
         "device": record["hardware"]["device"],
         **{name: record["versions"].get(name) for name in _VERSIONS},
     }
@@ -38,11 +40,18 @@ def asked(experiment: Experiment, preset: str, context: Context) -> dict[str, An
     return {
         "preset": preset,
         "settings": plain(asdict(experiment.load().PRESETS[preset])),
+        "members_up_to": context.members_up_to,
         "seed": context.seed,
         "device": str(context.device),
         "data_root": data_root(experiment, context),
         **{name: versions.get(name) for name in _VERSIONS},
     }
+
+
+def _members_at_first(experiment: Experiment, preset: str, context: Context) -> dict[str, int]:
+    """The setting that a run may have raised, as it was before."""
+    settings = experiment.load().PRESETS[preset]
+    return {} if context.members_up_to is None else {MEMBERS: getattr(settings, MEMBERS, None)}
 
 
 def data_root(experiment: Experiment, context: Context) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import LabError, WriteError
 from ..report.decisions import CONFIRMED, REFUTED, UNDECIDED
+from ..report.looks import looks, schedule
 from ..report.result import Result
 from ..report.verdicts import tally
 from . import environment, publish, request
@@ -32,9 +33,10 @@ def run(experiment: Experiment, preset: str, context: Context, out: Path) -> dic
         WriteError: when it cannot be kept; its verdicts are printed then, that they are not lost.
     """
     module = experiment.load()
-    settings = module.PRESETS[preset]
+    counts = _members(module.PRESETS[preset], context)
     start = time.perf_counter()
-    result: Result = module.main(settings, context)
+    with looks(len(counts) or 1):
+        settings, result = _answer(module, module.PRESETS[preset], counts, context)
     seconds = time.perf_counter() - start + (context.unfinished.saved if context.unfinished else 0.0)
     record: dict[str, Any] = {
         "format": FORMAT,
@@ -44,6 +46,7 @@ def run(experiment: Experiment, preset: str, context: Context, out: Path) -> dic
         "preset": preset,
         "command": _command(experiment, preset, context, result),
         "settings": asdict(settings),
+        **({"members_up_to": context.members_up_to, "looks": len(counts)} if counts else {}),
         "seed": context.seed,
         "data_root": request.data_root(experiment, context),
         "seconds": round(seconds, 2),
@@ -65,6 +68,33 @@ def run(experiment: Experiment, preset: str, context: Context, out: Path) -> dic
     if context.unfinished:
         context.unfinished.clear()
     return record
+
+
+def _members(settings: Any, context: Context) -> list[int]:
+    """How many members there are at each look at the claims; none where they are looked at once.
+
+    Raises:
+        LabError: for an experiment that cannot take more, or a limit below what it takes anyway.
+    """
+    first, limit = getattr(settings, request.MEMBERS, None), context.members_up_to
+    if limit is None:
+        return []
+    if first is None:
+        raise LabError("it cannot take more members to decide its claims. Run it without --members.")
+    if limit < first:
+        raise LabError(f"--members {limit}: it has {first} from the first. Give at least as many.")
+    return schedule(first, limit)
+
+
+def _answer(module: Any, settings: Any, counts: Sequence[int], context: Context) -> tuple[Any, Result]:
+    """The settings and the result of the last look: with which no claim is open, or with as many members as allowed."""
+    result: Result = module.main(settings, context)
+    for count in counts[1:]:
+        if not any(claim.verdict.open for claim in result.claims):
+            break
+        settings = replace(settings, **{request.MEMBERS: count})
+        result = module.main(settings, context)
+    return settings, result
 
 
 def run_all(
@@ -194,6 +224,7 @@ def _command(experiment: Experiment, preset: str, context: Context, result: Resu
     """What reproduces a run, without this machine's paths."""
     real = request.data_root(experiment, context) and any("in place of" not in source for source in result.data)
     options = [f"--preset {preset}"] if preset != "quick" else []
+    options += [f"--members {context.members_up_to}"] if context.members_up_to else []
     options += [f"--seed {context.seed}"] if context.seed else []
     options += ["--data-root DATA"] if real else []
     options += [f"--device {context.device}"] if context.device.type != "cpu" else []

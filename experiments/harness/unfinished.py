@@ -16,11 +16,11 @@ from .files import write_atomically
 class Unfinished:
     """A folder of pieces, a file of JSON each, made for one request: those of another are made again.
 
-    `saved`: the seconds that the pieces which were there had taken.
+    `saved`: the seconds that the pieces which an earlier process made had taken.
     """
 
     def __init__(self, folder: Path, request: Mapping[str, Any], *, resume: bool) -> None:
-        self.folder, self.saved = folder, 0.0
+        self.folder, self.saved, self.made = folder, 0.0, set[str]()
         self.request = hashlib.sha256(json.dumps(plain(request), sort_keys=True).encode()).hexdigest()
         if not resume:
             self.clear()
@@ -30,11 +30,13 @@ class Unfinished:
         path = self.folder / f"{re.sub(r'[^a-zA-Z0-9]+', '-', name)}.json"
         found = _read(path)
         if found.get("request") == self.request and found.get("name") == name:
-            self.saved += found["seconds"]
+            self.saved += 0.0 if name in self.made else found["seconds"]
+            self.made.add(name)
             return found["value"]
         start = time.perf_counter()
         value = plain(make())
         seconds = time.perf_counter() - start
+        self.made.add(name)
         piece = {"request": self.request, "name": name, "seconds": seconds, "value": value}
         write_atomically(path, json.dumps(piece).encode())
         return value

@@ -387,6 +387,7 @@ def _helps(values: dict[str, Any], name: str) -> Claim:
         *(_all(values, name, _WORST), _all(values, _PLAIN, _WORST)),
         f"paired gain over plain in points {{difference}}; under FGSM alone {number(one_step.mean)}",
         under="gain",
+        smallest=1.0,
         fgsm=one_step._asdict(),
     )
 

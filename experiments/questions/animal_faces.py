@@ -320,18 +320,21 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             f"(b) {images['dropout']} images: the dropout net has a smaller generalisation gap than the big net",
             *(_gap(b, big), _gap(b, dropped)),
             "points",
+            smallest=1.0,
         ),
         compare_means(
             "(b) ... and a higher test accuracy",
             *(_end(b, dropped, "test_accuracy"), _end(b, big, "test_accuracy")),
             "%",
+            smallest=1.0,
         ),
-        compare_means("(b) ... and a lower test loss", *_losses(b, big, dropped), "nats"),
+        compare_means("(b) ... and a lower test loss", *_losses(b, big, dropped), "nats", smallest=0.05),
         compare_means(
             "(b) It is the dropout: the same net without it has a larger gap",
             _gap(b, alone),
             _gap(b, dropped),
             "points",
+            smallest=1.0,
         ),
     ]
     for arm in penalised:
@@ -345,8 +348,9 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
                 f"(a) {arm}: the test accuracy is higher than without a penalty",
                 *(_end(a, arm, "test_accuracy"), _end(a, none, "test_accuracy")),
                 "%",
+                smallest=1.0,
             ),
-            compare_means(f"(a) {arm}: ... and the test loss is lower", *_losses(a, none, arm), "nats"),
+            compare_means(f"(a) {arm}: ... and the test loss is lower", *_losses(a, none, arm), "nats", smallest=0.05),
         ]
     return [
         *claims,
@@ -355,17 +359,20 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             "(c) ... and raise the test accuracy",
             *(_end(c, flipped, "test_accuracy"), _end(c, plain, "test_accuracy")),
             "%",
+            smallest=1.0,
         ),
-        compare_means("(c) ... and lower the test loss", *_losses(c, plain, flipped), "nats"),
+        compare_means("(c) ... and lower the test loss", *_losses(c, plain, flipped), "nats", smallest=0.05),
         compare_means(
             f"(d) A smaller learning rate regularizes: {slow} leaves a smaller gap than {fast}",
             *(_gap(d, fast), _gap(d, slow)),
             "points",
+            smallest=1.0,
         ),
         compare_means(
             "(d) ... and a higher test accuracy",
             *(_end(d, slow, "test_accuracy"), _end(d, fast, "test_accuracy")),
             "%",
+            smallest=1.0,
         ),
     ]
 

@@ -178,13 +178,13 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
         Claim(
             "It narrows the gap between training and test accuracy at every noise",
             "; ".join(f"{noise:g}: by {each.signed}" for noise, each in zip(noises, narrowed, strict=True)),
-            every(each.above() for each in narrowed),
+            every(each.above(smallest=0.5) for each in narrowed),
             {"difference": [each._asdict() for each in narrowed]},
         ),
         Claim(
             "It lowers the test loss at every noise",
             "; ".join(f"{noise:g}: by {each}" for noise, each in zip(noises, saved, strict=True)),
-            every(each.above() for each in saved),
+            every(each.above(smallest=0.02) for each in saved),
             {"difference": [each._asdict() for each in saved]},
         ),
         is_larger(

@@ -38,6 +38,7 @@ class Settings:
 
 
 PRESETS = {"smoke": Settings(seeds=4), "quick": Settings(), "full": Settings(seeds=512)}
+_SMALLEST = 0.5  # points: a difference below it is of no interest
 
 
 def main(settings: Settings, context: Context) -> Result:
@@ -68,27 +69,27 @@ def _claims(run: dict[str, Any], rates: tuple[float, ...]) -> list[Claim]:
             f"{run['name']}: some dropout rate has a higher validation accuracy than none",
             f"best: {rates[best]:g}, {validation[0].mean():.2f}% to {validation[best].mean():.2f}%; paired "
             f"{gained.signed}, Bonferroni of {candidates}",
-            gained.above(),
+            gained.above(smallest=_SMALLEST),
             {"difference": gained._asdict(), "best_rate": rates[best], "comparisons": candidates},
         ),
         Claim(
             f"{run['name']}: the generalisation gap shrinks as the rate grows",
             f"{gap[0].mean():.2f} points at {rates[0]:g}, {gap[-1].mean():.2f} at {rates[-1]:g}; slope in points for a "
             f"rate of 1: {slopes.signed}",
-            slopes.below(),
+            slopes.below(smallest=_SMALLEST),
             {"slope": slopes._asdict()},
         ),
         Claim(
             f"{run['name']}: it shrinks at every step of the rate",
             f"gaps {', '.join(f'{each:.2f}' for each in gap.mean(dim=1).tolist())} points; {certain} of {len(steps)} "
             f"steps below 0 by their 95% interval (n = {gap.shape[1]})",
-            every(each.below() for each in steps),
+            every(each.below(smallest=_SMALLEST) for each in steps),
             {"steps": [each._asdict() for each in steps]},
         ),
         Claim(
             f"{run['name']}: too high a rate, {rates[-1]:g}, costs validation accuracy",
             f"{validation[0].mean():.2f}% without, {validation[-1].mean():.2f}% with; paired {cost.signed}",
-            cost.below(),
+            cost.below(smallest=_SMALLEST),
             {"difference": cost._asdict()},
         ),
     ]

@@ -59,6 +59,7 @@ class Settings:
 
 
 PRESETS = {"smoke": Settings(seeds=4), "quick": Settings(), "full": Settings(seeds=512)}
+_SMALLEST = 0.5  # points: a difference below it is of no interest
 
 
 def main(settings: Settings, context: Context) -> Result:
@@ -94,12 +95,14 @@ def _claims(run: dict[str, Any]) -> list[Claim]:
                 f"{run['name']}: {arm} has a smaller generalisation gap than {before}",
                 *(gap[i - 1], gap[i]),
                 "{larger:.2f} to {smaller:.2f} points; paired difference {difference.signed}",
+                smallest=_SMALLEST,
                 **gaps,
             ),
             is_larger(
                 f"{run['name']}: {arm} has a higher validation accuracy than {before}",
                 *(validation[i], validation[i - 1]),
                 "{smaller:.2f}% to {larger:.2f}%; paired difference {difference.signed}",
+                smallest=_SMALLEST,
             ),
         ]
     return claims

@@ -244,7 +244,7 @@ def _against(values: dict[str, Any], name: str, other: str, text: str) -> Claim:
     """Whether one method's choice has a lower test loss than another's, search by search."""
     chosen, compared = (np.array(values["methods"][each]["test_loss"]) for each in (name, other))
     measured = f"test loss {number(chosen.mean())}, {other} {number(compared.mean())}; paired gain {{difference}}"
-    return is_larger(text, compared, chosen, measured, under="gain")
+    return is_larger(text, compared, chosen, measured, under="gain", smallest=0.05)
 
 
 def _claims(values: dict[str, Any]) -> list[Claim]:
@@ -297,6 +297,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             test,
             validation,
             f"validation {number(validation.mean())}, test {number(test.mean())}; paired difference {{difference}}",
+            smallest=0.05,
         ),
         Claim(
             f"The grid of {budget} trials as one vmapped fit takes less time a trial than one by one",

@@ -242,7 +242,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             "Min-max lies between the two, in condition number and in epochs to 95%",
             f"condition number {_geometric(condition['min-max'])}, {_epochs(to_goal['min-max'], last)} epochs; epochs "
             f"fewer than raw {slower[0]}, more than standardised {slower[1]}",
-            every(each.above() for each in middle + slower),
+            every([*(e.above() for e in middle), *(e.above(smallest=20.0) for e in slower)]),
             {
                 "log10 condition": [each._asdict() for each in middle],
                 "epochs": [each._asdict() for each in slower],
@@ -265,6 +265,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
                 at["standardised"][i],
                 at["raw"][i],
                 "{larger:.1f}% against {smaller:.1f}%; paired difference in points {difference}",
+                smallest=1.0,
                 under="",
             )
             for i, epoch in enumerate(epochs)

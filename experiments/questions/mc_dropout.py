@@ -329,6 +329,7 @@ def _quality_claims(values: dict[str, Any]) -> list[Claim]:
                 mc,
                 f"deterministic {number(float(np.mean(plain)))}, MC dropout {number(float(np.mean(mc)))}; "
                 "the first less the second {difference}",
+                smallest=0.01,
                 under="",
             )
         )

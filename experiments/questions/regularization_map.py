@@ -132,6 +132,7 @@ def _claims(measured: dict[str, Tensor], settings: Settings) -> list[Claim]:
             "Dropout and decay together give a higher validation accuracy than the best of either alone",
             *(held(together), held(alone)),
             f"{_name(together, settings)} against {_name(alone, settings)}: {{difference.signed}}",
+            smallest=0.5,
             cells=[together, alone],
         ),
         is_larger(
@@ -139,24 +140,25 @@ def _claims(measured: dict[str, Tensor], settings: Settings) -> list[Claim]:
             *(held(any_), held((0, 0))),
             f"{_name(any_, settings)}, chosen on the first {half} seeds, against none on {other}: "
             "{difference.signed}",
+            smallest=0.5,
             cell=any_,
         ),
         Claim(
             "Some point of the map has a lower validation loss than no regularization",
             f"{_name(sure, settings)}, chosen on the first {half} seeds, against none on {other}: {gains['loss']}",
-            gains["loss"].below(),
+            gains["loss"].below(smallest=0.02),
             {"difference": gains["loss"]._asdict(), "cell": sure},
         ),
         Claim(
             "The generalisation gap shrinks as the rate grows, over all decays",
             f"slope in points for a rate of 1: {rate_slopes.signed}",
-            rate_slopes.below(),
+            rate_slopes.below(smallest=0.5),
             {"slope": rate_slopes._asdict()},
         ),
         Claim(
             "The gap shrinks as the decay grows, over all rates",
             f"slope in points for a step of the map: {decay_slopes.signed}",
-            decay_slopes.below(),
+            decay_slopes.below(smallest=0.1),
             {"slope": decay_slopes._asdict()},
         ),
         Claim(

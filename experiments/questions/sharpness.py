@@ -316,7 +316,7 @@ def _method_claims(methods: dict[str, Any], method: str) -> list[Claim]:
             f"{method} ends in a flatter place than SGD: the top eigenvalue of the loss's Hessian is smaller",
             f"{number(means[0])} to {number(means[1])}; paired ratio {math.exp(ratio.mean):.2f} "
             f"(n = {ratio.n}; 95% {_exp(ratio.low)} to {_exp(ratio.high)})",
-            ratio.below(),
+            ratio.below(smallest=math.log(1.1)),
             {
                 "log_ratio": ratio._asdict(),
                 "SGD": estimate(tops["SGD"])._asdict(),
@@ -328,6 +328,7 @@ def _method_claims(methods: dict[str, Any], method: str) -> list[Claim]:
             [100 * value for value in methods[method]["test_accuracy"]],
             [100 * value for value in methods["SGD"]["test_accuracy"]],
             "{smaller:.2f}% to {larger:.2f}%; paired difference {difference.signed} points",
+            smallest=1.0,
         ),
     ]
 

@@ -99,6 +99,16 @@ def _setting(value: Any) -> str:
     return str(value)
 
 
+def _members(record: Record) -> str:
+    """Whether more members were taken to decide the claims."""
+    if "members_up_to" not in record:
+        return "as many as the preset has"
+    return (
+        f"raised until each claim was decided or its smallest effect of interest excluded, to at most "
+        f"{record['members_up_to']:,}; intervals hold at all of {record['looks']} looks together"
+    )
+
+
 def _versions(record: Record) -> str:
     return ", ".join(f"{name} {version}" for name, version in record["versions"].items())
 
@@ -109,6 +119,7 @@ _ENVIRONMENT = Environment(
 _ENVIRONMENT.filters |= {
     "counts": counts,
     "machine": machine,
+    "members": _members,
     "numbers_behind": _numbers_behind,
     "settings": _settings,
     "shown": _shown,
