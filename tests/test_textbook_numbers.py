@@ -109,6 +109,6 @@ def test_epoch_at_which_patience_ends() -> None:
 def test_shapes_that_fit(first: tuple[int, ...], second: tuple[int, ...], result: tuple[int, ...] | None) -> None:
     if result is None:
         with pytest.raises(RuntimeError, match="must match the size"):
-            torch.zeros(first) + torch.zeros(second)
+            torch.add(torch.zeros(first), torch.zeros(second))
     else:
         assert (torch.zeros(first) + torch.zeros(second)).shape == result

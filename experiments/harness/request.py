@@ -48,7 +48,7 @@ def asked(experiment: Experiment, preset: str, context: Context) -> dict[str, An
     }
 
 
-def _members_at_first(experiment: Experiment, preset: str, context: Context) -> dict[str, int]:
+def _members_at_first(experiment: Experiment, preset: str, context: Context) -> dict[str, Any]:
     """The setting that a run may have raised, as it was before."""
     settings = experiment.load().PRESETS[preset]
     return {} if context.members_up_to is None else {MEMBERS: getattr(settings, MEMBERS, None)}
