@@ -1,7 +1,5 @@
 """Settings for every test: small tensors need one thread, and examples must be the same on every run."""
 
-import importlib.util
-import re
 from collections.abc import Generator
 from typing import Any
 
@@ -11,6 +9,7 @@ import torch
 from torch import Tensor
 
 import funcreg as fr
+from tests.optional import missing
 
 torch.set_num_threads(1)
 
@@ -18,11 +17,7 @@ torch.set_num_threads(1)
 hypothesis.settings.register_profile("funcreg", deadline=None, max_examples=30, derandomize=True)
 hypothesis.settings.load_profile("funcreg")
 
-
 Reports = Generator[None, pytest.CollectReport, pytest.CollectReport]
-
-# What a test may need beside the library, of an extra that an environment may lack.
-OPTIONAL = {"PIL", "jinja2", "matplotlib", "nbclient", "sklearn", "scipy", "timm", "torchvision", "transformers"}
 
 
 @pytest.fixture
@@ -49,22 +44,34 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Skip a test whose fixtures need what is not there."""
+    return (yield from _or_skip())
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Skip a test that comes to need a compiler where there is none: Python alone is enough for the others."""
-    try:
-        return (yield)
-    except fr.FuncregError as error:
-        if fr.can_compile() or not str(error).startswith("jit: "):
-            raise
-        pytest.skip("no C++ compiler on this machine")
+    """Skip a test that comes to need what is not there: Python and torch alone are enough for the others."""
+    return (yield from _or_skip())
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Reports:
     """Skip a file that needs what is not installed, as the library's own tests beside an older torch do without it."""
     report = yield
-    missing = re.search(r"No module named '(\w+)", str(report.longrepr)) if report.failed else None
-    if missing and missing[1] in OPTIONAL and importlib.util.find_spec(missing[1]) is None:
+    if report.failed and (needed := missing(str(report.longrepr))):
         report.outcome = "skipped"
-        report.longrepr = (str(collector.path), 0, f"Skipped: needs {missing[1]}")
+        report.longrepr = (str(collector.path), 0, f"Skipped: needs {needed}")
     return report
+
+
+def _or_skip() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    except Exception as error:
+        said = f"{error} {error.__cause__}"
+        if "jit: got a machine without them" in said and not fr.can_compile():
+            pytest.skip("no C++ compiler on this machine")
+        if needed := missing(said):
+            pytest.skip(f"needs {needed}")
+        raise

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import funcreg as fr
+from tests.optional import missing
 
 
 def public_functions() -> Iterator[str]:
@@ -23,10 +24,16 @@ def public_functions() -> Iterator[str]:
 
 
 def tables(package: str) -> dict[str, ModuleType]:
-    """The modules of a package of tables, by name."""
+    """The modules of a package of tables, by name; without those that need what is not installed."""
     path = importlib.import_module(package).__path__
-    names = sorted(each.name for each in pkgutil.iter_modules(path) if not each.name.startswith("_"))
-    return {name: importlib.import_module(f"{package}.{name}") for name in names}
+    found = {}
+    for name in sorted(each.name for each in pkgutil.iter_modules(path) if not each.name.startswith("_")):
+        try:
+            found[name] = importlib.import_module(f"{package}.{name}")
+        except ModuleNotFoundError as error:
+            if not missing(str(error)):
+                raise
+    return found
 
 
 def _is_function(value: Any) -> bool:

@@ -52,10 +52,17 @@ def begin(model: fr.Model, members: int | None = None, dtype: torch.dtype = torc
     return train.init(params, state, optimizer, key=random.key(3), hparams=hparams, members=members)
 
 
-def fitted(step: Any, model: fr.Model = NOISY, **settings: Any) -> train.FitResult:
+def fitted(step: Any, model: fr.Model = NOISY, data: Any = DATA, **settings: Any) -> train.FitResult:
     """Some epochs of two steps with one model."""
-    settings = {"epochs": 3, "batch_size": 16, "hparams": tree.index(HPARAMS, 2), "jit": False, **settings}
-    return distributed.fit(step, begin(model), DATA, key=KEY, **settings)
+    given: dict[str, Any] = {"epochs": 3, "hparams": tree.index(HPARAMS, 2), "jit": False} | (
+        {"batch_size": 16} if data is DATA else {}
+    )
+    return distributed.fit(step, begin(model), data, key=KEY, **given | settings)
+
+
+def loaded(workers: int = 0) -> Any:
+    """The same data in batches of a loader."""
+    return train.loader(TensorDataset(*DATA), 16, key=KEY, workers=workers, drop_last=True)
 
 
 def in_shards(shards: int | None, model: fr.Model = NOISY) -> Any:
@@ -219,24 +226,17 @@ def places() -> tuple[int, int, range]:
     return distributed.rank(), distributed.ranks(), distributed.share(MEMBERS)
 
 
-def from_source(path: Path) -> Any:
+def from_source(path: Path) -> train.FitResult:
     """A fit from a loader, interrupted after an epoch and gone on with."""
-    source: Any = train.loader(TensorDataset(*DATA), 16, key=KEY, drop_last=True)
-    for epochs in (1, 3):
-        result = distributed.fit(
-            in_shards(4), begin(NOISY), source, key=KEY, epochs=epochs, hparams=tree.index(HPARAMS, 2), jit=False,
-            checkpoint=path,
-        )  # fmt: skip
-    return result
+    fitted(in_shards(4), data=loaded(), epochs=1, checkpoint=path)
+    return fitted(in_shards(4), data=loaded(), checkpoint=path)
 
 
 def from_a_source_each() -> str:
     """What is said of batches that are not the same on every rank."""
     source: Any = [Batch(*(leaf[:16] + distributed.rank() for leaf in DATA))]
     try:
-        distributed.fit(
-            in_shards(4), begin(NOISY), iter(source), key=KEY, epochs=1, hparams=tree.index(HPARAMS, 2), jit=False
-        )
+        fitted(in_shards(4), data=iter(source), epochs=1)
     except fr.FuncregError as error:
         return str(error)
     return "nothing"

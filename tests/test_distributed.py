@@ -184,7 +184,7 @@ def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
-def test_torchrun_starts_ranks_anew_after_one_was_killed(tmp_path: Path) -> None:
+def test_torchrun_starts_ranks_on_a_source_anew_after_one_was_killed(tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(
         "import os, signal, sys\n"
@@ -192,15 +192,16 @@ def test_torchrun_starts_ranks_anew_after_one_was_killed(tmp_path: Path) -> None
         "from tests import rank_jobs as jobs\n"
         "first = os.environ['TORCHELASTIC_RESTART_COUNT'] == '0'\n"
         "kill = jobs.signalled(signal.SIGKILL, 2) if first else None\n"
+        "data = jobs.loaded(workers=1)\n"
         "with distributed.process_group('cpu'):\n"
-        "    history = jobs.fitted(jobs.in_shards(2), checkpoint=sys.argv[1], on_epoch=kill).history\n"
+        "    result = jobs.fitted(jobs.in_shards(2), data=data, checkpoint=sys.argv[1], on_epoch=kill)\n"
         "    if distributed.rank() == 0:\n"
-        "        print(distributed.ranks(), first, history['loss'].tolist())\n"
+        "        print(distributed.ranks(), first, result.history['loss'].tolist())\n"
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, "--max-restarts", "1", str(script), str(tmp_path / "run")]
     settings = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     done = subprocess.run(command, capture_output=True, text=True, env=settings, timeout=300)
     assert done.returncode == 0, done.stderr
-    whole = jobs.fitted(jobs.in_shards(2)).history["loss"].tolist()
+    whole = jobs.fitted(jobs.in_shards(2), data=jobs.loaded()).history["loss"].tolist()
     assert done.stdout.splitlines() == [f"{tmp_path / 'run'}: going on after epoch 2 of 3", f"2 False {whole}"]

@@ -177,6 +177,8 @@ def _centre(signal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _magnitudes(signal: Tensor) -> Tensor:
+    if not signal.numel():  # which torch 2.13 cannot transform
+        return signal[..., : signal.shape[-1] // 2 + 1]
     power = (torch.view_as_real(torch.fft.rfft(signal, norm="ortho")) ** 2).sum(dim=-1)
     zero = power == 0
     return torch.where(zero, 0.0, torch.sqrt(torch.where(zero, 1.0, power)))

@@ -176,6 +176,8 @@ class InOwnDtype(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if func is Tensor.bfloat16:
+            return args[0].clone()
         if func is Tensor.to and kwargs.get("dtype") is torch.bfloat16:
             kwargs["dtype"] = args[0].dtype
         return func(*args, **kwargs)
@@ -219,7 +221,8 @@ def _add_muon(shape: tuple[int, int], numbers: dict[str, Any], adjust: str) -> N
 if hasattr(torch.optim, "Muon"):
     _add_muon((4, 6), {}, "original")
     _add_muon((6, 4), {"momentum": 0.8, "nesterov": False, "weight_decay": 0.3}, "match_rms_adamw")
-    _add_muon((6, 4), {"momentum": 0.9}, "spectral_unclamped")
+    if "spectral_unclamped" in (torch.optim.Muon.__doc__ or ""):
+        _add_muon((6, 4), {"momentum": 0.9}, "spectral_unclamped")
 
 
 @oracle(
