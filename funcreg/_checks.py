@@ -136,13 +136,14 @@ def check_order(argument: str, low: Any, high: Any, name: str, *, strict: bool =
     return low
 
 
-def spoilt(result: Tensor, *settings: Any) -> Tensor:
-    """A result, NaN where a setting is (0 where there are only integers): of what only compares, and so would hide it.
+def spoilt(result: Tensor, *settings: Any, none: float | None = None) -> Tensor:
+    """A result, NaN (or `none`; 0 of integers) where a setting is: of what only compares, and so would hide it.
 
     >>> spoilt(torch.ones(2), torch.tensor([0.5, torch.nan]))
     tensor([1., nan])
     """
-    none = math.nan if result.is_floating_point() else 0
+    if none is None:
+        none = math.nan if result.is_floating_point() else 0
     for setting in settings:
         if isinstance(setting, Tensor) and not _has_no_nan(setting):
             result = torch.where(setting.isnan(), none, result)

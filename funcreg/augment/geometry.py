@@ -148,7 +148,9 @@ def mapped(images: Tensor, inverse: Tensor, interpolation: str, fill: Tensor | N
         within = operators.sample(torch.ones_like(inputs[:, :1]), grid, interpolation)
         sampled = sampled + (1 - within) * fill.to(inputs.dtype)
     # To "nearest" a place that is NaN is beyond the border.
-    result = _checks.spoilt(core.narrowed(sampled, images), core.spread(inverse.sum(dim=(1, 2))))
+    places = core.spread(inverse.sum(dim=(1, 2))).to(inputs.dtype)
+    none = 0.0 if images.dtype == torch.uint8 else math.nan  # of float32, by which programs are quicker
+    result = core.narrowed(_checks.spoilt(sampled, places, none=none), images)
     if images.dtype == torch.uint8:
         return result
     # A grid in [-1, 1] is rounded, so that even the identity's samples are not quite the pixels.

@@ -5,6 +5,7 @@ Operations and strengths are those of torchvision's `RandAugment`, `TrivialAugme
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -142,7 +143,7 @@ def operated(images: Tensor, operation: Tensor, amount: Tensor, interpolation: s
     """As `apply_operation`, of what is known to be right."""
     filled = isinstance(fill, Tensor) or fill != 0
     fills = core.as_setting(fill, images).expand(images.shape[:2])
-    return _checks.spoilt(_operate(images, operation, amount, fills, interpolation, filled), core.spread(amount))
+    return _operate(images, operation, amount, fills, interpolation, filled)
 
 
 def _moved(images: Tensor, operation: Tensor, amount: Tensor, fill: Tensor, interpolation: str, filled: bool) -> Tensor:
@@ -199,10 +200,19 @@ def _grouped(
     return torch.cat(results).index_select(0, torch.cat((*places, rows)).argsort())
 
 
+def _spoiling(operate: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same, and what an amount that is NaN makes of its image; in the operator, where amounts can be read."""
+
+    def spoiling(images: Tensor, operation: Tensor, amount: Tensor, *rest: Any) -> Tensor:
+        return _checks.spoilt(operate(images, operation, amount, *rest), core.spread(amount))
+
+    return spoiling
+
+
 _operate = operators.operator(
     "operate(Tensor images, Tensor operation, Tensor amount, Tensor fill, str interpolation, bool filled)",
-    _grouped,
-    _each,
+    _spoiling(_grouped),
+    _spoiling(_each),
     lambda images, *rest: list(images.shape),
 )
 
