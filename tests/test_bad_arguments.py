@@ -10,7 +10,7 @@ from tests.bad_arguments import judged
 from tests.bad_arguments.call import Call
 from tests.bad_arguments.compiled import SETTINGS
 from tests.bad_arguments.judged import CALLS
-from tests.bad_arguments.unreadable import plausible, with_numbers
+from tests.bad_arguments.unreadable import hidden, plausible, with_numbers, with_tensors
 from tests.public import public_functions
 
 # module: why its functions are not among the calls
@@ -46,6 +46,11 @@ def test_what_eager_code_refuses_is_nan_in_a_compiled_program() -> None:
 @pytest.mark.parametrize("call", with_numbers(), ids=str)
 def test_a_number_that_is_refused_is_none_among_the_members_of_a_vmap(call: Call) -> None:
     assert not list(plausible(call))
+
+
+@pytest.mark.parametrize("call", with_tensors(), ids=str)
+def test_a_value_that_is_refused_is_nan_in_a_program_that_cannot_read_it(call: Call) -> None:
+    assert not list(hidden(call))
 
 
 def test_every_public_function_is_tried() -> None:

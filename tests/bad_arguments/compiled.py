@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from funcreg import adversarial, augment, averaging, constraints, labels, losses, noise, norm, optim, penalties
+from funcreg import adversarial, augment, averaging, constraints, labels, losses, noise, norm, optim, penalties, train
 from funcreg import transforms as of
 from tests.bad_arguments.call import CLASSES, GRADS, IMAGES, KEY, PARAMS, SOFT, X
 
@@ -39,6 +39,10 @@ SETTINGS: dict[str, tuple[Callable[[Any], Any], float]] = {
     "constraints.max_norm": (lambda maximum: constraints.max_norm(PARAMS, maximum)["weight"], -1.0),
     "adversarial.fgsm": (lambda epsilon: adversarial.fgsm(lambda x: (x**2).sum(), SOFT, epsilon), -1.0),
     "averaging.ema": (lambda decay: averaging.ema(decay).update(averaging.ema(0.9).init(PARAMS), GRADS).params, 2.0),
+    "train.early_stopping": (
+        lambda delta: train.early_stopping(2, delta).update(train.early_stopping(2).init(), torch.tensor(1.0)).best,
+        -1.0,
+    ),
     "transforms.adaptive_clip": (_update(of.adaptive_clip, 0.1), -1.0),
     "transforms.clip_by_value": (_update(of.clip_by_value, 0.1), -1.0),
     "transforms.clip_by_global_norm": (_update(of.clip_by_global_norm, 0.1), -1.0),

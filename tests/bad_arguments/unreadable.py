@@ -1,6 +1,7 @@
-"""Numbers that are refused where they can be read, among the members of a vmap, where nobody looks: NaN, or refused.
+"""What is refused where it can be read, where nobody looks: NaN, or refused all the same.
 
-Of uint8 images, which have no NaN, 0 stands for it.
+Numbers among the members of a vmap, and values in a tensor in a program. Of uint8 images, which have no NaN, 0
+stands for it.
 """
 
 import math
@@ -8,13 +9,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import optree
+import pytest
 import torch
 from torch import Tensor
 from torch.func import vmap
 
 import funcreg as fr
+from funcreg import _jit
 from tests.bad_arguments.call import Call
 from tests.bad_arguments.judged import CALLS
+from tests.bad_arguments.values import bad_values
 
 NUMBERS = (-1.0, 2.0, 95.0, 1e5, math.nan, math.inf)
 
@@ -24,6 +28,32 @@ NO_PART = {
     ("from_module().apply", "momentum"): "evaluation moves no statistics",
     ("augment.apply_operation", "fill"): "what moves nothing fills nothing",
 }
+
+
+# (call, argument): what stands for NaN in results that have none
+NO_NAN = {
+    ("random.categorical", "logits"): "-1, which is no class",
+    ("sweep.choice of a tensor", "values"): "what is drawn later is NaN",
+    ("uncertainty.prediction_sets", "scores"): "all classes",
+}
+
+
+def with_tensors() -> list[Call]:
+    """The calls that take a tensor."""
+    return [call for call in CALLS if any(isinstance(value, Tensor) for value in call.arguments.values())]
+
+
+def hidden(call: Call) -> Iterator[tuple[str, str, Any]]:
+    """(argument, kind, result): what a program that cannot read makes of a bad value in a tensor, and looks right."""
+    for argument, good in call.arguments.items():
+        for kind, value in bad_values(good) if isinstance(good, Tensor) else ():
+            if "value: " not in kind or (call.name, argument) in NO_NAN or not _is_refused(call, argument, value):
+                continue
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(_jit, "known", lambda tensor: None)
+                result = _result(call, **{argument: value})
+            if result is not None and not _has_nan(result):
+                yield argument, kind, result
 
 
 def with_numbers() -> list[Call]:
@@ -59,6 +89,14 @@ def _result(call: Call, **changed: Any) -> Any:
         return call.function(**{**call.arguments, **changed})
     except fr.FuncregError:
         return None
+
+
+def _is_refused(call: Call, argument: str, value: Any) -> bool:
+    return _result(call, **{argument: value}) is None
+
+
+def _has_nan(result: Any) -> bool:
+    return any(bool(leaf.isnan().any()) for leaf in _tensors(result) if leaf.is_floating_point())
 
 
 def _is_none(good: Tensor, bad: Tensor) -> bool:
