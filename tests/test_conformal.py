@@ -124,6 +124,17 @@ def test_alphas_and_members_are_batched() -> None:
         uncertainty.conformal_quantile(scores, alphas, targets=y)
 
 
+def test_batched_settings_out_of_range_are_nan() -> None:
+    scores = torch.arange(1.0, 20.0)
+    settings = torch.tensor([0.5, 0.0, -1.0])
+    thresholds = vmap(lambda alpha: uncertainty.conformal_quantile(scores, alpha))(settings)
+    assert thresholds.tolist()[0] == 10
+    scaled = vmap(lambda scale: uncertainty.interval_scores(scores, scores + 1, scale=scale))(settings)
+    ends = vmap(lambda scale: torch.stack(uncertainty.prediction_intervals(scores, 1.0, scale=scale)))(settings)
+    for each in (thresholds[:, None], scaled, ends):
+        assert each.isnan().flatten(1).all(1).tolist() == [False, True, True]
+
+
 def test_what_is_ignored_has_no_part() -> None:
     p, y = classified(random.key(4), 60)
     scores = uncertainty.lac_scores(p)

@@ -86,6 +86,14 @@ def test_a_recall_is_reached_by_as_many_as_it_says(dtype: torch.dtype) -> None:
     assert float(uncertainty.false_positive_rate(scores, targets, 0.951)) == 1
 
 
+def test_a_batched_recall_out_of_range_is_nan() -> None:
+    scores, targets = ranked(4)
+    rates = vmap(lambda recall: uncertainty.false_positive_rate(scores, targets, recall))(
+        torch.tensor([0.5, 2.0, -1.0])
+    )
+    assert rates.isnan().tolist() == [False, True, True]
+
+
 def test_one_kind_alone_is_refused_in_any_member() -> None:
     scores = torch.zeros(2, 4)
     with pytest.raises(fr.FuncregError, match="targets: got no negatives; expected positives, of 1, and"):

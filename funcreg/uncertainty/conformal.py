@@ -41,7 +41,7 @@ def conformal_quantile(
     """The threshold of a conformal prediction: the k-th smallest of n scores, `k = ceil((n + 1)(1 - alpha))`.
 
     Args:
-        scores: floating-point (...), of the right answers of n held-out examples; or (..., C), with targets.
+        scores: floating-point (n,), of the right answers of n held-out examples; or (..., C), with targets.
         alpha: how often the truth may be left out, in (0, 1), a number or a tensor of shape ().
         targets: integers (...) in [0, C), which classes were right; None for scores of right answers alone.
         ignore_index: a target that has no part; None for no such one.
@@ -63,7 +63,10 @@ def conformal_quantile(
     _checks.check_floating("scores", scores)
     alpha = _checks.check_setting("alpha", alpha, 0.0, 1.0, exclusive="both")
     share = None
-    if targets is not None:
+    if targets is None:
+        if scores.ndim != 1:
+            _checks.fail("scores", _checks.describe(scores), "a tensor (n,)", "Of classes (..., C): pass targets.")
+    else:
         check_integers(targets, scores)
         found = as_classes(targets, scores.shape[-1], ignore_index)
         scores, share = scores.gather(-1, found.indices.unsqueeze(-1)).squeeze(-1), found.share

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import _checks, _jit
 from ..losses.classes import as_classes, check_integers
 from ..losses.reductions import check_same_shape
 from ..tree.values import precise
@@ -122,12 +122,13 @@ def false_positive_rate(
     ranking = _ranked(scores, targets, ignore_index)
     positives, negatives = ranking.positive.sum(), ranking.negative.sum()
     # Divided in the dtype that recall is rounded in: 19 of 20 are 0.95 in every one.
-    exact = precise(recall).dtype if isinstance(recall, Tensor) and recall.is_floating_point() else torch.float64
-    found = ranking.hits.to(exact) / positives.to(exact) >= recall
+    least = _jit.as_data(recall, scores.device)
+    exact = precise(least).dtype if least.is_floating_point() else torch.float64
+    found = ranking.hits.to(exact) / positives.to(exact) >= least
     alarms = torch.where(found, ranking.alarms, negatives).amin()
-    alarms = torch.where(torch.as_tensor(recall) == 0, 0, alarms)  # of a threshold above all scores
+    alarms = torch.where(least == 0, 0, alarms)  # of a threshold above all scores
     dtype = precise(scores).dtype
-    rate = _checks.spoilt(alarms.to(dtype) / negatives.to(dtype), recall)
+    rate = _checks.spoilt(alarms.to(dtype) / negatives.to(dtype), least)
     return _known(rate, ranking, positives=positives, negatives=negatives)
 
 

@@ -233,6 +233,7 @@ REFUSALS: list[Refusal] = [
     ),
     ("uncertainty.conformal_quantile", "scores", lambda: uncertainty.conformal_quantile(INTEGERS, 0.1)),
     ("uncertainty.conformal_quantile", "scores", lambda: uncertainty.conformal_quantile(SCORES * torch.nan, 0.1)),
+    ("uncertainty.conformal_quantile", "scores", lambda: uncertainty.conformal_quantile(P, 0.1)),
     ("uncertainty.conformal_quantile", "alpha", lambda: uncertainty.conformal_quantile(SCORES, 0.0)),
     ("uncertainty.conformal_quantile", "alpha", lambda: uncertainty.conformal_quantile(SCORES, 90.0)),
     ("uncertainty.conformal_quantile", "alpha", lambda: uncertainty.conformal_quantile(SCORES, SCORES)),
