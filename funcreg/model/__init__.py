@@ -120,6 +120,7 @@ def from_module(module: nn.Module | Callable[[], nn.Module], *, rnn: str = "nati
     """
     _checks.check_choice("rnn", rnn, ("native", "unrolled"))
     if isinstance(module, nn.Module):
+        check_module(module)
         return Model(_no_factory, Apply(module, rnn=rnn))
     template = made(module)
 
@@ -141,7 +142,7 @@ def variables(module: nn.Module) -> tuple[Params, State]:
         (params, state): flat dicts of its parameters and its buffers by dotted name, tied ones once.
 
     Raises:
-        FuncregError: for what is not an nn.Module.
+        FuncregError: for what is not an nn.Module, or one that makes its parameters from its first batch.
 
     >>> params, state = variables(nn.BatchNorm1d(2))
     >>> sorted(params), sorted(state)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from .. import _checks
+from .prototype import label
 
 
 def made(factory: Any, seed: int | None = None) -> nn.Module:
@@ -24,12 +25,16 @@ def made(factory: Any, seed: int | None = None) -> nn.Module:
 
 
 def check_module(module: Any) -> None:
-    """Refuse what is not an nn.Module.
+    """Refuse what is not an nn.Module, or has parameters that only its first batch makes.
 
     >>> check_module(nn.ReLU())
     """
     if not isinstance(module, nn.Module):
         _checks.fail("module", _checks.describe(module), "an nn.Module, or a function that returns one")
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():  # type: ignore[misc]
+            did = f"{label(name, layer)}, whose parameters have no shape yet"
+            _checks.fail("module", did, "one that has", "Run a batch first.")
 
 
 def _seed(seed: int) -> None:

@@ -230,8 +230,6 @@ def _refuse(module: nn.Module) -> None:
                     "torch.nn.utils.parametrizations",
                     "Use torch.nn.utils.parametrizations.spectral_norm or weight_norm.",
                 )
-        if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():  # type: ignore[misc]
-            _checks.fail("module", f"{where}, whose parameters have no shape yet", "one that has", "Run a batch first.")
         if isinstance(layer, torch.jit.ScriptModule) and any(True for _ in (*layer.parameters(), *layer.buffers())):
             remedy = "Give the layer as it was before torch.jit.script."
             _checks.fail("module", f"{where}, a TorchScript program with values of its own", "Python code", remedy)

@@ -21,13 +21,14 @@ def _in_place(numbers: Callable[..., Tensor]) -> Callable[..., Tensor]:
     signature = inspect.signature(numbers)
     defaults = [(p.name, p.default) for p in list(signature.parameters.values())[3:]]
 
-    def replacement(keyed: Keyed, function: Any, self: Tensor, *args: Any, **settings: Any) -> Tensor:
+    def replacement(keyed: Keyed, function: Any, *given: Any, **settings: Any) -> Tensor:
+        self, *args = given or [settings.pop("tensor")]  # as nn.init calls it
         generator = settings.pop("generator", None)
         if with_generator(keyed, function, generator):
             return keyed.natively(function, self, *args, generator=generator, **settings)
         # `from` is a word of Python's
-        given = {("low" if name == "from" else "high" if name == "to" else name): v for name, v in settings.items()}
-        values = [args[i] if i < len(args) else given.get(name, default) for i, (name, default) in enumerate(defaults)]
+        named = {("low" if name == "from" else "high" if name == "to" else name): v for name, v in settings.items()}
+        values = [args[i] if i < len(args) else named.get(name, default) for i, (name, default) in enumerate(defaults)]
         working = self.dtype if self.dtype.is_floating_point else torch.float32
         key = keyed.next_key(name_of(function))
         return keyed.into(self, numbers(key, tuple(self.shape), working, *values))
@@ -69,8 +70,10 @@ def _log_normal_numbers(
     return torch.exp(random.normal(key, shape, mean=mean, std=std, dtype=dtype))
 
 
-replaces(T.uniform_, nn.init.uniform_)(_in_place(_uniform_numbers))
-replaces(T.normal_, nn.init.normal_)(_in_place(_normal_numbers))
+replaces(T.uniform_)(_in_place(_uniform_numbers))
+replaces(T.normal_)(_in_place(_normal_numbers))
+replaces(nn.init.uniform_)(torch.no_grad()(_in_place(_uniform_numbers)))
+replaces(nn.init.normal_)(torch.no_grad()(_in_place(_normal_numbers)))
 replaces(T.bernoulli_)(_in_place(_bernoulli_numbers))
 replaces(T.exponential_)(_in_place(_exponential_numbers))
 replaces(T.geometric_)(_in_place(_geometric_numbers))

@@ -5,7 +5,9 @@ move batch statistics; which of them are to be in training mode for a Monte Carl
 call is pure. Everything is compared by value, and everything is as it was afterwards.
 
     runs.py        runs on copies
+    differences.py how two results differ
     noise.py       which layers draw in training mode
+    repeats.py     whether a call gives one answer for one key
     plan.py        what calls of a kind need
     purity.py      who was not pure; cheap checks around later calls
     generators.py  the generators that code without a key may draw from
@@ -47,9 +49,11 @@ def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool]) -> Pla
     """
     rehearsal = Rehearsal(skeleton, call, buffers)
     if skeleton.mode.noise and not skeleton.mode.train:
-        unseen = wake_noise(rehearsal)
-        if unseen:
-            return Plan(impure=named(rehearsal, [], sorted(unseen), evaluates=True))
+        impure = wake_noise(rehearsal)
+        if rehearsal.unseen:
+            return Plan(impure=named(rehearsal, [], sorted(rehearsal.unseen), evaluates=True))
+        if impure:
+            return Plan(impure=impure)
     return plan(rehearsal)
 
 

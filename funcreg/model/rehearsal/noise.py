@@ -11,29 +11,31 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from ... import _checks
 from ..keyed import Event
+from .differences import difference
+from .purity import Impurity
+from .repeats import unrepeatable
 from .runs import Rehearsal, copies, innermost
 
 _TRIES = 8  # of a draw that decides which layers run
-_CLOSE = {torch.float16: 2e-2, torch.bfloat16: 5e-2}
 _ALONE = "a noisy layer that differs from its evaluation by its noise alone"
 _APART = "Put the noise into a layer of its own, or register a pure forward: fr.register_layer."
 
 
-def wake_noise(rehearsal: Rehearsal) -> set[str]:
-    """Put the noisy layers, and no others, into training mode; give what they draw that no key reaches, in words.
+def wake_noise(rehearsal: Rehearsal) -> tuple[Impurity, ...]:
+    """Put the noisy layers, and no others, into training mode; give what draws without its telling anybody.
+
+    What draws from a generator that no key reaches, `rehearsal.unseen` says.
 
     Raises:
         FuncregError: for a noisy layer that does something else in training mode too.
     """
-    woken = _noisy_in_training(rehearsal)
-    if rehearsal.unseen:
-        return rehearsal.unseen
+    woken, impure = _noisy_in_training(rehearsal)
+    if rehearsal.unseen or impure:
+        return impure
     noisy = rehearsal.skeleton.woken
     while True:
         _train(rehearsal, noisy)
@@ -48,7 +50,7 @@ def wake_noise(rehearsal: Rehearsal) -> set[str]:
         noisy |= wider
     for name in sorted(noisy - {""}):
         _check_that_training_only_draws(rehearsal, name)
-    return set()
+    return ()
 
 
 def check_state_is_kept(rehearsal: Rehearsal, lent: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
@@ -60,8 +62,11 @@ def check_state_is_kept(rehearsal: Rehearsal, lent: dict[str, Tensor], tensors: 
             _checks.fail("module", f"{rehearsal.labels[name]}, which {did}", _ALONE, _APART)
 
 
-def _noisy_in_training(rehearsal: Rehearsal) -> dict[int, list[Event]]:
-    """What draws with every layer in training mode that can be, by seed; several, where draws decide what runs."""
+def _noisy_in_training(rehearsal: Rehearsal) -> tuple[dict[int, list[Event]], tuple[Impurity, ...]]:
+    """What draws with every layer in training mode that can be, by seed: several, where draws decide what runs.
+
+    And what gives two answers there.
+    """
     free = {name for name in rehearsal.skeleton.trains if name not in rehearsal.skeleton.pure}
     seen: dict[int, list[Event]] = {}
     while len(seen) < (_TRIES if rehearsal.decided else 1):
@@ -76,7 +81,8 @@ def _noisy_in_training(rehearsal: Rehearsal) -> dict[int, list[Event]]:
                 break  # what is wrong with the call itself, the plan's run raises
             # It needs in training what this call does not give it, such as targets.
             free -= {failed}
-    return seen
+    impure = unrepeatable(rehearsal, rehearsal.output, len(seen) - 1, evaluates=True) if seen else ()
+    return seen, impure
 
 
 def _train(rehearsal: Rehearsal, names: set[str]) -> None:
@@ -99,7 +105,7 @@ def _check_that_training_only_draws(rehearsal: Rehearsal, name: str) -> None:
             with rehearsal.mode(neutral=True, evaluates=True) as seen:
                 results.append(own(*copied, **named))
         # A draw without a rate has no off.
-        differs.append(_difference(*results, values=all(event.kind != "draw" for event in seen.events)))
+        differs.append(difference(*results, values=all(event.kind != "draw" for event in seen.events)))
         return results[0]
 
     layer.forward = probe
@@ -110,8 +116,8 @@ def _check_that_training_only_draws(rehearsal: Rehearsal, name: str) -> None:
         if replaced is not None:
             layer.forward = replaced
         layer.training = True
-    for difference in filter(None, differs):
-        did = f"draws only in training mode, where it does something else too ({difference})"
+    for how in filter(None, differs):
+        did = f"draws only in training mode, where it does something else too ({how})"
         _checks.fail("module", f"{rehearsal.labels[name]}, which {did}", _ALONE, _APART)
 
 
@@ -124,27 +130,3 @@ def _ancestors(name: str) -> Iterator[str]:
     while name:
         name = name.rpartition(".")[0]
         yield name
-
-
-def _difference(evaluated: Any, trained: Any, *, values: bool) -> str:
-    """How what a layer gives in training mode differs, in words; "" where it does not."""
-    one, structure = pytree.tree_flatten(evaluated)
-    other, trained_structure = pytree.tree_flatten(trained)
-    if structure != trained_structure:
-        return "it returns something else"
-    if not values:
-        return ""
-    for a, b in zip(one, other, strict=True):
-        if not isinstance(a, Tensor) or not isinstance(b, Tensor):
-            continue
-        if a.shape != b.shape or a.dtype != b.dtype:
-            return "its output has another shape or dtype"
-        if not a.is_floating_point():
-            if not torch.equal(a, b):
-                return "its output has other values"
-            continue
-        scale = float(a.detach().abs().nan_to_num(0.0, 0.0).max()) if a.numel() else 0.0
-        close = _CLOSE.get(a.dtype, 1e-3)
-        if not torch.allclose(a, b, rtol=close, atol=close * (scale + 1e-6), equal_nan=True):
-            return "its output has other values"
-    return ""

@@ -16,6 +16,7 @@ from ..skeleton import KEY, RATE, RATE_OF_ALL
 from .generators import Generators, own_generators
 from .noise import check_state_is_kept
 from .purity import Impurity, Spy, same_values
+from .repeats import unrepeatable
 from .runs import Rehearsal, hooked
 from .snapshots import Snapshot, put_back
 
@@ -50,7 +51,8 @@ def plan(rehearsal: Rehearsal) -> Plan:
     lent, seen = dict(tensors), rehearsal.mode()
     snapshot, generators = Snapshot(rehearsal.layers), Generators(own_generators(rehearsal.layers))
     try:
-        rehearsal.run_on(seen, tensors, args, kwargs)
+        output = rehearsal.run_on(seen, tensors, args, kwargs)
+        made = _made_parameters(rehearsal)
     finally:
         setters = snapshot.changed()
         snapshot.put_back()
@@ -63,8 +65,12 @@ def plan(rehearsal: Rehearsal) -> Plan:
         if not same_values(tensor, kept[name]):
             tensor.detach().copy_(kept[name])
             impure.append((name, f"writes into {name} in place"))
+    impure += made
     if impure or drew:
         return Plan(impure=named(rehearsal, impure, drew))
+    unlike = unrepeatable(rehearsal, output)
+    if unlike:
+        return Plan(impure=unlike)
     if skeleton.mode.noise and not skeleton.mode.train:
         check_state_is_kept(rehearsal, lent, tensors)
     rates = {event.inside for event in seen.events if event.kind == "rate"}
@@ -76,6 +82,12 @@ def plan(rehearsal: Rehearsal) -> Plan:
         any(not same_values(one, other) for one, other in zip(inputs, given, strict=True)),
         rehearsal.checkpoints,
     )
+
+
+def _made_parameters(rehearsal: Rehearsal) -> list[tuple[str, str]]:
+    """(name, what was done) of each parameter that the forward has made: one that nobody could train or save."""
+    now = (name for name, _ in rehearsal.skeleton.module.named_parameters(remove_duplicate=False))
+    return [(name, f"makes the parameter {name}") for name in now if name not in rehearsal.skeleton.slots]
 
 
 def _learn(rehearsal: Rehearsal, seen: Rehearsed) -> None:

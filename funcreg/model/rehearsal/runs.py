@@ -43,6 +43,7 @@ class Rehearsal:
         self.own_tensors = snapshots.own_tensors(self.layers)
         self.checkpoints = self.decided = False
         self.unseen: set[str] = set()  # draws that no mode of torch sees
+        self.output: Any = None  # of the last run
 
     def mode(self, seed: int = 0, **settings: Any) -> Rehearsed:
         """The mode of torch that writes down what a run calls."""
@@ -66,7 +67,7 @@ class Rehearsal:
         states = generators.Generators(generators.own_generators(self.layers))
         try:
             with snapshots.put_back(self.layers):
-                self.run_on(seen, tensors, args, kwargs)
+                self.output = self.run_on(seen, tensors, args, kwargs)
         finally:
             self.unseen |= set(states.put_back())
             self.decided = self.decided or seen.decided

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from tests.zoo.hand_written.parts import RATE, SCALE, alone, at_a_call, at_once, in_monte_carlo, nested, tokens
+from tests.zoo.hand_written.parts import RATE, SCALE, alone, at_once, in_every_call, in_monte_carlo, nested, tokens
 from tests.zoo.specimen import Specimen
 
 
@@ -574,7 +574,7 @@ def specimens() -> list[Specimen]:
         nested("sums of all tensors", SumsAll),
         nested("lock and file", LockAndFile),
         nested("layers by type", AsksTypes, noise=RATE),
-        nested("layer copied in forward", lambda: CopiesLayer(copy.copy), refuses=at_a_call("forward runs a copy")),
+        nested("layer copied in forward", lambda: CopiesLayer(copy.copy), refuses=in_every_call("forward runs a copy")),
         alone("tied weights", Tied, tokens, noise=RATE),
         nested("spectral norm", _spectral, noise=RATE),
         alone("spectral norm on top", lambda: parametrizations.spectral_norm(nn.Linear(6, 3))),

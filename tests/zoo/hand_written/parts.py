@@ -95,11 +95,6 @@ def at_once(words: str) -> dict[str, str]:
     return dict.fromkeys(("evaluates", "trains", "samples", "leaves alone"), words)
 
 
-def at_a_call(words: str) -> dict[str, str]:
-    """Refused by every call of a module without noise."""
-    return dict.fromkeys(("evaluates", "trains", "samples"), words)
-
-
 def in_monte_carlo(words: str) -> dict[str, str]:
     """Refused where noise is on and training is not."""
     return dict.fromkeys(("draws", "samples"), words)

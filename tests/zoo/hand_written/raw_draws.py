@@ -3,7 +3,9 @@
 A `scale` or `rate` of 0 draws all the same; it only leaves what was drawn without effect.
 """
 
+import functools
 import random
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -362,6 +364,37 @@ class NumpyNoise(Scaled):
         return x
 
 
+GENERATOR = np.random.default_rng(0)
+
+
+class DrawsUnseen(Scaled):
+    """Noise of a source that tells nobody that it was asked."""
+
+    def __init__(self, source: Callable[[], float], scale: float = 0.0) -> None:
+        super().__init__(scale)
+        self.source = source
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (1 + self.scale * self.source()) if self.training else x
+
+
+UNSEEN: dict[str, Callable[[], float]] = {
+    "a numpy generator of the file's": GENERATOR.random,
+    "a new numpy generator": lambda: float(np.random.default_rng().random()),
+    "a new RandomState": lambda: float(np.random.RandomState().rand()),
+    "a new Python generator": lambda: random.Random().random(),
+    "the system": lambda: random.SystemRandom().random(),
+    "a torch generator with a seed of the system": lambda: float(torch.rand((), generator=_unseeded())),
+    "a clock": lambda: time.perf_counter() % 1e-3 * 1e3,
+}
+
+
+def _unseeded() -> torch.Generator:
+    generator = torch.Generator()
+    generator.seed()
+    return generator
+
+
 class NumpyMixup(Switched):
     def forward(self, x: Tensor) -> Tensor:
         if self.draws:
@@ -530,6 +563,15 @@ def specimens() -> list[Specimen]:
         ),
         nested(
             "LayerDrop by Python's random", PythonLayerDrop, noise=RATE, refuses=refused("draws from Python's random")
+        ),
+        *(
+            nested(
+                f"noise from {name}",
+                functools.partial(DrawsUnseen, source),
+                noise=SCALE,
+                refuses=in_monte_carlo("block.trial (DrawsUnseen) gives two answers for one key"),
+            )
+            for name, source in UNSEEN.items()
         ),
         nested("generator of its own", OwnGenerator, noise=SCALE, refuses=keyless),
         nested("generator of its own, in training", OwnGeneratorInTraining, noise=SCALE),

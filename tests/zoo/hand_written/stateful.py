@@ -4,7 +4,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.zoo.hand_written.parts import RATE, alone, in_every_call, in_monte_carlo, nested, nested_in_images, tokens
+from tests.zoo.hand_written.parts import (
+    RATE,
+    alone,
+    in_every_call,
+    in_monte_carlo,
+    nested,
+    nested_in_images,
+    tokens,
+)
 from tests.zoo.specimen import Specimen
 
 
@@ -202,6 +210,24 @@ class Memory(nn.Module):
         return x + self.seen.mean(0)
 
 
+class LateParameter(nn.Module):
+    """A scale that the first batch decides, such as ActNorm's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "scale"):
+            self.scale = nn.Parameter(1 / x.detach().std(0))
+        return x * self.scale
+
+
+class LateLayer(nn.Module):
+    """A layer of the first batch's width."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "linear"):
+            self.linear = nn.Linear(x.shape[-1], x.shape[-1], dtype=x.dtype)
+        return x + 0 * self.linear(x)
+
+
 class LateBuffer(nn.Module):
     """A buffer that is None until the first evaluation."""
 
@@ -261,4 +287,6 @@ def specimens() -> list[Specimen]:
         ),
         nested("cache of another shape", lambda: Memory(persistent=False)),
         nested("buffer from None", LateBuffer),
+        nested("parameter made in forward", LateParameter, refuses=in_every_call("makes the parameter")),
+        nested("layer made in forward", LateLayer, refuses=in_every_call("block.trial")),
     ]

@@ -1,0 +1,53 @@
+"""Whether a call gives one answer for one key.
+
+A generator that is made anew at each call or lies outside of the module, the system's entropy and a
+clock tell nobody; but two runs that should be the same are not.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from .differences import difference
+from .purity import Impurity
+from .runs import Rehearsal, hooked
+
+_DID = "gives two answers for one key"
+
+
+def unrepeatable(rehearsal: Rehearsal, output: Any, seed: int = 0, **settings: Any) -> tuple[Impurity, ...]:
+    """The layer, innermost, that gives another answer to the same call; () where there is none.
+
+    Args:
+        rehearsal: of the call.
+        output: what a run of it with this seed and these settings gave.
+    """
+    rehearsal.run(seed, **settings)
+    if not difference(output, rehearsal.output):
+        return ()
+    one, other = _summaries(rehearsal, seed, **settings), _summaries(rehearsal, seed, **settings)
+    first = next((name for (name, was), (_, now) in zip(one, other, strict=False) if was != now), "")
+    return (Impurity(rehearsal.labels[first], _DID, ""),)
+
+
+def _summaries(rehearsal: Rehearsal, seed: int, **settings: Any) -> list[tuple[str, list[float]]]:
+    """What each layer gave in a run, as sums of it, in the order in which they were done."""
+    found: list[tuple[str, list[float]]] = []
+
+    def notes(name: str) -> Any:
+        def hook(layer: nn.Module, args: Any, output: Any) -> None:
+            tensors = [leaf.detach() for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+            dense = [each for each in tensors if each.layout == torch.strided and not each.is_quantized]
+            found.append((name, [float(each.double().sum().nan_to_num()) for each in dense]))
+
+        return hook
+
+    handles = [layer.register_forward_hook(notes(name)) for name, layer in hooked(rehearsal.layers)]
+    try:
+        rehearsal.run(seed, **settings)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
