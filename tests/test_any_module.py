@@ -210,6 +210,26 @@ def test_monte_carlo_names_the_layer_that_is_not_pure(jit: bool) -> None:
         fr.uncertainty.mc_dropout(fr.from_module(net), *fr.variables(net), inputs(3, 4), key=KEY, samples=4, jit=jit)
 
 
+class Total(nn.Module):
+    """A tensor that is neither parameter nor buffer, written in place while training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = torch.zeros(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.total.add_(x.sum(0))
+        return x + self.total
+
+
+def test_what_a_trial_in_training_mode_writes_is_no_part_of_a_monte_carlo_call() -> None:
+    module = nn.Sequential(nn.Dropout(0.5), Total())
+    model, variables = fr.from_module(module), fr.variables(module)
+    x = torch.eye(3)
+    assert torch.equal(model.apply(*variables, x, key=KEY, rates=0.0)[0], module.eval()(x))
+
+
 def test_another_kind_of_call_is_looked_at_anew() -> None:
     class Net(nn.Module):
         def forward(self, x: Tensor, noisy: bool = False) -> Tensor:

@@ -46,7 +46,7 @@ ALLOWED = {
     "model/keyed/mode.py": (r"target\.copy_\(", "a draw in place, into a tensor of the forward's own"),
     "model/keyed/rehearsed.py": (r"target\.copy_\(", "a draw in place, into a tensor of the forward's own"),
     "model/rehearsal/noise.py": (r"layer\.training\b", "the layer is a copy of ours, whose mode is what is found out"),
-    "model/rehearsal/plan.py": (r"tensor\.detach\(\)\.copy_\(", "a tensor of our copy's is put back"),
+    "model/rehearsal/snapshots.py": (r"tensor\.detach\(\)\.copy_\(", "a tensor of our copy's is put back"),
     "testing/modules.py": (r"layer\.training\b", "whether a check leaves the modes of a module alone"),
     "testing/surroundings.py": (
         r"layer\.training\b|torch\.cuda\.manual_seed_all\(|tensor\.detach\(\)\.copy_\(",

@@ -5,7 +5,7 @@ move batch statistics; which of them are to be in training mode for a Monte Carl
 call is pure. Everything is compared by value, and everything is as it was afterwards.
 
     runs.py        runs on copies
-    differences.py how two results differ
+    differences.py whether two results are the same
     noise.py       which layers draw in training mode
     repeats.py     whether a call gives one answer for one key
     plan.py        what calls of a kind need

@@ -1,4 +1,4 @@
-"""How two results of a call differ, in words."""
+"""Whether two tensors or two results of a call are the same, and how they differ, in words."""
 
 from typing import Any
 
@@ -7,6 +7,21 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 _CLOSE = {torch.float16: 2e-2, torch.bfloat16: 5e-2}  # relative to the largest value
+
+
+def same_values(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same values, NaN included.
+
+    >>> same_values(torch.tensor([1.0, torch.nan]), torch.tensor([1.0, torch.nan]))
+    True
+    """
+    if one.shape != other.shape or one.dtype != other.dtype or one.layout != other.layout:
+        return False
+    if one.layout != torch.strided or one.is_quantized or one.is_meta:
+        return True
+    if torch.equal(one, other):
+        return True
+    return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 def difference(one: Any, other: Any, *, values: bool = True) -> str:

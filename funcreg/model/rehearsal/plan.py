@@ -13,12 +13,13 @@ from ... import _checks
 from ..keyed import Drawing, Rehearsed
 from ..registry import MOMENTUM
 from ..skeleton import KEY, RATE, RATE_OF_ALL
+from .differences import same_values
 from .generators import Generators, own_generators
 from .noise import check_state_is_kept
-from .purity import Impurity, Spy, same_values
+from .purity import Impurity, Spy
 from .repeats import unrepeatable
 from .runs import Rehearsal, hooked
-from .snapshots import Snapshot, put_back
+from .snapshots import Snapshot, put_back, values_put_back
 
 _LENT = (KEY, RATE, RATE_OF_ALL, MOMENTUM)
 
@@ -47,11 +48,11 @@ def plan(rehearsal: Rehearsal) -> Plan:
     tensors, args, kwargs = rehearsal.copied()
     inputs = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     given = [leaf.detach().clone() for leaf in inputs]
-    kept = {name: tensor.detach().clone() for name, tensor in rehearsal.own_tensors.items()}
     lent, seen = dict(tensors), rehearsal.mode()
     snapshot, generators = Snapshot(rehearsal.layers), Generators(own_generators(rehearsal.layers))
     try:
-        output = rehearsal.run_on(seen, tensors, args, kwargs)
+        with values_put_back(rehearsal.own_tensors) as own:
+            output = rehearsal.run_on(seen, tensors, args, kwargs)
         made = _made_parameters(rehearsal)
     finally:
         setters = snapshot.changed()
@@ -61,10 +62,7 @@ def plan(rehearsal: Rehearsal) -> Plan:
     ran = skeleton.noise.keys() & skeleton.calls.keys()
     _learn(rehearsal, seen)
     written, resets, impure = _written(rehearsal, lent, tensors, seen)
-    for name, tensor in rehearsal.own_tensors.items():
-        if not same_values(tensor, kept[name]):
-            tensor.detach().copy_(kept[name])
-            impure.append((name, f"writes into {name} in place"))
+    impure += [(name, f"writes into {name} in place") for name in own]
     impure += made
     if impure or drew:
         return Plan(impure=named(rehearsal, impure, drew))
@@ -141,7 +139,6 @@ def named(
     """With the layer that did it: another run, under a spy that sees every operator."""
     tensors, args, kwargs = rehearsal.copied()
     alive = list(tensors.values())  # no address is another tensor's while it is watched
-    copies = {name: tensor.detach().clone() for name, tensor in rehearsal.own_tensors.items()}
     watched = {
         tensor.untyped_storage().data_ptr(): name
         for name, tensor in {**rehearsal.own_tensors, **tensors}.items()
@@ -151,12 +148,15 @@ def named(
     generators = Generators(own_generators(rehearsal.layers))
     who: dict[str, str] = {}
     try:
-        with put_back(rehearsal.layers), spy, _who_draws(rehearsal, generators, who):
+        with (
+            put_back(rehearsal.layers),
+            values_put_back(rehearsal.own_tensors),
+            spy,
+            _who_draws(rehearsal, generators, who),
+        ):
             rehearsal.run_on(rehearsal.mode(**settings), tensors, args, kwargs)
     finally:
         generators.put_back()
-        for name, tensor in rehearsal.own_tensors.items():
-            tensor.detach().copy_(copies[name])
         alive.clear()
     told_of = [found for found in spy.found if found.did in (*(did for _, did in impure), *drew)]
     told = {found.did for found in told_of}

@@ -79,21 +79,6 @@ class Spy(TorchDispatchMode):
             self.found.append(impurity)
 
 
-def same_values(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors hold the same values, NaN included.
-
-    >>> same_values(torch.tensor([1.0, torch.nan]), torch.tensor([1.0, torch.nan]))
-    True
-    """
-    if one.shape != other.shape or one.dtype != other.dtype or one.layout != other.layout:
-        return False
-    if one.layout != torch.strided or one.is_quantized or one.is_meta:
-        return True
-    if torch.equal(one, other):
-        return True
-    return bool(((one == other) | ((one != one) & (other != other))).all())
-
-
 class Watch:
     """Cheap checks around one eager call: tensors not written into, torch's global generators not advanced.
 

@@ -66,7 +66,7 @@ class Rehearsal:
         tensors, args, kwargs = self.copied()
         states = generators.Generators(generators.own_generators(self.layers))
         try:
-            with snapshots.put_back(self.layers):
+            with snapshots.put_back(self.layers), snapshots.values_put_back(self.own_tensors):
                 self.output = self.run_on(seen, tensors, args, kwargs)
         finally:
             self.unseen |= set(states.put_back())

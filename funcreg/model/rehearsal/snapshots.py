@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .differences import same_values
+
 _LEAVES = (nn.Module, Tensor, torch.Generator, str, bytes, int, float, type, types.FunctionType, types.MethodType)
 _LEAVES = (*_LEAVES, types.ModuleType, types.BuiltinFunctionType, torch.device, torch.dtype)
 
@@ -98,3 +100,24 @@ def put_back(layers: Mapping[str, nn.Module]) -> Iterator[None]:
         yield
     finally:
         snapshot.put_back()
+
+
+@contextmanager
+def values_put_back(tensors: Mapping[str, Tensor]) -> Iterator[list[str]]:
+    """After the block, these tensors hold the values that they held; gives the names of those that did not.
+
+    >>> total = torch.zeros(2)
+    >>> with values_put_back({"total": total}) as written:
+    ...     _ = total.add_(1)
+    >>> written, total
+    (['total'], tensor([0., 0.]))
+    """
+    kept = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    written: list[str] = []
+    try:
+        yield written
+    finally:
+        for name, tensor in tensors.items():
+            if not same_values(tensor, kept[name]):
+                tensor.detach().copy_(kept[name])
+                written.append(name)
