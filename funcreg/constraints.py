@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import _checks, tree
 from .tree.checks import selected
-from .tree.values import over_norm, precise, without_scale
+from .tree.values import in_own_precision, over_norm, precise, without_scale
 
 __all__ = ["max_norm", "non_negative", "spectral_ball", "unit_norm"]
 
@@ -129,6 +129,7 @@ def spectral_ball(params: tree.Tree, radius: float | Tensor = 1.0, *, mask: tree
     return _project(params, mask, lambda weight: _clipped(weight.flatten(1), radius).reshape(weight.shape))
 
 
+@in_own_precision
 def _clipped(matrix: Tensor, radius: float | Tensor) -> Tensor:
     """`U min(S, radius) V^T`, the matrix itself where that is all of S, and a derivative of its own.
 

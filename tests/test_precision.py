@@ -18,6 +18,8 @@ from experiments.harness.context import Context
 from experiments.parts.networks import ResNet9, in_precision
 from experiments.parts.photos import channels_last
 from experiments.questions import mixup_cutmix
+from tests.bad_arguments.call import Call
+from tests.bad_arguments.judged import CALLS
 
 ROUNDING = 2.0**-8  # of a bfloat16
 
@@ -274,3 +276,29 @@ def test_a_compiled_step_is_the_eager_one_to_rounding(precision: str) -> None:
     apart = fr.tree.norm(fr.tree.map(lambda a, b: a.double() - b.double(), eager.params, compiled.params))
     # Compiled code keeps float32 between operations that eager code rounds.
     assert apart < 0.1 * moved
+
+
+# Whose products are a model's, or a user's function's.
+OF_A_MODEL = (
+    "averaging.sample_swag",
+    "check",
+    "distributed",
+    "from_module",
+    "jit",
+    "sharpness",
+    "train",
+    "uncertainty",
+)
+
+
+@pytest.mark.parametrize("call", [call for call in CALLS if not call.name.startswith(OF_A_MODEL)], ids=str)
+def test_autocast_changes_no_product_but_a_models(call: Call) -> None:
+    """Those of a penalty, a constraint, a transform or an augmentation are float32's."""
+    results = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            results.append(
+                [leaf for leaf in fr.tree.leaves(call.function(**call.arguments)) if isinstance(leaf, Tensor)]
+            )
+    for own, cast in zip(*results, strict=True):
+        torch.testing.assert_close(cast, own, equal_nan=True)

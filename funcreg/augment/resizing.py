@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, random
+from ..tree.values import in_own_precision
 from . import boxes, core
 from .core import Number
 
@@ -82,15 +83,13 @@ def apply_resized_crop(
     core.check(images)
     new_height, new_width = core.as_size(size, images)
     _checks.check_choice("antialias", antialias, (True, False))
-    count, channels, old_height, old_width = images.shape
+    old_height, old_width = images.shape[2:]
     top, height = _side("top", top, "height", height, images, old_height)
     left, width = _side("left", left, "width", width, images, old_width)
     inputs = core.widened(images)
     rows = _weights(top, height, old_height, new_height, antialias, inputs.dtype)
     columns = _weights(left, width, old_width, new_width, antialias, inputs.dtype)
-    lines = torch.matmul(rows.unsqueeze(1), inputs).reshape(count, channels * new_height, old_width)
-    resized = torch.bmm(lines, columns.mT).reshape(count, channels, new_height, new_width)
-    return core.narrowed(resized, images)
+    return core.narrowed(_resized(inputs, rows, columns), images)
 
 
 def _draw_box(
@@ -109,6 +108,13 @@ def _draw_box(
     last = torch.floor((height - last_height) / 2), torch.floor((width - last_width) / 2), last_height, last_width
     top, left, box_height, box_width = boxes.first_that_fits(fits, (tops, lefts, heights, widths), last)
     return top, left, _checks.spoilt(box_height, *scales, narrowest, widest), box_width
+
+
+@in_own_precision
+def _resized(inputs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """rows @ image @ columns.T, for each image: as (N, C * rows, W) the second product is one of three axes."""
+    lines = torch.matmul(rows.unsqueeze(1), inputs)
+    return torch.bmm(lines.flatten(1, 2), columns.mT).unflatten(1, lines.shape[1:3])
 
 
 def _side(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, random
-from ..tree.values import over_norm, precise
+from ..tree.values import in_own_precision, over_norm, precise
 
 
 class SpectralState(NamedTuple):
@@ -133,11 +133,7 @@ def spectral_norm(
     _checks.check_count("steps", steps, 0)
     eps = _checks.check_setting("eps", eps, 0.0, exclusive="low")
     eps = eps if isinstance(eps, Tensor) else min(eps, torch.finfo(matrix.dtype).max)
-    if not weight.is_meta and torch.is_autocast_enabled(weight.device.type):
-        with torch.autocast(weight.device.type, enabled=False):  # its products would round the vectors to 16 bits
-            sigma, u, v = _power_steps(matrix, state, steps, eps)
-    else:
-        sigma, u, v = _power_steps(matrix, state, steps, eps)
+    sigma, u, v = _power_steps(matrix, state, steps, eps)
     none = (sigma if steps else sigma.abs()) <= eps  # after a step it is a length
     scaled = weight / sigma.masked_fill(none, 1.0)
     # Vectors of zeros would never move again.
@@ -145,6 +141,7 @@ def spectral_norm(
     return scaled, SpectralState(u, v)
 
 
+@in_own_precision
 def _power_steps(
     matrix: Tensor, state: SpectralState, steps: int, eps: float | Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from ..tree.values import in_own_precision
 from . import core
 
 
@@ -76,5 +77,9 @@ def _largest(gram: Tensor) -> Tensor:
 
 def _grams(params: tree.Tree, mask: tree.Mask | None) -> list[Tensor]:
     """The smaller Gram matrix of each selected leaf."""
-    matrices = [leaf.flatten(1) for _, leaf in core.selected(params, mask, axes=2)]
-    return [matrix @ matrix.mT if matrix.shape[0] <= matrix.shape[1] else matrix.mT @ matrix for matrix in matrices]
+    return [_gram(leaf.flatten(1)) for _, leaf in core.selected(params, mask, axes=2)]
+
+
+@in_own_precision
+def _gram(matrix: Tensor) -> Tensor:
+    return matrix @ matrix.mT if matrix.shape[0] <= matrix.shape[1] else matrix.mT @ matrix

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .. import _checks, tree
 from ..tree.structure import entry
-from ..tree.values import over_norm
+from ..tree.values import in_own_precision, over_norm
 from . import core
 from .core import Number, Transform
 
@@ -141,9 +141,15 @@ def clip_per_example(max_norm: Number) -> Transform:
         each = [torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in tree.leaves(grads)]
         factor = over_norm(max_norm, torch.linalg.vector_norm(torch.stack(each), dim=0) + 1e-6).clamp(max=1.0)
         weight = factor / len(factor)
-        return tree.map(lambda g: torch.tensordot(weight.to(g.dtype), g, 1), grads)
+        return tree.map(lambda g: _weighed(g, weight), grads)
 
     return core.stateless(update, check=_check_examples)
+
+
+@in_own_precision
+def _weighed(g: Tensor, weight: Tensor) -> Tensor:
+    """The sum over axis 0, each slice by its weight."""
+    return torch.tensordot(weight.to(g.dtype), g, 1)
 
 
 def _unit_norm(leaf: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import _checks, tree
 from ..tree.structure import entry
-from ..tree.values import over_norm
+from ..tree.values import in_own_precision, over_norm
 from . import core
 from .core import Transform
 
@@ -65,6 +65,7 @@ def orthogonalize(
                 _checks.fail(entry("params", name), _checks.describe(leaf), "a matrix", remedy)
         return ()
 
+    @in_own_precision
     def direction(g: Tensor) -> Tensor:
         x = g.flatten(1)
         rows, columns = x.shape

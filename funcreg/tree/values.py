@@ -1,7 +1,8 @@
 """The numbers in a tree: norm, choice, copies, conversions."""
 
+import functools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -9,6 +10,9 @@ from torch import Tensor
 from .. import _checks
 from .checks import check_floating, check_tensors
 from .structure import Tree, entry, leaves, map, map_as, map_named, names
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def norm(tree: Tree) -> Tensor:
@@ -85,6 +89,25 @@ def without_scale(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
         return x
     largest = x.detach().abs().amax(dim=dim, keepdim=True)
     return x / torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
+
+
+def in_own_precision(function: Callable[P, T]) -> Callable[P, T]:
+    """A function of a tensor first, outside of autocast, which would round its products to 16 bits.
+
+    >>> with torch.autocast("cpu", torch.bfloat16):
+    ...     in_own_precision(torch.mv)(torch.eye(2), torch.ones(2)).dtype
+    torch.float32
+    """
+
+    @functools.wraps(function)
+    def precisely(*args: P.args, **kwargs: P.kwargs) -> T:
+        first: Any = args[0]
+        if first.is_meta or not torch.is_autocast_enabled(first.device.type):
+            return function(*args, **kwargs)
+        with torch.autocast(first.device.type, enabled=False):
+            return function(*args, **kwargs)
+
+    return precisely
 
 
 def sign(x: Tensor) -> Tensor:
