@@ -317,3 +317,15 @@ def test_16_bits_of_a_gaussian_head_are_float32() -> None:
     p, t = torch.tensor([[3.0, -8.0], [1.0, 8.0]], dtype=torch.bfloat16), torch.zeros(2, 1, dtype=torch.bfloat16)
     assert torch.equal(losses.gaussian_nll(p, t), losses.gaussian_nll(p.float(), t.float()))
     assert losses.gaussian_nll(p, t).dtype == torch.float32
+
+
+@pytest.mark.parametrize("apart", [1e-1, 1e-3, 1e-4])
+def test_divergence_of_what_nearly_agrees_is_not_rounding(apart: float) -> None:
+    """In float32 the sum of p log(p / q) is off by 1e-7, which may be more than all there is, and below 0."""
+    close = LOGITS + apart * drawn(8, 6, 4)
+    exact = losses.kl_divergence(close, LOGITS, reduction="none")
+    narrow = losses.kl_divergence(close.float(), LOGITS.float(), reduction="none")
+    assert float(narrow.min()) > 0
+    torch.testing.assert_close(narrow.double(), exact, rtol=2e-6 / apart, atol=0)
+    apart_by_far = torch.tensor([[50.0, -50.0, 0.0]])
+    torch.testing.assert_close(losses.kl_divergence(-apart_by_far, apart_by_far), torch.tensor(100.0))

@@ -144,9 +144,12 @@ def kl_divergence(logits: Tensor, target_logits: Tensor, *, reduction: str = "me
     check_same_shape("target_logits", target_logits, "logits", logits)
     log_q = F.log_softmax(precise(logits), dim=-1)
     log_p = F.log_softmax(precise(target_logits), dim=-1)
-    p = log_p.exp()
-    terms = p * torch.where(p == 0, 0.0, log_p - log_q)
-    return reduce(terms.sum(dim=-1), reduction)
+    p, q = log_p.exp(), log_q.exp()
+    # With q - p, whose sum is 0, no term is negative, and what two distributions that nearly agree differ by is kept.
+    gap = torch.where(p == 0, 0.0, log_q - log_p)
+    near, far = gap.clamp(max=1.0), gap.clamp(min=1.0)
+    terms = torch.where(gap < 1, p * (torch.expm1(near) - near), q - p - p * far)
+    return reduce(torch.where(p == 0, q, terms).sum(dim=-1), reduction)
 
 
 def accuracy(logits: Tensor, targets: Tensor, *, ignore_index: int | None = -100, reduction: str = "mean") -> Tensor:
