@@ -210,6 +210,8 @@ class _Binning(NamedTuple):
         """Of each value, (bins, K), over the examples of a bin that count."""
         _checks.check_count("bins", self.bins)
         _checks.check_choice("strategy", self.strategy, _STRATEGIES)
+        if not forecast.numel():
+            _checks.fail("probabilities", _checks.describe(forecast), "at least one example")
         columns = forecast.shape[-1]
         x = forecast.reshape(-1, columns)
         share = None if found.share is None else found.share.reshape(-1, 1)

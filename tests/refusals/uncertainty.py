@@ -198,6 +198,11 @@ REFUSALS: list[Refusal] = [
         )
         for argument, how in (("bins", bad({"bins": 0})), ("strategy", bad({"strategy": "kmeans"})))
     ),
+    (
+        "uncertainty.expected_calibration_error",
+        "probabilities",
+        lambda: uncertainty.expected_calibration_error(P[:0], CLASSES[:0]),
+    ),
     *(
         (f"uncertainty.{score.__name__}", argument, lambda f=score, s=s, y=y: f(s, y))
         for score in (uncertainty.auroc, uncertainty.average_precision, uncertainty.false_positive_rate)
