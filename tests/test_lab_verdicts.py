@@ -19,6 +19,7 @@ from experiments.report.decisions import CONFIRMED, OUTCOMES, REFUTED, UNDECIDED
 from experiments.report.estimates import Estimate, estimate
 from experiments.report.looks import looks, schedule
 from experiments.report.result import Claim, Result
+from experiments.report.verdicts import tally
 
 from .lab import Fake, Point, good, still
 
@@ -88,6 +89,15 @@ def test_a_claim_keeps_its_verdict_in_the_record() -> None:
     assert [each["verdict"] for each in record["claims"]] == list(OUTCOMES)
     assert json.loads(json.dumps(record)) == record
     assert [each.verdict for each in Result.from_json(record).claims] == [each.verdict for each in claims]
+
+
+def test_the_tally_says_which_undecided_effects_are_too_small_to_matter() -> None:
+    verdicts = [interval(-1, 2).above(), interval(-1, 2).above(smallest=3), exactly(True), exactly(False)]
+    claims = [Claim("It is.", "1", verdict, {"n": 1}) for verdict in verdicts]
+    told = tally([Result({"x": [1.0]}, claims).to_json()])
+    assert told == (
+        "4 claims in 1 experiment: 1 confirmed, 1 refuted, 2 undecided (1 of them smaller than what is of interest)"
+    )
 
 
 # Looking again

@@ -39,6 +39,8 @@ def tally(records: Iterable[Record]) -> str:
     each = list(records)
     found = counts(each)
     told = ", ".join(f"{count} {outcome}" for outcome, count in found.items())
+    closed = sum(claim["verdict"] == UNDECIDED and not claim["open"] for record in each for claim in record["claims"])
+    told += f" ({closed} of them smaller than what is of interest)" if closed else ""
     return f"{sum(found.values())} claims in {len(each)} experiment{'s' * (len(each) != 1)}: {told}"
 
 
