@@ -9,6 +9,7 @@ Its mean is that of `swa`, its covariance `diag(variance) / 2 + D D^T / (2 (K - 
 
 from typing import Any, NamedTuple
 
+import optree
 import torch
 from torch import Tensor
 
@@ -140,16 +141,16 @@ def sample_swag(state: SwagState, *, key: Tensor, scale: Number = 1.0) -> tree.T
     factors = core.Scalars(core.root(scale * torch.full_like(known, 0.5)), core.root(scale / (2 * (known - 1))))
 
     own, shared = random.split(key)
-    draws = iter(random.normal(own, (tree.count(flat),), dtype=widest(flat)).split([leaf.numel() for leaf in flat]))
+    draws = random.normal(own, (tree.count(flat),), dtype=widest(flat)).split([leaf.numel() for leaf in flat])
     along = random.normal(shared, (columns,), dtype=widest(flat))
 
-    def drawn(mean: Tensor, variance: Tensor, deviations: Tensor) -> Tensor:
+    def drawn(mean: Tensor, variance: Tensor, deviations: Tensor, z: Tensor) -> Tensor:
         diagonal, low_rank = factors.like(mean)
-        z = next(draws).to(mean.dtype).reshape(mean.shape)
         moved = torch.tensordot(along.to(deviations.dtype), deviations, 1)
-        return mean + diagonal * (core.root(variance) * z) + low_rank * moved
+        return mean + diagonal * (core.root(variance) * z.to(mean.dtype).view_as(mean)) + low_rank * moved
 
-    return tree.map(drawn, state.params, state.variance, state.deviations)
+    independent = optree.tree_unflatten(optree.tree_structure(state.params), draws)
+    return tree.map(drawn, state.params, state.variance, state.deviations, independent)
 
 
 def check_swag(argument: str, state: Any, rank: int | None = None) -> None:

@@ -8,6 +8,7 @@ mc_dropout(drawn, posterior, state, new_x, key=key)
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import optree
 import torch
 from torch import Tensor
 
@@ -151,8 +152,9 @@ def sample_laplace(state: LaplaceState, *, key: Tensor) -> dict[str, Any]:
     _checks.check_key(key, state.factor)
     z = random.normal(key, (size, 1), dtype=widest([state.factor]))
     moves = torch.linalg.solve_triangular(precise(state.factor).mT, z, upper=True).flatten()
-    each = iter(moves.split([leaf.numel() for leaf in flat]))
-    drawn = tree.map(lambda leaf: leaf + next(each).reshape(leaf.shape).to(leaf.dtype), state.mean)
+    each = moves.split([leaf.numel() for leaf in flat])
+    apart = optree.tree_unflatten(optree.tree_structure(state.mean), each)
+    drawn = tree.map(lambda leaf, move: leaf + move.reshape(leaf.shape).to(leaf.dtype), state.mean, apart)
     return tree.merge(drawn, state.rest)
 
 

@@ -31,6 +31,7 @@ SETTINGS: dict[str, tuple[Callable[[Any], Any], float]] = {
     "augment.apply_affine": (lambda shear: augment.apply_affine(IMAGES, shear=(shear, 0.0)), 95.0),
     "augment.apply_color": (lambda contrast: augment.apply_color(IMAGES, contrast=contrast), -1.0),
     "losses.cross_entropy": (lambda smoothing: losses.cross_entropy(X, CLASSES, smoothing=smoothing), 2.0),
+    "losses.gaussian_nll": (lambda v: losses.gaussian_nll(X[:, :2], X[:, 2:], min_variance=v), -1.0),
     "labels.smooth_labels": (lambda smoothing: labels.smooth_labels(SOFT, smoothing), -1.0),
     "penalties.l2": (lambda strength: penalties.l2(PARAMS, strength), -1.0),
     "norm.batch_norm": (lambda m: norm.batch_norm(X, STATS, train=True, momentum=m)[1].mean, 2.0),
