@@ -153,8 +153,9 @@ def sample_laplace(state: LaplaceState, *, key: Tensor) -> dict[str, Any]:
     z = random.normal(key, (size, 1), dtype=widest([state.factor]))
     moves = torch.linalg.solve_triangular(precise(state.factor).mT, z, upper=True).flatten()
     each = moves.split([leaf.numel() for leaf in flat])
-    apart = optree.tree_unflatten(optree.tree_structure(state.mean), each)
-    drawn = tree.map(lambda leaf, move: leaf + move.reshape(leaf.shape).to(leaf.dtype), state.mean, apart)
+    mean: tree.Tree = state.mean
+    apart = optree.tree_unflatten(optree.tree_structure(mean), each)
+    drawn = tree.map(lambda leaf, move: leaf + move.reshape(leaf.shape).to(leaf.dtype), mean, apart)
     return tree.merge(drawn, state.rest)
 
 
