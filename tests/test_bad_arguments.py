@@ -8,7 +8,7 @@ import pytest
 import funcreg as fr
 from tests.bad_arguments import judged
 from tests.bad_arguments.call import Call
-from tests.bad_arguments.compiled import SETTINGS
+from tests.bad_arguments.compiled import SETTINGS, VALUES, is_none, turns
 from tests.bad_arguments.judged import CALLS
 from tests.bad_arguments.unreadable import hidden, plausible, with_numbers, with_tensors
 from tests.public import public_functions
@@ -41,6 +41,15 @@ def test_what_eager_code_refuses_is_nan_in_a_compiled_program() -> None:
         name: leaf for name, result in results.items() for leaf in fr.tree.leaves(result) if not leaf.isnan().any()
     }
     assert not plausible
+
+
+def test_values_that_eager_code_refuses_are_nan_in_a_compiled_program() -> None:
+    """Targets that are no class, probabilities that are none, steps before the first: one program, several turns."""
+    program, values = turns([call for call in CALLS if call.name in VALUES])
+    compiled = fr.jit(program)
+    for turn in values:
+        results = compiled([value for _, value in turn])
+        assert not [name for (name, _), result in zip(turn, results, strict=True) if not is_none(result)]
 
 
 @pytest.mark.parametrize("call", with_numbers(), ids=str)

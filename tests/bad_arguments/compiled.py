@@ -1,16 +1,25 @@
-"""Settings that eager code refuses, as a compiled program gets them: as data, which it cannot look at.
+"""What eager code refuses by its value, as a compiled program gets it: as data, which it cannot look at.
 
-Mostly those that a function only compares with, or takes a sign or a choice of: what could hide a NaN.
+`SETTINGS` are mostly those that a function only compares with, or takes a sign or a choice of: what could hide a
+NaN. `refused` finds all numbers and tensors of the good calls; `VALUES` are the calls whose tensors the tests compile,
+and `python -m tests.bad_arguments` tries everything, without the compiler's last part.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import optree
 import torch
+from torch import Tensor
 
+import funcreg as fr
 from funcreg import adversarial, augment, averaging, constraints, labels, losses, noise, norm, optim, penalties, train
 from funcreg import transforms as of
-from tests.bad_arguments.call import CLASSES, GRADS, IMAGES, KEY, PARAMS, SOFT, X
+from tests.bad_arguments.call import CLASSES, GRADS, IMAGES, KEY, PARAMS, SOFT, Call, X
+from tests.bad_arguments.judged import CALLS
+from tests.bad_arguments.unreadable import NO_PART, NUMBERS
+from tests.bad_arguments.values import tensors
 
 STEP, STATS = torch.tensor(3), norm.init_batch_stats(3)
 
@@ -55,3 +64,90 @@ SETTINGS: dict[str, tuple[Callable[[Any], Any], float]] = {
         -5.0,
     ),
 }
+
+VALUES = (
+    *("losses.cross_entropy", "losses.cross_entropy of shares", "losses.binary_cross_entropy", "losses.accuracy"),
+    *("labels.one_hot", "labels.class_weights", "labels.smooth_labels", "adversarial.fgsm", "optim.one_cycle()"),
+    *("uncertainty.entropy", "uncertainty.brier", "uncertainty.negative_log_likelihood", "uncertainty.aps_scores"),
+    *("uncertainty.expected_calibration_error", "uncertainty.auroc", "optim.cosine()"),
+)
+
+# (call, argument): what stands for none in results without a NaN
+SAID = {
+    ("random.bernoulli", "p"): "never True",
+    ("random.categorical", "logits"): "-1",
+    ("uncertainty.prediction_sets", "scores"): "every class is kept",
+}
+UNCOMPILED = {"train.fit": "it compiles the step", "distributed.fit": "it compiles the step"}
+
+
+def refused(call: Call) -> Iterator[tuple[str, str, Tensor]]:
+    """(argument, kind, value): numbers, the first for each argument, and tensors that are refused by their values."""
+    for argument, good in call.arguments.items():
+        if (call.name, argument) in NO_PART | SAID:
+            continue
+        if type(good) is float:
+            finite = (number for number in NUMBERS if math.isfinite(number))
+            bad = next((number for number in finite if _is_refused(call, argument, number)), None)
+            if bad is not None:
+                yield argument, str(bad), torch.tensor(bad)
+        elif isinstance(good, Tensor):
+            for kind, value in tensors(good):
+                if kind.startswith("value") and _is_refused(call, argument, value):
+                    yield argument, kind, value
+
+
+def turns(calls: list[Call]) -> tuple[Callable[[list[Tensor]], list[Any]], list[list[tuple[str, Tensor]]]]:
+    """A program of a bad tensor for each argument of the calls, and turns of (name, value) for it."""
+    found: dict[tuple[str, str], list[Tensor]] = {}
+    for call in calls:
+        for argument, _, value in refused(call):
+            if not isinstance(call.arguments[argument], float):
+                found.setdefault((call.name, argument), []).append(value)
+    own = {call.name: call for call in calls}
+
+    def program(values: list[Tensor]) -> list[Any]:
+        each = zip(found, values, strict=True)
+        return [own[name].function(**{**own[name].arguments, argument: value}) for (name, argument), value in each]
+
+    most = max(map(len, found.values()))
+    names = [f"{name}, {argument}" for name, argument in found]
+    return program, [
+        [(name, each[turn % len(each)]) for name, each in zip(names, found.values(), strict=True)]
+        for turn in range(most)
+    ]
+
+
+def disagreements() -> Iterator[tuple[Call, str, str, Any]]:
+    """(call, argument, kind, result): what traced code gives, and looks like one, where eager code refuses."""
+    for call in CALLS:
+        results = optree.tree_leaves(call.function(**call.arguments))
+        if call.name in UNCOMPILED or not all(isinstance(leaf, Tensor) for leaf in results):
+            continue
+        for argument, kind, value in refused(call):
+
+            def one(value: Tensor, call: Call = call, argument: str = argument) -> Any:
+                return call.function(**{**call.arguments, argument: value})
+
+            torch.compiler.reset()
+            try:
+                result = torch.compile(one, backend="eager", fullgraph=True, dynamic=False)(value)
+            except Exception as error:
+                if "FuncregError" not in str(error):
+                    raise
+                continue
+            if not is_none(result):
+                yield call, argument, kind, result
+
+
+def is_none(result: Any) -> bool:
+    """Whether there is a NaN in a result."""
+    return any(bool(leaf.isnan().any()) for leaf in optree.tree_leaves(result) if isinstance(leaf, Tensor))
+
+
+def _is_refused(call: Call, argument: str, value: Any) -> bool:
+    try:
+        call.function(**{**call.arguments, argument: value})
+    except fr.FuncregError:
+        return True
+    return False

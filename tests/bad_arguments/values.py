@@ -35,7 +35,7 @@ def bad_values(good: Any) -> Values:
         if not (isinstance(good, str) and name == "text"):
             yield name, value
     if isinstance(good, Tensor):
-        yield from _tensors(good)
+        yield from tensors(good)
     elif isinstance(good, bool):
         yield from {
             "a number": 3,
@@ -83,7 +83,8 @@ def _returns_none(*arguments: Any, **named: Any) -> None:
     return None
 
 
-def _tensors(good: Tensor) -> Values:
+def tensors(good: Tensor) -> Values:
+    """Tensors of other shapes, dtypes and values."""
     yield "a number", 3.5
     yield "its list", good.tolist()
     yield "its numpy array", good.numpy()
