@@ -19,6 +19,7 @@ from torch import Tensor
 from ._functorch import readable
 
 _HALF = (torch.float16, torch.bfloat16)
+FLOATING = frozenset((torch.float32, torch.float64, *_HALF))  # none of 8 bits, which torch does not compute with
 _MOST, _LARGEST = sys.float_info.max, 2**63 - 1  # that a float and an int64 can hold
 _MOST_SINGLE = torch.finfo(torch.float32).max
 
@@ -68,7 +69,8 @@ def check_number(
     """
     number = value
     if isinstance(value, Tensor):
-        if value.is_complex() or value.dtype == torch.bool or value.is_meta:
+        real = value.dtype in FLOATING or not (value.is_floating_point() or value.is_complex())
+        if not real or value.dtype == torch.bool or value.is_meta:
             fail(argument, describe(value), "a real number or a tensor of real numbers")
         if value.dtype in _HALF:
             value = value.to(torch.float32)  # or what is computed of it alone would be rounded to 16 bits
@@ -208,6 +210,8 @@ def check_tensor(argument: str, value: Any, *, ndim: int | None = None) -> None:
     """Refuse what is not a tensor, or has not `ndim` dimensions."""
     if not isinstance(value, Tensor):
         fail(argument, describe(value), "a torch.Tensor", "Convert it with torch.as_tensor.")
+    if value.layout is not torch.strided:
+        fail(argument, f"{describe(value)} in the layout {value.layout}", "a dense one", "Convert it with .to_dense().")
     if ndim is not None and value.ndim != ndim:
         fail(argument, describe(value), f"a tensor of {ndim} dimension(s)")
 
@@ -215,7 +219,7 @@ def check_tensor(argument: str, value: Any, *, ndim: int | None = None) -> None:
 def check_floating(argument: str, value: Any, *, ndim: int | None = None) -> None:
     """Refuse what is not a tensor of floating-point numbers, or has not `ndim` dimensions."""
     check_tensor(argument, value, ndim=ndim)
-    if not value.is_floating_point():
+    if value.dtype not in FLOATING:
         fail(argument, describe(value), "a floating-point tensor", f"Convert it: {argument}.float().")
 
 

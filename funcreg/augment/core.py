@@ -23,7 +23,7 @@ def check(images: Tensor) -> None:
 def check_batch(images: Tensor, allowed: str = "a floating-point or uint8 tensor (N, ...)") -> None:
     """Refuse what has not a row of numbers for each example."""
     _checks.check_tensor("images", images)
-    if images.ndim == 0 or not (images.is_floating_point() or images.dtype == torch.uint8):
+    if images.ndim == 0 or not (images.dtype in _checks.FLOATING or images.dtype == torch.uint8):
         _checks.fail("images", _checks.describe(images), allowed)
     if images.is_meta:
         _checks.fail("images", "one on meta", "images with values")

@@ -3,14 +3,11 @@
 from typing import Any, NoReturn
 
 import optree
-import torch
 from torch import Tensor
 
 from .. import _checks
 from .masks import Mask, select
 from .structure import Tree, entry, names
-
-_FLOATING = {torch.float32, torch.float64, torch.bfloat16, torch.float16}
 
 
 def check_tensors(argument: str, tree: Tree) -> None:
@@ -103,8 +100,8 @@ def check_like(
         _differ(argument, tree, like_argument, like)
     try:
         if all(
-            leaf.dtype in _FLOATING
-            and own.dtype in _FLOATING
+            leaf.dtype in _checks.FLOATING
+            and own.dtype in _checks.FLOATING
             and leaf.device == own.device
             and (not shapes or leaf.shape == own.shape)
             and (not dtypes or leaf.dtype == own.dtype or own.dtype.itemsize == 2)
@@ -126,7 +123,7 @@ def check_like(
 
 
 def _is_floating(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.dtype in _FLOATING
+    return isinstance(leaf, Tensor) and leaf.dtype in _checks.FLOATING
 
 
 def _differ(argument: str, tree: Tree, like_argument: str, like: Tree) -> NoReturn:

@@ -14,6 +14,8 @@ PAIR, TRIPLE = torch.ones(2), torch.ones(3)
 SHRINK, MIXUP = partial(augment.resized_crop, size=2), partial(augment.mixup, alpha=0.2)
 
 REFUSALS: list[Refusal] = [
+    ("augment.flip", "images", lambda: augment.flip(IMAGES.to(torch.float8_e4m3fn), key=KEY)),
+    ("augment.flip", "images", lambda: augment.flip(IMAGES.to_sparse(), key=KEY)),
     ("augment.flip", "images", lambda: augment.flip(X, key=KEY)),
     ("augment.flip", "images", lambda: augment.flip(IMAGES[0], key=KEY)),
     ("augment.flip", "images", lambda: augment.flip(IMAGES.long(), key=KEY)),

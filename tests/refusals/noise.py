@@ -10,6 +10,9 @@ from tests.refusals import IMAGES, INTEGERS, KEY, KEYS, PARAMS, Refusal, X, bad
 TOKENS = torch.ones(2, 4, 3)
 
 REFUSALS: list[Refusal] = [
+    ("noise.dropout", "x", lambda: noise.dropout(X.to_sparse(), 0.5, key=KEY)),
+    ("noise.dropout", "x", lambda: noise.dropout(X.to(torch.float8_e4m3fn), 0.5, key=KEY)),
+    ("noise.dropout", "rate", lambda: noise.dropout(X, torch.tensor(0.5).to(torch.float8_e4m3fn), key=KEY)),
     ("noise.dropout", "x", lambda: noise.dropout(INTEGERS, 0.5, key=KEY)),
     ("noise.dropout", "x", lambda: noise.dropout(bad([1.0]), 0.5, key=KEY)),
     ("noise.dropout", "rate", lambda: noise.dropout(X, 1.5, key=KEY)),
