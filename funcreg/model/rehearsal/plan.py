@@ -1,12 +1,14 @@
 """What calls of a kind need: a run of the call as it will be made, and a look at what it did."""
 
 import contextlib
+import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ... import _checks
@@ -54,6 +56,7 @@ def plan(rehearsal: Rehearsal) -> Plan:
         with values_put_back(rehearsal.own_tensors) as own:
             output = rehearsal.run_on(seen, tensors, args, kwargs)
         made = _made_parameters(rehearsal)
+        _refuse_what_runs_later(rehearsal, output)
     finally:
         setters = snapshot.changed()
         snapshot.put_back()
@@ -80,6 +83,14 @@ def plan(rehearsal: Rehearsal) -> Plan:
         any(not same_values(one, other) for one, other in zip(inputs, given, strict=True)),
         rehearsal.checkpoints,
     )
+
+
+def _refuse_what_runs_later(rehearsal: Rehearsal, output: Any) -> None:
+    """Refuse a result that is code rather than values: after the call a layer has no values of its own."""
+    for leaf in pytree.tree_leaves(output):
+        if isinstance(leaf, Iterator | nn.Module | functools.partial) or inspect.isroutine(leaf):
+            did = f"{rehearsal.labels['']}, whose forward returns a {type(leaf).__name__}, which runs after the call"
+            _checks.fail("module", did, "one that returns tensors", "Compute them in the forward: list(generator).")
 
 
 def _made_parameters(rehearsal: Rehearsal) -> list[tuple[str, str]]:

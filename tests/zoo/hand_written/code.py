@@ -108,6 +108,26 @@ class CopiesLayer(nn.Module):
         return fast(x)
 
 
+LATER: dict[str, Callable[[nn.Module, Tensor], Any]] = {
+    "a generator": lambda layer, x: (layer(x) for _ in range(2)),
+    "a map": lambda layer, x: map(layer, [x, x]),
+    "a function": lambda layer, x: lambda: layer(x),
+    "a partial": lambda layer, x: functools.partial(layer, x),
+    "a layer": lambda layer, x: layer,
+}
+
+
+class ReturnsCode(nn.Module):
+    """Part of what it returns is computed when somebody asks for it."""
+
+    def __init__(self, how: Callable[[nn.Module, Tensor], Any]) -> None:
+        super().__init__()
+        self.linear, self.how = nn.Linear(6, 6), how
+
+    def forward(self, x: Tensor) -> Any:
+        return self.linear(x), self.how(self.linear, x)
+
+
 class KeepsFeatures(nn.Module):
     """A hook that keeps what a layer gave, in a dict of the module's."""
 
@@ -573,6 +593,10 @@ def specimens() -> list[Specimen]:
         nested("history in a list", History),
         nested("sums of all tensors", SumsAll),
         nested("lock and file", LockAndFile),
+        *(
+            alone(f"returns {what}", functools.partial(ReturnsCode, how), refuses=in_every_call("runs after the call"))
+            for what, how in LATER.items()
+        ),
         nested("layers by type", AsksTypes, noise=RATE),
         nested("layer copied in forward", lambda: CopiesLayer(copy.copy), refuses=in_every_call("forward runs a copy")),
         alone("tied weights", Tied, tokens, noise=RATE),
