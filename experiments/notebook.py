@@ -1,6 +1,6 @@
 """What the notebooks call: run an experiment once, then show its claims, tables and figures.
 
-The preset is FUNCREG_PRESET's (smoke, quick or full), else quick; the data are FUNCREG_DATA's.
+The preset is FUNCREG_PRESET's (smoke, quick or full; long where there is one), else quick; the data FUNCREG_DATA's.
 """
 
 import os
