@@ -41,6 +41,8 @@ def describe(value: object) -> str:
     """
     if isinstance(value, Tensor):
         where = " on meta" if value.is_meta else ""
+        if value.layout != torch.strided:
+            where += f" in the layout {value.layout}"
         return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}{where}"
     if isinstance(value, tuple | list) and any(isinstance(each, Tensor) for each in value):
         return f"a {type(value).__name__} of {len(value)}"
@@ -211,7 +213,7 @@ def check_tensor(argument: str, value: Any, *, ndim: int | None = None) -> None:
     if not isinstance(value, Tensor):
         fail(argument, describe(value), "a torch.Tensor", "Convert it with torch.as_tensor.")
     if value.layout is not torch.strided:
-        fail(argument, f"{describe(value)} in the layout {value.layout}", "a dense one", "Convert it with .to_dense().")
+        fail(argument, describe(value), "a dense one", "Convert it with .to_dense().")
     if ndim is not None and value.ndim != ndim:
         fail(argument, describe(value), f"a tensor of {ndim} dimension(s)")
 

@@ -238,7 +238,7 @@ def test_gradients_that_do_not_fit_are_refused_by_name(name: str) -> None:
             with pytest.raises(FuncregError, match=f"^{argument}: got .*; expected"):
                 transform.update(grads, state, PARAMS)
     for params, argument in (([1.0], "0"), ({"w": torch.ones(2, dtype=torch.int64)}, "w"), ({"w": 1j}, "w")):
-        with pytest.raises(FuncregError, match=f"^params's {argument}: got .*; expected a floating-point tensor"):
+        with pytest.raises(FuncregError, match=f"^params's {argument}: got .*; expected a dense floating-point tensor"):
             transform.init(params)
     for params in ("text", None, 3, torch.ones(1, dtype=torch.complex64)):
         with pytest.raises(FuncregError, match=r"^params: got"):

@@ -3,6 +3,7 @@
 from typing import Any, NoReturn
 
 import optree
+import torch
 from torch import Tensor
 
 from .. import _checks
@@ -42,14 +43,14 @@ def check_floating(argument: str, tree: Tree) -> None:
     >>> check_floating("params", {"w": [1.0]})
     Traceback (most recent call last):
     ...
-    funcreg._checks.FuncregError: params's w.0: got 1.0 (float); expected a floating-point tensor.
+    funcreg._checks.FuncregError: params's w.0: got 1.0 (float); expected a dense floating-point tensor.
     """
     if tree is None:
         _checks.fail(argument, "None", "a tree of floating-point tensors")
     flat = optree.tree_leaves(tree)
     for index, leaf in enumerate(flat):
         if not _is_floating(leaf):
-            _checks.fail(entry(argument, names(tree)[index]), _checks.describe(leaf), "a floating-point tensor")
+            _checks.fail(entry(argument, names(tree)[index]), _checks.describe(leaf), "a dense floating-point tensor")
 
 
 def selected(argument: str, tree: Tree, mask: Mask | None, *, axes: int = 0) -> list[tuple[str, Tensor]]:
@@ -65,7 +66,7 @@ def selected(argument: str, tree: Tree, mask: Mask | None, *, axes: int = 0) -> 
         pairs = [(name, leaf) for name, leaf in pairs if leaf.ndim >= axes] or pairs
     for name, leaf in pairs:
         if not _is_floating(leaf):
-            _checks.fail(entry(argument, name), _checks.describe(leaf), "a floating-point tensor")
+            _checks.fail(entry(argument, name), _checks.describe(leaf), "a dense floating-point tensor")
         if leaf.ndim < axes:
             remedy = f"Leave it out: mask=lambda name, leaf: leaf.ndim >= {axes}."
             _checks.fail(entry(argument, name), _checks.describe(leaf), f"a tensor of at least {axes} axes", remedy)
@@ -103,6 +104,7 @@ def check_like(
             leaf.dtype in _checks.FLOATING
             and own.dtype in _checks.FLOATING
             and leaf.device == own.device
+            and leaf.layout == own.layout
             and (not shapes or leaf.shape == own.shape)
             and (not dtypes or leaf.dtype == own.dtype or own.dtype.itemsize == 2)
             for leaf, own in zip(leaves, flat, strict=True)
@@ -114,7 +116,9 @@ def check_like(
     for name, leaf, own in zip(names(like), leaves, flat, strict=True):
         where, got = entry(argument, name), _checks.describe(leaf)
         if not _is_floating(leaf):
-            _checks.fail(where, got, f"a floating-point tensor of shape {tuple(own.shape)}, as in {like_argument}")
+            _checks.fail(
+                where, got, f"a dense floating-point tensor of shape {tuple(own.shape)}, as in {like_argument}"
+            )
         if shapes and leaf.shape != own.shape:
             _checks.fail(where, got, f"shape {tuple(own.shape)}, as in {like_argument}", remedy)
         _checks.check_beside(where, leaf, own, like_argument)
@@ -123,7 +127,7 @@ def check_like(
 
 
 def _is_floating(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.dtype in _checks.FLOATING
+    return isinstance(leaf, Tensor) and leaf.dtype in _checks.FLOATING and leaf.layout == torch.strided
 
 
 def _differ(argument: str, tree: Tree, like_argument: str, like: Tree) -> NoReturn:

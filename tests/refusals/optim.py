@@ -5,12 +5,17 @@ import torch
 from funcreg import optim
 from tests.refusals import INTEGERS, PARAMS, Refusal, X, bad
 
+EYE = torch.eye(2)
+
 REFUSALS: list[Refusal] = [
     ("optim.sgd", "lr", lambda: optim.sgd(-0.1)),
     ("optim.sgd", "momentum", lambda: optim.sgd(0.1, momentum=2.0)),
     ("optim.sgd", "momentum", lambda: optim.sgd(0.1, nesterov=True)),
     ("optim.sgd", "dampening", lambda: optim.sgd(0.1, momentum=0.9, dampening=0.5, nesterov=True)),
     ("optim.adam", "weight_decay", lambda: optim.adam(0.1, weight_decay=-1.0)),
+    ("optim.adam", "params's w", lambda: optim.adam(0.1).init({"w": EYE.to_sparse()})),
+    ("optim.apply_updates", "updates's w", lambda: optim.apply_updates({"w": EYE}, {"w": EYE.to_sparse()})),
+    ("optim.apply_updates", "updates's w", lambda: optim.apply_updates({"w": EYE}, {"w": EYE.to("meta")})),
     ("optim.adamw", "b2", lambda: optim.adamw(0.1, b2=bad("0.9"))),
     ("optim.rmsprop", "lr", lambda: optim.rmsprop(-0.1)),
     ("optim.rmsprop", "decay", lambda: optim.rmsprop(0.1, decay=1.0)),
