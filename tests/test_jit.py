@@ -206,3 +206,21 @@ def test_a_smaller_last_batch_is_said_once() -> None:
         assert float(mean(params, torch.ones(3, 2), torch.zeros(3, 2))) == 1
     mean(params, torch.ones(2, 2), torch.ones(2, 2))
     assert mean.compilations == 3
+
+
+def test_scalars_do_not_make_it_begin_anew() -> None:
+    from torch._dynamo.symbolic_convert import TensorifyState
+    from torch._dynamo.utils import compilation_time_metrics as spent
+
+    x = torch.arange(3.0)
+    torch.compiler.reset()
+    TensorifyState.clear()
+    spent.clear()
+    scaled = fr.jit(lambda x, rate: x * rate)
+    for rate in (0.5, 2.0, torch.tensor(3.0, dtype=torch.float64)):
+        assert torch.equal(scaled(x, rate), x * rate)
+    assert "compile_attempt_0" in spent
+    assert "compile_attempt_1" not in spent, "the function is traced twice"
+    read = fr.jit(lambda x, rate: x * rate.item())  # a number is taken out of one
+    for rate in (0.5, 2.0):
+        assert torch.equal(read(x, torch.tensor(rate, dtype=torch.float64)), x * rate)

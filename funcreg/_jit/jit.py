@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from .. import _checks
+from .backend import inductor
 from .kept import kept
 from .traced import Compiled, traced
 
@@ -62,7 +63,7 @@ def _compiled(function: Callable[P, R]) -> Compiled[P, R]:
     if not can_compile():
         needed = f"a C++ compiler ({_compiler()}) and Python's headers, which torch.compile needs"
         _checks.fail("jit", "a machine without them", needed, "Install them, set CXX, or call the function as it is.")
-    return traced(function, "inductor", _options())
+    return traced(function, inductor, _options())
 
 
 def _options() -> dict[str, Any]:

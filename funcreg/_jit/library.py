@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _aoti  # pyright: ignore[reportAttributeAccessIssue]  (it has no stub)
 
 from .modes import recording
 
@@ -46,7 +45,8 @@ def loaded(path: Path) -> Run | None:
         content = path.read_bytes()
         if len(content) <= _SIZE or _seal(path, content[:-_SIZE]) != content[-_SIZE:]:
             return None
-        return _aoti.AOTIModelContainerRunnerCpu(str(path), 1).run
+        aoti: Any = torch._C._aoti  # pyright: ignore[reportAttributeAccessIssue]  (it has no stub)
+        return aoti.AOTIModelContainerRunnerCpu(str(path), 1).run
     except (OSError, RuntimeError):  # there is none, or the system refuses to load it
         return None
 
