@@ -280,7 +280,6 @@ def test_a_compiled_step_is_the_eager_one_to_rounding(precision: str) -> None:
 
 # Whose products are a model's, or a user's function's.
 OF_A_MODEL = (
-    "averaging.sample_swag",
     "check",
     "distributed",
     "from_module",

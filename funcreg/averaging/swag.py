@@ -17,7 +17,7 @@ from .. import _checks, _jit, random, tree
 from .._functorch import readable
 from ..transforms import Number, core
 from ..tree.checks import check_floating, check_like
-from ..tree.values import wide, widest
+from ..tree.values import in_own_precision, wide, widest
 from .averages import Averaging, counting
 
 _SAME_INIT = "It must come from the init of swag, for these parameters."
@@ -146,7 +146,7 @@ def sample_swag(state: SwagState, *, key: Tensor, scale: Number = 1.0) -> tree.T
 
     def drawn(mean: Tensor, variance: Tensor, deviations: Tensor, z: Tensor) -> Tensor:
         diagonal, low_rank = factors.like(mean)
-        moved = torch.tensordot(along.to(deviations.dtype), deviations, 1)
+        moved = in_own_precision(torch.tensordot)(along.to(deviations.dtype), deviations, 1)
         return mean + diagonal * (core.root(variance) * z.to(mean.dtype).view_as(mean)) + low_rank * moved
 
     independent = optree.tree_unflatten(optree.tree_structure(state.params), draws)
