@@ -119,7 +119,7 @@ def turns(calls: list[Call]) -> tuple[Callable[[list[Tensor]], list[Any]], list[
 
 
 def disagreements() -> Iterator[tuple[Call, str, str, Any]]:
-    """(call, argument, kind, result): what traced code gives, and looks like one, where eager code refuses; or an error not ours."""
+    """(call, argument, kind, result): what traced code gives where eager code refuses, and is no NaN or refusal."""
     for call in CALLS:
         results = optree.tree_leaves(call.function(**call.arguments))
         if call.name in UNCOMPILED or not all(isinstance(leaf, Tensor) for leaf in results):
