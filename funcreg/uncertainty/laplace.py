@@ -98,16 +98,18 @@ def laplace(
         _checks.check_beside(entry("params", name), leaf, x, "x")
     mean, rest = tree.partition(params, mask)
 
-    def outputs(mean: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    def outputs(mean: Any, x: Tensor) -> Tensor:
         output = output_of(model.apply(tree.merge(mean, rest), state, x[None]))
         head_of(head).read(output)  # which refuses what it does not fit
-        each = precise(output).reshape(-1, output.shape[-1])
-        return each, each
+        return precise(output).reshape(-1, output.shape[-1])
 
     def rows(x: Tensor) -> Tensor:
         """Of one input: (outputs, P), whose squares sum to `J^T F J`."""
-        slopes, output = torch.func.jacrev(outputs, has_aux=True)(mean, x)
-        whole = torch.cat([precise(each).flatten(2) for each in tree.leaves(slopes)], dim=2)
+        output, pull, *_ = torch.func.vjp(lambda mean: outputs(mean, x), mean)
+        # jacrev would do, but compiling it warns (torch 2.15).
+        each = torch.eye(output.numel(), dtype=output.dtype, device=output.device).unflatten(1, output.shape)
+        (slopes,) = torch.func.vmap(pull)(each)
+        whole = torch.cat([precise(each).reshape(*output.shape, -1) for each in tree.leaves(slopes)], dim=2)
         return (_ROOTS[head](output, noise_variance).mT @ whole).flatten(0, 1).to(torch.float64)
 
     precision = prior_precision * torch.eye(tree.count(mean), dtype=torch.float64, device=flat[0].device)

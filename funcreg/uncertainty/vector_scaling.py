@@ -131,11 +131,9 @@ class _Fit(NamedTuple):
         each = torch.cat((p * self.logits, p), dim=-1)  # of a class's logit by its scale and its bias, times p
         twice = torch.cat((each[:, : p.shape[-1]] * self.logits, each), dim=-1)
         scales, both, biases = (self.share * twice).sum(dim=0).reshape(3, -1)
-        # torch.diag would do, but compiling it warns (torch 2.15).
-        one = torch.eye(p.shape[-1], dtype=p.dtype, device=p.device)
-        own = torch.cat((torch.cat((one * scales, one * both), 1), torch.cat((one * both, one * biases), 1)))
+        own = torch.cat((torch.cat((scales.diag(), both.diag()), 1), torch.cat((both.diag(), biases.diag()), 1)))
         curvature = own - each.T @ (self.share * each)
         size = torch.cat((scales, biases)) - (self.share * each**2).sum(dim=0)
         unit = torch.where(size > 0, size, 1.0).sqrt()
-        damped = curvature / (unit.unsqueeze(1) * unit) + damping * torch.eye(len(size), dtype=p.dtype, device=p.device)
+        damped = curvature / (unit.unsqueeze(1) * unit) + torch.diag(damping.expand_as(unit))
         return (torch.linalg.solve_ex(damped, slope / unit).result / unit).reshape(2, -1)
