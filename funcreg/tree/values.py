@@ -1,8 +1,7 @@
 """The numbers in a tree: norm, choice, copies, conversions."""
 
-import functools
 from collections.abc import Callable, Iterable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,8 +10,7 @@ from .. import _checks
 from .checks import check_floating, check_tensors
 from .structure import Tree, entry, leaves, map, map_as, map_named, names
 
-P = ParamSpec("P")
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def norm(tree: Tree) -> Tensor:
@@ -91,7 +89,7 @@ def without_scale(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     return x / torch.where((largest > 0) & largest.isfinite(), largest, 1.0)
 
 
-def in_own_precision(function: Callable[P, T]) -> Callable[P, T]:
+def in_own_precision(function: F) -> F:
     """A function of a tensor first, outside of autocast, which would round its products to 16 bits.
 
     >>> with torch.autocast("cpu", torch.bfloat16):
@@ -99,15 +97,14 @@ def in_own_precision(function: Callable[P, T]) -> Callable[P, T]:
     torch.float32
     """
 
-    @functools.wraps(function)
-    def precisely(*args: P.args, **kwargs: P.kwargs) -> T:
-        first: Any = args[0]
+    def precisely(first: Any, *args: Any, **kwargs: Any) -> Any:
         if first.is_meta or not torch.is_autocast_enabled(first.device.type):
-            return function(*args, **kwargs)
+            return function(first, *args, **kwargs)
         with torch.autocast(first.device.type, enabled=False):
-            return function(*args, **kwargs)
+            return function(first, *args, **kwargs)
 
-    return precisely
+    own: Any = precisely
+    return own
 
 
 def sign(x: Tensor) -> Tensor:
