@@ -248,7 +248,7 @@ def fitted(history: dict[str, list[list[float]]], best_epoch: list[int]) -> trai
     """What a fit of members returns, of a parameter w that is 10 * member + its best epoch."""
     epochs = torch.tensor(best_epoch)
     never, unused = torch.zeros_like(epochs), train.TrainState(0, 0, 0, epochs, epochs)
-    best = train.TrainState({"w": 10 * torch.arange(len(best_epoch)) + epochs}, {}, (), epochs, epochs)
+    best = train.TrainState({"w": 10.0 * torch.arange(len(best_epoch)) + epochs}, {}, (), epochs, epochs)
     columns = {name: torch.tensor(rows, dtype=torch.float64) for name, rows in history.items()}
     return train.FitResult(unused, columns, best, epochs, never, never, False)
 

@@ -111,13 +111,13 @@ def correlation(predictions: Tensor, targets: Tensor, *, reduction: str = "mean"
         reduction: "mean", "sum" or "none".
 
     Returns:
-        A tensor of shape (), or (...) for "none", in [0, 2].
+        A tensor of shape (), or (...) for "none", in [0, 2] to rounding.
 
     Raises:
         FuncregError: when the shapes differ, predictions are not floating-point, or L is below 2.
 
-    >>> correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([10.0, 30.0, 50.0]))
-    tensor(0.)
+    >>> correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([10.0, 30.0, 35.0]))
+    tensor(0.0551)
     """
     _checks.check_choice("reduction", reduction, REDUCTIONS)
     p, t = _signals(predictions, targets, shortest=2)

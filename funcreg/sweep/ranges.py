@@ -126,7 +126,7 @@ def as_column(name: str, values: Iterable[float] | Tensor) -> Tensor:
         finite = _jit.known(values.isfinite())
         if finite is not None and not bool(finite.all()):
             _checks.fail(name, f"{int((~finite).sum())} of {len(values)} that are not finite", "finite numbers")
-        return values if values.dtype == torch.bool else _checks.check_number(name, values)
+        return values if values.dtype == torch.bool else _checks.check_number(name, values).to(values.dtype)
     if isinstance(values, str) or not isinstance(values, Iterable):
         remedy = f"Put it in a list: {name}=[{values!r}]." if isinstance(values, int | float) else ""
         _checks.fail(name, _checks.describe(values), allowed, remedy)
