@@ -91,7 +91,7 @@ def test_the_rank_is_an_exact_one(n: int, alpha: float) -> None:
     hundredths = round(100 * alpha)
     rank = -(-(n + 1) * (100 - hundredths) // 100)
     expected = math.inf if rank > n else float(rank)
-    assert float(uncertainty.conformal_quantile(scores[0], alpha)) == expected
+    assert float(uncertainty.conformal_quantile(scores, alpha)) == expected
     for dtype in (torch.float32, torch.float64):
         assert float(uncertainty.conformal_quantile(scores, torch.tensor(alpha, dtype=dtype))) == expected
 
@@ -127,7 +127,7 @@ def test_alphas_and_members_are_batched() -> None:
 def test_batched_settings_out_of_range_are_nan() -> None:
     scores = torch.arange(1.0, 20.0)
     settings = torch.tensor([0.5, 0.0, -1.0])
-    thresholds = vmap(lambda alpha: uncertainty.conformal_quantile(scores[0], alpha))(settings)
+    thresholds = vmap(lambda alpha: uncertainty.conformal_quantile(scores, alpha))(settings)
     assert thresholds.tolist()[0] == 10
     scaled = vmap(lambda scale: uncertainty.interval_scores(scores, scores + 1, scale=scale))(settings)
     ends = vmap(lambda scale: torch.stack(uncertainty.prediction_intervals(scores, 1.0, scale=scale)))(settings)
