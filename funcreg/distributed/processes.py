@@ -174,6 +174,7 @@ def _join(device: torch.device, timeout: float) -> None:
             # torchrun keeps its store when it restarts, and in it the addresses of those that are gone.
             store = dist.PrefixStore(own, store)  # pyright: ignore[reportPrivateImportUsage]
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
+        dist.all_reduce(torch.zeros(()))  # or a rank that is done at once leaves while others still look for it
     except (RuntimeError, ValueError) as error:
         where = "{WORLD_SIZE} ranks at {MASTER_ADDR}:{MASTER_PORT}".format(**os.environ)
         _checks.fail("process_group", str(error).splitlines()[0], f"{where}, within {timeout:g} s", "Start them all.")
