@@ -32,7 +32,7 @@ def jit(function: Callable[P, R], *, folder: str | Path | None = None) -> Compil
     process the function runs once as it is, and what it asks of torch, operator by operator, is what
     its program is found by, with torch's version and the machine's processor: another function, or one
     that closes over other values, is compiled anew. Later in a process it is taken for what it was then.
-    Compiling for a file takes about twice as long. What a kept program is not for is compiled as without
+    Compiling for a file takes longer. What a kept program is not for is compiled as without
     a folder: calls that ask for gradients, or not on a CPU. The files are libraries of machine code:
     trust a folder as you trust the code that you run.
 
