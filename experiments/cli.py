@@ -86,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--tensorboard", action="store_true", help="log each fit's metrics under DIR/tensorboard/NAME, for TensorBoard"
     )
+    run.add_argument(
+        "--processes",
+        type=_count,
+        metavar="N",
+        help="run so many experiments at once, each with its share of the threads (default: one a thread, at most 4, "
+        "for the presets smoke and quick on a CPU; else 1, which shows the bars of each)",
+    )
     run.add_argument("--quiet", action="store_true", help="no progress bars")
     _add_out(run)
 
@@ -126,7 +133,7 @@ def _count(text: str) -> int:
     except ValueError:
         value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of members")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return value
 
 
@@ -145,7 +152,7 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     chosen = registry.choose(arguments.names)
     registry.check_preset(chosen, arguments.preset)
     from . import data  # torch only once the request makes sense
-    from .harness import context, files, records, runner, tensorboard
+    from .harness import context, files, records, runner, schedule, tensorboard
 
     circumstances = context.Context(
         seed=arguments.seed,
@@ -169,6 +176,7 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         arguments.out,
         resume=arguments.resume,
         tensorboard=arguments.tensorboard,
+        processes=arguments.processes or schedule.processes(chosen, arguments.preset, circumstances),
         again=shlex.join(["python", "-m", "experiments", *again]),
     )
 

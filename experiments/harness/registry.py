@@ -34,6 +34,11 @@ class Experiment(NamedTuple):
     runtime: str
     answer: str
 
+    def seconds(self, preset: str) -> int:
+        """How long a preset takes, about: 0 where its file gives no seconds."""
+        found = re.search(rf"\b{preset} (?:about )?(\d+) s\b", self.runtime)
+        return int(found[1]) if found else 0
+
     def load(self) -> Any:
         """Its module: Settings, PRESETS, main and figures."""
         return importlib.import_module(f"{_QUESTIONS}.{self.name.replace('-', '_')}")

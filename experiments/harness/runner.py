@@ -1,20 +1,23 @@
-"""Runs experiments one by one; what is finished stays, whatever happens to the next."""
+"""Runs experiments, one by one or side by side; what is finished stays, whatever happens to the others."""
 
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import LabError, WriteError
+from ..report import looks
 from ..report.decisions import CONFIRMED, REFUTED, UNDECIDED
-from ..report.looks import looks, schedule
 from ..report.result import Result
 from ..report.verdicts import tally
-from . import environment, publish, request
+from . import environment, publish, request, schedule
 from .context import Context
+from .processes import Ended
 from .publish import draw, keep
 from .records import FORMAT
 from .registry import Experiment
@@ -23,6 +26,15 @@ from .unfinished import Unfinished
 
 MARKS = {CONFIRMED: "[ok]", REFUTED: "[no]", UNDECIDED: "[??]"}
 TENSORBOARD = "tensorboard"  # a folder beside the records
+
+
+class Outcome(NamedTuple):
+    """How an experiment ended: its record, or what to say of it and the exit status; `hopeless`: the others' too."""
+
+    record: dict[str, Any] | None
+    status: int = 0
+    said: str = ""
+    hopeless: bool = False
 
 
 def run(experiment: Experiment, preset: str, context: Context, out: Path) -> dict[str, Any]:
@@ -35,7 +47,7 @@ def run(experiment: Experiment, preset: str, context: Context, out: Path) -> dic
     module = experiment.load()
     counts = _members(module.PRESETS[preset], context)
     start = time.perf_counter()
-    with looks(len(counts) or 1):
+    with looks.looks(len(counts) or 1):
         settings, result = _answer(module, module.PRESETS[preset], counts, context)
     seconds = time.perf_counter() - start + (context.unfinished.saved if context.unfinished else 0.0)
     record: dict[str, Any] = {
@@ -83,7 +95,7 @@ def _members(settings: Any, context: Context) -> list[int]:
         raise LabError("it cannot take more members to decide its claims. Run it without --members.")
     if limit < first:
         raise LabError(f"--members {limit}: it has {first} from the first. Give at least as many.")
-    return schedule(first, limit)
+    return looks.schedule(first, limit)
 
 
 def _answer(module: Any, settings: Any, counts: Sequence[int], context: Context) -> tuple[Any, Result]:
@@ -105,6 +117,7 @@ def run_all(
     *,
     resume: bool = False,
     tensorboard: bool = False,
+    processes: int = 1,
     again: str = "python -m experiments run all --resume",
 ) -> int:
     """Run experiments under a progress bar, write the report, print the verdicts.
@@ -112,6 +125,7 @@ def run_all(
     Args:
         resume: leave out those whose record answers the same request.
         tensorboard: log every fit under `out`/tensorboard.
+        processes: how many run at once, the longest first. The bars of each are shown where it is one.
         again: the command that goes on where this one was interrupted.
 
     Returns:
@@ -119,23 +133,25 @@ def run_all(
         more can be kept; 130 when interrupted.
     """
     status, done = 0, {}
+    own = replace(context, bars=context.bars and processes == 1)
+    attempt = partial(_attempt, preset=preset, context=own, out=out, resume=resume, tensorboard=tensorboard)
     try:
         if resume:
             done = _done(chosen, preset, context, out)
-        for experiment in _bar([each for each in chosen if each.name not in done], context):
-            logs = Logs(out / TENSORBOARD / experiment.name) if tensorboard else None
-            try:
-                pieces = _unfinished(experiment, preset, context, out, resume=resume)
-                done[experiment.name] = run(experiment, preset, replace(context, logs=logs, unfinished=pieces), out)
-            except WriteError:
-                raise
-            except LabError as error:  # its data; the others read other data
-                _say(f"error: {experiment.name}: {error}")
-                status = status or 2
-            except Exception:  # one that breaks must not cost the others
-                traceback.print_exc()
-                _say(f"{experiment.name} broke; the others go on.")
-                status = 1
+        left = [each for each in chosen if each.name not in done]
+        with closing(schedule.each(attempt, left, preset, processes=processes, bar=context.bars)) as outcomes:
+            for experiment, outcome in outcomes:
+                if isinstance(outcome, Ended):
+                    outcome = Outcome(
+                        None, 1, f"{experiment.name}: its process was killed, perhaps for want of memory."
+                    )
+                if outcome.record is not None:
+                    done[experiment.name] = outcome.record
+                    continue
+                _say(outcome.said)
+                status = 1 if outcome.status == 1 else status or outcome.status
+                if outcome.hopeless:
+                    break
     except WriteError as error:
         _say(f"error: {error}")
         status = 2
@@ -146,6 +162,22 @@ def run_all(
     if len(done) < len(chosen) > 1:  # at the end, where it is seen
         _say(f"{len(done)} of {len(chosen)} finished and kept. To go on: {again}")
     return status
+
+
+def _attempt(
+    experiment: Experiment, *, preset: str, context: Context, out: Path, resume: bool, tensorboard: bool
+) -> Outcome:
+    """Run one; that it breaks must not cost the others."""
+    try:
+        logs = Logs(out / TENSORBOARD / experiment.name) if tensorboard else None
+        pieces = _unfinished(experiment, preset, context, out, resume=resume)
+        return Outcome(run(experiment, preset, replace(context, logs=logs, unfinished=pieces), out))
+    except WriteError as error:
+        return Outcome(None, 2, f"error: {error}", hopeless=True)
+    except LabError as error:  # its data; the others read other data
+        return Outcome(None, 2, f"error: {experiment.name}: {error}")
+    except Exception:
+        return Outcome(None, 1, f"{traceback.format_exc()}{experiment.name} broke; the others go on.")
 
 
 def _close(records: Sequence[dict[str, Any]], out: Path, status: int) -> int:
@@ -205,19 +237,6 @@ def _unfinished(experiment: Experiment, preset: str, context: Context, out: Path
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
-
-
-def _bar(chosen: Sequence[Experiment], context: Context) -> Iterable[Experiment]:
-    if not context.bars:
-        yield from chosen
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=len(chosen), unit="experiment", dynamic_ncols=True, position=0) as bar:
-        for experiment in chosen:
-            bar.set_description(experiment.name)
-            yield experiment
-            bar.update()
 
 
 def _command(experiment: Experiment, preset: str, context: Context, result: Result) -> str:
