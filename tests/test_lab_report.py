@@ -155,6 +155,33 @@ def test_report_counts_by_part(tmp_path: Path) -> None:
     assert refuted.count("<li>") == 1
 
 
+def test_a_refuted_claim_that_goes_on_from_others_is_shown_after_them(tmp_path: Path) -> None:
+    texts = {"It helps": True, "So it does later": True, "(b) ... and again": False, "Somewhere it hurts": False}
+    claims = [Claim(text, "0", verdict, {"n": 1}) for text, verdict in texts.items()]
+
+    def fails(settings: Point, context: Context) -> Result:
+        return dataclasses.replace(good(settings, context), claims=[Claim("Noise helps", "0", True, {"n": 1}), *claims])
+
+    text = fill(tmp_path, fake("b", fails)).partition('<section id="refuted">')[2].partition("</section>")[0]
+    assert re.findall(r"</a>: (.*?)<br>", text) == [
+        "Noise helps. <b>(b) ... and again</b>",
+        "<b>Somewhere it hurts</b>",
+    ]
+
+
+def test_a_short_logarithmic_axis_has_2_and_5() -> None:
+    def labels(high: float) -> set[str]:
+        figure, axes = plots.canvas(caption="")
+        axes[0, 0].set(xscale="log", xlim=(1, high))
+        plots.counting(axes[0, 0].xaxis)
+        figure.canvas.draw()
+        shown = {each.get_text() for each in axes[0, 0].get_xticklabels(which="both")} - {""}
+        return {each for each in shown if 1 <= float(each) <= high}
+
+    assert labels(10) == {"1", "2", "5", "10"}
+    assert labels(100) == {"1", "10", "100"}
+
+
 def test_report_says_which_presets_and_data(tmp_path: Path) -> None:
     text = fill(tmp_path, fake("a", good))
     assert "preset <b>quick</b>, run on a CPU" in text

@@ -399,12 +399,11 @@ def _draw_tangents(branches: dict[str, Any]) -> Figure:
     w = np.linspace(w0 - 1, w0 + 1, 100)
     axis.plot(w, 2 * (w * x) ** 2, color=plots.BLACK, label="(wx)² + (wx)²")
     both, stopped = branches["ways"]["nothing"], branches["ways"]["detach()"]
-    for i, (way, label) in enumerate(((both, "slope"), (stopped, "slope, second branch stopped"))):
+    for i, (way, label) in enumerate(((both, ""), (stopped, ", second branch stopped"))):
         near = w[(w > w0 - 0.75) & (w < w0 + 0.75)]
         line = way["value"] + way["gradient"] * (near - w0)
-        axis.plot(
-            near, line, color=plots.PALETTE[i], linestyle=plots.LINES[i + 1], label=f"{label} {way['gradient']:g}"
-        )
+        look = {"color": plots.PALETTE[i], "linestyle": plots.LINES[i + 1]}
+        axis.plot(near, line, label=f"slope {way['gradient']:g}{label}", **look)
     axis.plot([w0], [both["value"]], "o", color=plots.BLACK)
     axis.set(xlabel="w", ylabel="value", xlim=(w0 - 1, w0 + 1))
     axis.legend()

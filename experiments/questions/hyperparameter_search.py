@@ -441,5 +441,6 @@ def _draw_gradient(values: dict[str, Any]) -> Figure:
         axis.set(xlabel="central difference")
         axis.set_title(title)
         axis.locator_params(nbins=4)
+        axis.locator_params(axis="x", nbins=3)
     axes[0, 0].set_ylabel("gradient through training")
     return figure

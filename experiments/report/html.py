@@ -2,6 +2,7 @@
 
 import base64
 import math
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from .estimates import Estimate, number
 from .verdicts import SIGNS, Record, counts, machine, summary
 
 FOLDER = Path(__file__).parent / "templates"
+_GOES_ON = re.compile(r"(\(\w\) )?(\.\.\.|It |So )")  # a claim that leans on the one before
 
 
 class Image(NamedTuple):
@@ -99,6 +101,17 @@ def _setting(value: Any) -> str:
     return str(value)
 
 
+def _leads_to(claim: Mapping[str, Any], record: Record) -> str:
+    """The claims before one that goes on from them (It, So, ...), for where it stands alone."""
+    claims = list(record["claims"])
+    before = claims[: claims.index(claim)]
+    while before and _GOES_ON.match(claim["text"]):
+        claim = before.pop()
+        if not _GOES_ON.match(claim["text"]):
+            return f"{claim['text']}. "
+    return ""
+
+
 def _members(record: Record) -> str:
     """Whether more members were taken to decide the claims."""
     if "members_up_to" not in record:
@@ -118,6 +131,7 @@ _ENVIRONMENT = Environment(
 )
 _ENVIRONMENT.filters |= {
     "counts": counts,
+    "leads_to": _leads_to,
     "machine": machine,
     "members": _members,
     "numbers_behind": _numbers_behind,

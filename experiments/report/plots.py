@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image, ImageChops
 
 # Okabe and Ito's colours, without the yellow that is too pale on white.
@@ -32,6 +33,8 @@ PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 SEQUENTIAL = "cividis"
 DIVERGING = "RdBu_r"
+_HALO = withStroke(linewidth=3, foreground="white")  # keeps text legible on lines and dots
+_SHORT = 32  # a logarithmic axis of less from end to end has too few powers of ten to be read by
 
 _STYLE: Any = {
     "font.size": 11,
@@ -169,19 +172,24 @@ def strip(
         axes.errorbar(
             [result.mean], [row], xerr=reach, fmt="D", color=color, markersize=6, capsize=4, markeredgecolor="white"
         )
-        axes.annotate(
-            f"{number(result.mean)}{unit}", (result.mean, row - 0.3), ha="center", va="bottom", fontsize=10, color=color
-        )
+        shown = f"{number(result.mean)}{unit}".replace("-", "\N{MINUS SIGN}")  # as on the axes
+        look = {"ha": "center", "va": "bottom", "fontsize": 10, "color": color, "path_effects": [_HALO]}
+        axes.annotate(shown, (result.mean, row - 0.3), **look)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.6)
     axes.grid(False, axis="y")
 
 
 def counting(axis: Axis) -> None:
-    """Plain whole numbers on an axis, logarithmic ones too: 1, 10, 100 rather than powers."""
+    """Plain whole numbers on an axis, logarithmic ones too: 1, 10, 100 rather than powers, and 2, 5 on a short one."""
     if axis.get_scale() == "log":
+
+        def between(value: float, _: int | None) -> str:
+            low, high = sorted(axis.get_view_interval())
+            return f"{value:g}" if high < _SHORT * low and f"{value:e}"[0] in "25" else ""
+
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_minor_formatter(FuncFormatter(between))
     else:
         axis.set_major_locator(MaxNLocator(integer=True))
 
