@@ -29,7 +29,7 @@ MEASURES = ("validation_loss", "test_loss", "test_accuracy")
 class TrialSettings:
     """A small set of images, a network that can learn it by heart, and the space of rate, decay and learning rate."""
 
-    searches: int = 8
+    seeds: int = 8
     train: int = 200
     validation: int = 500
     test: int = 1_000
@@ -79,7 +79,7 @@ class Trials:
         self.validation = fr.tree.map(lambda leaf: leaf[settings.train :], everyone)
         self.test = fr.tree.to(fr.train.Batch(test_x[: settings.test], images.test_y[: settings.test]), context.device)
         self.model = fr.from_module(lambda: Network(x[0].numel(), settings.hidden))
-        self.params = fr.tree.to(fr.model_members(self.model, init_key, settings.searches)[0], context.device)
+        self.params = fr.tree.to(fr.model_members(self.model, init_key, settings.seeds)[0], context.device)
         self.train_key = train_key
         self.step = fr.train.make_step(self._loss_of(fr.noise.dropout), self._optimizer)
         self.smooth_step = fr.train.make_step(self._loss_of(_smooth_dropout), self._optimizer)
@@ -90,7 +90,7 @@ class Trials:
 
     def split(self, key: Tensor) -> Tensor:
         """A key for each search."""
-        return fr.random.split(key, self.settings.searches)
+        return fr.random.split(key, self.settings.seeds)
 
     def _optimizer(self, hparams: Any) -> fr.transforms.Transform:
         # Not Adam: where a weight's gradient is near 0 its step is a sign, and the slope through it some 1e8.

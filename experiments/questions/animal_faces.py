@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
@@ -36,7 +35,7 @@ from ..parts.arms import Arms, own
 from ..parts.networks import mlp
 from ..report import charts, plots
 from ..report.claims import compare_means
-from ..report.estimates import estimate
+from ..report.estimates import curve, estimate
 from ..report.result import Claim, Result, Table, short
 
 
@@ -289,14 +288,24 @@ class _Study:
         )
         series = {name: arms.by_arm(torch.stack([row[name] for row in rows], dim=1)) for name in rows[0]}
         return {
-            arm: {"epochs": epochs, **{name: short(values[i]) for name, values in series.items()}}
+            arm: {"epochs": epochs, **_kept({name: values[i] for name, values in series.items()})}
             for i, arm in enumerate(arms.names)
         }
 
 
+def _kept(series: dict[str, Tensor]) -> dict[str, Any]:
+    """Of series (seeds, epochs): each seed's end, and the curve over all seeds; of norms, a curve for each layer."""
+    layers = series["norms"].unbind(dim=-1)
+    return {
+        "ends": {name: short(values[:, -1]) for name, values in series.items()},
+        "curves": {name: curve(values) for name, values in series.items() if name != "norms"},
+        "norms": [curve(values) for values in layers],
+    }
+
+
 def _end(part: dict[str, Any], arm: str, metric: str) -> Tensor:
     """A metric of each seed after the last epoch."""
-    return torch.tensor(part[arm][metric], dtype=torch.float64)[:, -1]
+    return torch.tensor(part[arm]["ends"][metric], dtype=torch.float64)
 
 
 def _losses(part: dict[str, Any], first: str, second: str) -> tuple[Tensor, Tensor]:
@@ -339,8 +348,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
         ),
     ]
     for arm in penalised:
-        ends = (torch.tensor(a[each]["norms"], dtype=torch.float64)[:, -1] for each in (none, arm))
-        before, after = (norms.square().sum(dim=1).sqrt() for norms in ends)
+        before, after = (_end(a, each, "norms").square().sum(dim=1).sqrt() for each in (none, arm))
         claims += [
             compare_means(
                 f"(a) {arm}: the weights' Frobenius norm is smaller than without a penalty", before, after, ""
@@ -384,13 +392,12 @@ def _tables(values: dict[str, Any]) -> list[Table]:
         part = values["parts"][name]
         rows = []
         for arm in part:
-            norms = torch.tensor(part[arm]["norms"], dtype=torch.float64)[:, -1]
             each = (
                 _end(part, arm, "train_accuracy"),
                 _end(part, arm, "test_accuracy"),
                 _gap(part, arm),
                 _end(part, arm, "test_loss"),
-                *norms.unbind(dim=1),
+                *_end(part, arm, "norms").unbind(dim=1),
             )
             rows.append((arm, *(estimate(column.tolist()).cell for column in each), values["seeds"]))
         layers = tuple(f"norm of layer {i + 1}" for i in range(3))
@@ -416,7 +423,9 @@ def _draw_accuracy(title: str, part: dict[str, Any], images: int, seeds: int, cl
         axis.axhline(100 / classes, color="#777777", linewidth=1)
         axis.set(ylim=(20, 103))
 
-    train, test = ({arm: each[f"{name}_accuracy"] for arm, each in part.items()} for name in ("train", "test"))
+    train, test = (
+        {arm: each["curves"][f"{name}_accuracy"] for arm, each in part.items()} for name in ("train", "test")
+    )
     return charts.curves(
         charts.Panel(train, "Training images", ylabel="accuracy (%)"),
         charts.Panel(test, "Test images"),
@@ -430,13 +439,12 @@ def _draw_accuracy(title: str, part: dict[str, Any], images: int, seeds: int, cl
 
 
 def _draw_norms(part: dict[str, Any], seeds: int) -> Figure:
-    norms = {arm: np.array(curves["norms"]) for arm, curves in part.items()}
-    layers = [{arm: each[..., layer] for arm, each in norms.items()} for layer in range(3)]
+    layers = [{arm: each["norms"][layer] for arm, each in part.items()} for layer in range(3)]
     return charts.curves(
         *(charts.Panel(each, f"layer {i}", ylabel="Frobenius norm" * (i == 1)) for i, each in enumerate(layers, 1)),
         x=next(iter(part.values()))["epochs"],
         height=3.5,
-        finish=lambda axis: axis.set(ylim=(0, None)),
+        finish=lambda axis: axis.set(ylim=(0, 1.05 * axis.get_ylim()[1])),
         caption=f"Frobenius norm of each layer's weights in part (a) (mean over {seeds} seeds, band: one sd).",
     )
 

@@ -37,7 +37,7 @@ _GRID, _RANDOM, _COORDINATE, _BAYESIAN, _GRADIENT = "grid", "random", "coordinat
 
 @dataclass(frozen=True)
 class Settings(TrialSettings):
-    """`searches` of each method, with a budget of `levels` ** 3 trials each: those of the grid."""
+    """`seeds` searches by each method, with a budget of `levels` ** 3 trials each: those of the grid."""
 
     levels: int = 3
     gradient_cost: int = 4  # trials that a gradient through training counts for
@@ -45,10 +45,10 @@ class Settings(TrialSettings):
 
 
 PRESETS = {
-    "smoke": Settings(searches=2, levels=2, train=60, validation=100, test=200, hidden=16, epochs=2, batch_size=20),
+    "smoke": Settings(seeds=2, levels=2, train=60, validation=100, test=200, hidden=16, epochs=2, batch_size=20),
     "quick": Settings(),
     "full": Settings(
-        searches=20, levels=4, train=500, validation=1_000, test=10_000, pool=1, hidden=256, epochs=15, jit=True
+        seeds=20, levels=4, train=500, validation=1_000, test=10_000, pool=1, hidden=256, epochs=15, jit=True
     ),
 }
 
@@ -171,7 +171,7 @@ def main(settings: Settings, context: Context) -> Result:
     searches: dict[str, Any] = {}
     first: dict[str, Tensor] = {}
     for name, method in methods.items():
-        found = method(task, settings, range(settings.searches))
+        found = method(task, settings, range(settings.seeds))
         searches[name] = _summary(found, settings)
         first[name] = found.all("validation_loss")[0]
     clock, same = {}, []
@@ -181,7 +181,7 @@ def main(settings: Settings, context: Context) -> Result:
         same.append(float((losses - first[name]).abs().max()))
         clock[name] = {"seconds": found.seconds, "best": losses.cummin(dim=0).values}
     measured = {
-        "searches": settings.searches,
+        "searches": settings.seeds,
         "budget": settings.levels**3,
         "gradient_cost": settings.gradient_cost,
         "methods": searches,
@@ -210,7 +210,7 @@ def _summary(found: Found, settings: Settings) -> dict[str, Any]:
 
 def _checked_gradient(task: Trials) -> dict[str, Any]:
     """The gradient through training against central differences, in float64, at points drawn for each search."""
-    seeds = torch.arange(task.settings.searches, device=task.context.device)
+    seeds = torch.arange(task.settings.seeds, device=task.context.device)
     u = fr.random.uniform(fr.random.fold_in(task.search_key, 3), (3, len(seeds)), low=-1.0, high=1.0)
     z: Points = dict(zip(AXES, u.double(), strict=True))
     start = fr.tree.cast(task.start({**task.point(fr.tree.map(torch.sigmoid, z)), "seed": seeds}), torch.float64)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -355,17 +356,22 @@ def _tables(runs: dict[str, Any], seconds: dict[str, list[float]]) -> list[Table
     return [Table(title, columns, rows), _passing(runs)]
 
 
+def _ahead(runs: dict[str, Any], name: str, other: str) -> np.ndarray:
+    """By how many points a recipe's validation accuracy is above another's, (seeds, epochs)."""
+    mine, its = (100 * np.array(runs[each]["validation_accuracy"]) for each in (name, other))
+    return mine - its
+
+
 def _passing(runs: dict[str, Any]) -> Table:
     """Where each recipe that changes images starts behind the one it is compared with, and where it passes it."""
     rows = []
     for name, other in (("flips, crops", "none"), (_POLICY, "flips, crops"), *_COUNTERPARTS.items()):
-        mine, its = (100 * np.array(runs[each]["validation_accuracy"]) for each in (name, other))
-        ahead = (mine - its).mean(axis=0)
-        behind = np.flatnonzero(ahead <= 0)
+        ahead = _ahead(runs, name, other)
+        sixth, epochs = max(1, ahead.shape[1] // 6), ahead.shape[1]
+        behind = np.flatnonzero(ahead.mean(axis=0) <= 0)
         passes = 1 if len(behind) == 0 else int(behind[-1]) + 2
-        early = estimate((mine - its)[:, : max(1, len(ahead) // 6)].mean(axis=1))
-        late = estimate((mine - its)[:, -max(1, len(ahead) // 6) :].mean(axis=1))
-        rows.append((name, other, early.fixed(2), late.fixed(2), passes if passes <= len(ahead) else "never", early.n))
+        early, late = (estimate(ahead[:, part].mean(axis=1)) for part in (slice(sixth), slice(-sixth, None)))
+        rows.append((name, other, early.fixed(2), late.fixed(2), passes if passes <= epochs else "never", early.n))
     columns = (
         "recipe",
         "against",
@@ -378,10 +384,11 @@ def _passing(runs: dict[str, Any]) -> Table:
 
 
 def figures(result: Result) -> dict[str, Figure]:
-    """Curves, test accuracy, and blended pictures."""
+    """Curves, also beside the recipe that each is compared with; test accuracy; blended pictures."""
     values = result.values
     return {
         "curves": _draw_curves(values["recipes"], values["seeds"]),
+        "ahead": _draw_ahead(values["recipes"], values["seeds"]),
         "accuracy": _draw_accuracy(values["recipes"], values["seeds"]),
         "blended": _draw_strip(values["strip"]),
     }
@@ -398,6 +405,33 @@ def _draw_curves(runs: dict[str, Any], seeds: int) -> Figure:
         finish=lambda axis: plots.counting(axis.xaxis),
         caption=f"Validation accuracy without augmentation, and the loss on the batches that the network trains on, "
         f"blended where the recipe blends (mean over {seeds} seeds, band: one sd).",
+    )
+
+
+def _draw_ahead(runs: dict[str, Any], seeds: int) -> Figure:
+    def finish(axis: Axes) -> None:
+        axis.axhline(0, color="#777777", linewidth=1)
+        axis.legend(loc="lower right")
+        plots.counting(axis.xaxis)
+
+    names = {"none": ("mixup", "cutmix", "flips, crops")}
+    names["flips, crops"] = ("mixup + flips, crops", "cutmix + flips, crops", _POLICY)
+    return charts.curves(
+        *(
+            charts.Panel(
+                {name.removesuffix(" + flips, crops"): _ahead(runs, name, other) for name in some},
+                f"Less that of “{other}”",
+                ylabel="validation accuracy (points)" * (other == "none"),
+            )
+            for other, some in names.items()
+        ),
+        height=3.9,
+        legend=0,
+        sharey=True,
+        finish=finish,
+        caption="Where each recipe starts behind the one that it is compared with, and where it passes: validation "
+        f"accuracy less that of the other, seed by seed (mean over {seeds} seeds, band: one sd). Right: all with flips "
+        "and crops.",
     )
 
 
