@@ -159,6 +159,16 @@ def test_members_of_stock_torch_func_have_their_own_rates() -> None:
     assert losses[1] != losses[0]
 
 
+@pytest.mark.parametrize("make", [pure.looped_step, functools.partial(pure.chunked_step, jit=False)])
+def test_a_loop_and_chunks_of_members_are_the_sweep(make: Any) -> None:
+    arguments: Any = (lambda: stateful.mlp((2, 8, 2), 0.5), pure.classification((16, 2), 2), pure.swept(3), 3)
+    ours, whole = make(*arguments), pure.members_step(*arguments, jit=False)
+    for _ in range(2):
+        metrics: Any = ours()
+        found = fr.tree.stack(metrics) if isinstance(metrics, list) else metrics
+        torch.testing.assert_close(found, whole())
+
+
 JAX_STEPS = """
 import json, sys
 import jax.numpy as jnp
@@ -198,6 +208,7 @@ def test_every_workload_of_jax_is_one_of_ours() -> None:
     source = (ROOT / "experiments" / "benchmarks" / "with_jax.py").read_text(encoding="utf-8")
     names = re.findall(r'^    "([\w-]+)": ', source[source.index("\nWORKLOADS") :], flags=re.MULTILINE)
     ours_alone = {"apply", "augmentation", "rand-augment", "fit-source", "fit-step", "head-monte-carlo", "open-step"}
+    ours_alone |= {"middle-sweep", "middle-sweep-200"}
     assert set(WORKLOADS) - set(names) == ours_alone
     assert set(names) <= set(WORKLOADS)
 

@@ -1,4 +1,6 @@
-"""Where users meet speed: Monte Carlo with the noise in the head alone, and a step that nobody put into `no_grad`."""
+"""Where users meet speed: Monte Carlo with the noise in the head alone, a step that nobody put into `no_grad`, and
+sweeps of models that are neither small nor large.
+"""
 
 import torch
 import torchvision
@@ -56,4 +58,30 @@ def open_step(device: torch.device) -> Workload:
         question="an eager step of a CNN 3-16-32-64, outside of torch.no_grad()",
         contenders={"inside of no_grad": torch.no_grad()(outside), "funcreg eager": outside},
         targets={("funcreg eager", "inside of no_grad"): 1 / 1.05},
+    )
+
+
+def middle_sweep(
+    device: torch.device, widths: tuple[int, ...] = sizes.MIDDLE, members: int = sizes.MIDDLE_MEMBERS
+) -> Workload:
+    """Eagerly, `vmap` is to lose nothing against a loop, neither of plain PyTorch nor of the same step."""
+    batch, hparams = pure.classification((sizes.MLP_BATCH, widths[0]), widths[-1], device), pure.swept(members, device)
+
+    def make() -> nn.Sequential:
+        return stateful.mlp(widths, sizes.RATE)
+
+    by_hand = "a loop of the same step"
+    contenders = {
+        "stateful eager": stateful.sweep(widths, batch, members),
+        by_hand: pure.looped_step(make, batch, hparams, members),
+        "funcreg vmap": pure.members_step(make, batch, hparams, members, jit=False),
+        "funcreg fit, eager": pure.chunked_step(make, batch, hparams, members, jit=False),
+        "funcreg fit": pure.chunked_step(make, batch, hparams, members, jit=True),
+    }
+    shape = "-".join(map(str, widths))
+    return Workload(
+        name="middle-sweep" if members == sizes.MIDDLE_MEMBERS else f"middle-sweep-{members}",
+        question=f"a step of {members} MLPs {shape}, each with its own rate, decay and learning rate",
+        contenders=contenders,
+        targets={("funcreg fit, eager", against): 1 / 1.1 for against in ("stateful eager", by_hand)},
     )

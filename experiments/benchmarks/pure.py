@@ -60,13 +60,24 @@ def members_step(make: Callable[[], nn.Module], batch: Batch, hparams: Any, memb
     return advance(fr.jit(together) if jit else together, first, batch, hparams)
 
 
-def chunked_step(make: Callable[[], nn.Module], batch: Batch, hparams: Any, members: int) -> Run:
-    """As `fit` runs it, compiled: as many members at a time as is quickest."""
+def looped_step(make: Callable[[], nn.Module], batch: Batch, hparams: Any, members: int) -> Run:
+    """The same step of one member after the other, without `vmap`."""
+    program, first = functional_step(make, hparams, members=members, device=batch.x.device)
+
+    def step(states: Any, batch: Any, settings: Any) -> Any:
+        moved = [program(state, batch, own) for state, own in zip(states, settings, strict=True)]
+        return [state for state, _ in moved], [measured for _, measured in moved]
+
+    return advance(step, fr.tree.unstack(first), batch, fr.tree.unstack(hparams))
+
+
+def chunked_step(make: Callable[[], nn.Module], batch: Batch, hparams: Any, members: int, *, jit: bool) -> Run:
+    """As `fit` runs it: as many members at a time as is quickest."""
     program, first = functional_step(make, hparams, members=members, device=batch.x.device)
     with torch.no_grad():
         size = quickest(program, first, batch, hparams, own=False)
     chunks = Chunks(members, size)
-    programs = chunks.over(program_of(program, batched=True, own=False, bare=False, jit=True))
+    programs = chunks.over(program_of(program, batched=True, own=False, bare=False, jit=jit))
 
     def step(parts: Any, batch: Any, settings: Any) -> Any:
         # The list of chunks is written to.

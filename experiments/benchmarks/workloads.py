@@ -116,7 +116,7 @@ def _sweep(
         "torch.func compiled": stock.members_step(modules, batch, hparams, jit=True),
         "funcreg vmap": pure.members_step(make, batch, hparams, members, jit=False),
         "funcreg jit": pure.members_step(make, batch, hparams, members, jit=True),
-        "funcreg fit": pure.chunked_step(make, batch, hparams, members),
+        "funcreg fit": pure.chunked_step(make, batch, hparams, members, jit=True),
     }
     shape = "-".join(map(str, widths))
     return Workload(
@@ -163,6 +163,8 @@ WORKLOADS: dict[str, Callable[[torch.device], Workload]] = {
     "monte-carlo-1000": functools.partial(monte_carlo, size=1000),
     "head-monte-carlo": everyday.head_monte_carlo,
     "open-step": everyday.open_step,
+    "middle-sweep": everyday.middle_sweep,
+    "middle-sweep-200": functools.partial(everyday.middle_sweep, widths=sizes.NARROW, members=sizes.NARROW_MEMBERS),
     "augmentation": regularizers.augmentation,
     "rand-augment": regularizers.rand_augment,
     "sam-step": regularizers.sam_step,

@@ -46,16 +46,18 @@ def quickest(step: Step, train_state: TrainState, batch: Any, hparams: Any, *, o
 
 
 def choose(seconds: Callable[[int], float], members: int) -> int:
-    """The largest chunk that is about as quick as any, among 1, 4, 16, ... and all.
+    """The largest chunk that is about as quick as any, among about 1, 4, 16, ... and all.
 
-    One chunk of each size is timed, so that a round costs little more than a step of all members;
-    sizes take turns, as a machine's pace changes, and the first round, which warms up, does not count.
+    Chunks of one size leave next to none to fill up. One of each size is timed, so that a round costs
+    little more than a step of all members; sizes take turns, as a machine's pace changes, and the first
+    round, which warms up, does not count.
 
     Args:
         seconds: the time that a chunk of a size takes.
         members: K.
     """
-    sizes = [*(4**power for power in range(members.bit_length()) if 4**power < members), members]
+    powers = [4**power for power in range(members.bit_length()) if 4**power < members]
+    sizes = [*(-(-members // -(-members // size)) for size in powers), members]
     rounds = [[seconds(size) for size in sizes] for _ in range(1 + _ROUNDS)]
     times = {size: min(each) * -(-members // size) for size, *each in zip(sizes, *rounds[1:], strict=True)}
     return max(size for size, spent in times.items() if spent <= _MARGIN * min(times.values()))

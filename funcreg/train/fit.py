@@ -91,7 +91,7 @@ def fit(
             work on so many, and for everyone's state; K or more: all at once. The numbers are the
             same, to rounding where a kernel of torch's depends on how many it computes (on a CPU
             sigmoid does, at a tensor's end; tanh and matrix products do not). "auto" takes what is
-            quickest: before the first epoch it times 1, 4, 16, ... and all members, on the first batch
+            quickest: before the first epoch it times about 1, 4, 16, ... and all members, on the first batch
             and not compiled, which costs about as much as five steps, and picks all, or a chunk that
             is clearly quicker. A fit of fewer than 32 steps takes all. What was picked is in the
             result and in the checkpoint; pass it where another run must have the same bits.
