@@ -1,7 +1,9 @@
 """Sharpness: minima whose whole neighbourhood is low, sought (`sam`) and measured (`hessian_eigenvalue`).
 
-sharp = sam(loss_fn, 0.05)                          # for fr.train.make_step
-hessian_eigenvalue(lambda params: loss, params, key=key)
+A loss for `fr.train.make_step`, and a number:
+
+    sharp = sam(loss_fn, 0.05)
+    hessian_eigenvalue(lambda params: loss, params, key=key)
 """
 
 from collections.abc import Callable

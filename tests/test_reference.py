@@ -1,5 +1,7 @@
 """The reference builds without a warning, and every public name is in it."""
 
+import html
+import importlib
 import re
 from pathlib import Path
 
@@ -29,7 +31,16 @@ def test_a_page_begins_with_the_map_of_its_module(pages: dict[str, str]) -> None
     assert first[:2] == ["random", "tree"]
     map_of_all = pages[""].split("<pre>")[1].split("</pre>")[0]
     assert all(name in map_of_all for name in first)
-    assert "elements.py" in pages["noise"].split('<section id="alpha_dropout">')[0]
+    for module, page in pages.items():
+        documentation = importlib.import_module(f"funcreg.{module}".rstrip(".")).__doc__ or ""
+        laid_out = [" ".join(line.split()) for line in documentation.splitlines() if re.search(r"\S  +\S", line)]
+        shown = " ".join(re.sub(r"<[^>]+>", "", " ".join(re.findall(r"<pre>.*?</pre>", page, re.DOTALL))).split())
+        assert all(line in html.unescape(shown) for line in laid_out), module
+
+
+def test_what_python_says_of_every_named_tuple_is_left_out(pages: dict[str, str]) -> None:
+    assert not re.search("Alias for field|Create new instance", "".join(pages.values()))
+    assert "Inputs and targets" in pages["train"]
 
 
 def test_names_in_the_text_are_links_that_lead_somewhere(pages: dict[str, str]) -> None:

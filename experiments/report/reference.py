@@ -8,8 +8,11 @@ from typing import Any
 import funcreg as fr
 
 from ..errors import LabError
+from .html import FOLDER
 
 _NAME = re.compile(r"(?<![\w.])(?:fr\.)?([a-z]\w*(?:\.\w+)*)")
+# What Python says of the fields of every NamedTuple.
+_UNTOLD = re.compile(r"<p>(?:Alias for field number \d+|Create new instance of \w+\(.*?\))</p>\s*")
 
 
 def build(folder: Path) -> Path:
@@ -27,11 +30,13 @@ def build(folder: Path) -> Path:
 
     def with_full_names(context: Any, code: str, *settings: Any, **named: Any) -> Any:
         """Docstrings say `fr.noise.dropout` or `noise.dropout`, as users write it."""
-        full = re.sub(r"<code>[^<]+</code>", lambda found: _NAME.sub(_full_name, found[0]), str(code))
+        told = _UNTOLD.sub("", str(code))
+        full = re.sub(r"<code>[^<]+</code>", lambda found: _NAME.sub(_full_name, found[0]), told)
         return linkify(context, full, *settings, **named)
 
     with_full_names.jinja_pass_arg = linkify.jinja_pass_arg  # type: ignore[attr-defined]
-    render.configure(docformat="google", show_source=False, footer_text=f"funcreg {version('funcreg')}")
+    looks: Any = {"template_directory": FOLDER / "reference"}
+    render.configure(docformat="google", show_source=False, footer_text=f"funcreg {version('funcreg')}", **looks)
     render.env.filters["linkify"] = with_full_names
     try:
         pdoc.pdoc("funcreg", "!funcreg[.][a-z]+[.]", output_directory=folder)

@@ -1,10 +1,12 @@
 """Sweeps: the settings of K members, what came of each, and the best one.
 
-hparams = random_search(key, 64, lr=log_uniform(1e-4, 1e-1), rate=(0.0, 0.6))
-result = fr.train.fit(step, train_state, data, key=other_key, epochs=30, hparams=hparams, members=64)
-print(table(hparams, at_best(result)).sort("loss"))
-member = best(result, hparams)
-module = fr.to_module(module, member.params, member.state)
+From settings to the best of the members, as a module:
+
+    hparams = random_search(key, 64, lr=log_uniform(1e-4, 1e-1), rate=(0.0, 0.6))
+    result = fr.train.fit(step, train_state, data, key=other_key, epochs=30, hparams=hparams, members=64)
+    print(table(hparams, at_best(result)).sort("loss"))
+    member = best(result, hparams)
+    module = fr.to_module(module, member.params, member.state)
 
     ranges.py   what random_search draws from: uniform, log_uniform, integers, choice
     points.py   grid and random_search: hparams whose every leaf has a leading axis of K

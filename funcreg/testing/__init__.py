@@ -1,20 +1,22 @@
 """The six rules as checks for anyone's functions: each refuses with an AssertionError that lists the evidence.
 
-trees.py          whether two trees are the same, leaf by leaf
-example.py        a call, others like it, all of them stacked
-surroundings.py   what is beside the arguments: generators, settings, what a function closes over
-calls.py          what every rule does with an example
-purity.py         rules of what stays as it is: arguments, global state, state; of results, keys and modes
-transformed.py    rules of vmap, of settings, of gradients, of dtypes
-compiling.py      compiled is eager, and compiles once
-reports.py        what was found
-check.py          a function through every rule
-optimizers.py     gradient transforms and optimizers
-objectives.py     losses and penalties
-augmentations.py  augmentations
-modules.py        modules
-resuming.py       runs that are killed
-strategies.py     hypothesis' strategies of keys, shapes, tensors, trees and rates
+`check` takes any function; the other names are for losses, penalties, optimizers, augmentations and modules.
+
+    trees.py          whether two trees are the same, leaf by leaf
+    example.py        a call, others like it, all of them stacked
+    surroundings.py   what is beside the arguments: generators, settings, what a function closes over
+    calls.py          what every rule does with an example
+    purity.py         rules of what stays as it is: arguments, global state, state; of results, keys and modes
+    transformed.py    rules of vmap, of settings, of gradients, of dtypes
+    compiling.py      compiled is eager, and compiles once
+    reports.py        what was found
+    check.py          a function through every rule
+    optimizers.py     gradient transforms and optimizers
+    objectives.py     losses and penalties
+    augmentations.py  augmentations
+    modules.py        modules
+    resuming.py       runs that are killed
+    strategies.py     hypothesis' strategies of keys, shapes, tensors, trees and rates
 """
 
 from . import strategies
