@@ -1,7 +1,7 @@
 """Any module: compiled first calls, frozen parts, arguments with our names, checkpoints, refusals by a layer's name."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -26,6 +26,17 @@ class Gated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.linear(x))
         return F.dropout(x, 0.4) if self.training else x
+
+
+class CalledInTraining(nn.Module):
+    """A layer that knows its mode, behind a question for it."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(x) if self.training else x
 
 
 class Latent(nn.Module):
@@ -338,3 +349,34 @@ def test_a_fully_masked_row_of_attention_is_zero_and_so_is_its_gradient() -> Non
         gradients = grad(lambda params, key=key: attend(params, key).square().sum())(params)
         assert all(bool(each.isfinite().all()) for each in gradients.values())
     assert bool(vmap(lambda key: attend(params, key))(fr.random.split(KEY, 2)).isfinite().all())
+
+
+def test_a_rate_reaches_a_layer_that_is_called_in_training_alone() -> None:
+    model = fr.from_module(lambda: nn.Sequential(CalledInTraining(0.0)))
+    x = torch.ones(1000, 4)
+    for call in (model.apply, fr.jit(model.apply)):
+        y, _ = call({}, {}, x, key=KEY, rates={"0.drop": 0.75})
+        assert y.unique().tolist() == [0.0, 4.0]
+        assert abs(float((y == 0).float().mean()) - 0.75) < 0.03
+
+
+def test_what_torch_has_compiled_runs_as_it_was() -> None:
+    layer = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5))
+    module = nn.Sequential()
+    module.append(cast(nn.Module, torch.compile(layer)))
+    model, x = fr.from_module(module), inputs(5, 4)
+    params, state = fr.variables(module)
+    torch.testing.assert_close(model.apply(params, state, x)[0], layer.eval()(x), rtol=0, atol=0)
+    keys = fr.random.split(KEY, 3)
+    loop = torch.stack([model.apply(params, state, x, key=key)[0] for key in keys])
+    torch.testing.assert_close(vmap(lambda key: model.apply(params, state, x, key=key)[0])(keys), loop)
+    grads = grad(lambda params: model.apply(params, state, x, key=KEY)[0].sum())(params)
+    assert all(each.isfinite().all() and each.any() for each in grads.values())
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_a_module_with_a_torchscript_part_is_not_switched() -> None:
+    module = nn.Sequential(torch.jit.script(nn.Sequential(nn.ReLU(), nn.Dropout(0.5))), nn.Linear(4, 3)).eval()
+    model, x = fr.from_module(module), inputs(5, 4)
+    assert not any(layer.training for layer in module.modules())
+    torch.testing.assert_close(model.apply(*fr.variables(module), x)[0], module(x), rtol=0, atol=0)

@@ -131,7 +131,7 @@ class Apply:
                     output = skeleton.call(tensors, self.buffers, function, args, named)
             else:
                 output = skeleton.call(tensors, self.buffers, function, args, named)
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, AssertionError) as error:
             raise explained(error, skeleton) from error
         broken = watch.broken(watched)
         if broken:
@@ -227,7 +227,7 @@ class Apply:
 
         try:
             return shielded(look)
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, TypeError, AssertionError) as error:
             raise explained(error, skeleton) from error
 
     def _lend(

@@ -8,6 +8,7 @@ from .skeleton import Skeleton
 # How torch says that a transform cannot do what a forward asks of it, and what to do about it.
 _LOOP = "Call it in a loop, outside of the transform, or see fr.check(model, *inputs)."
 _UNROLL = 'from_module(..., rnn="unrolled") runs it as a loop over time, which every transform takes.'
+_COMPILE = "Give the function as it was before torch.compile; fr.jit compiles whole programs."
 _IN_TRANSFORMS = {
     "randomness": ("draws random numbers that no key reaches", _LOOP),
     "data-dependent control flow": ("decides by a tensor's values what runs", _LOOP),
@@ -20,11 +21,13 @@ _IN_TRANSFORMS = {
     "aten::gru": ("has no rule for the transform", _UNROLL),
     "mkldnn_rnn": ("has no rule for the transform", _UNROLL),
     "aten::rnn_": ("has no rule for the transform", _UNROLL),
+    "compiled inside of a transform": ("calls what torch.compile has made", _COMPILE),
     "vmap": ("does what the transform cannot", _LOOP),
     "functorch": ("does what the transform cannot", _LOOP),
     "torch.func": ("does what the transform cannot", _LOOP),
     "setup_context": ("has an autograd function without rules for the transform", _LOOP),
     "forward AD": ("has no rule for the transform", _LOOP),
+    "data pointer of Tensor": ("reads the memory of what the transform has wrapped", _LOOP),
     "atching rule": ("has no rule for the transform", _LOOP),
     "requires_grad_()": ("takes gradients of its own", _LOOP),
 }
@@ -35,8 +38,19 @@ def explained(error: Exception, skeleton: Skeleton) -> Exception:
     if isinstance(error, _checks.FuncregError) or not in_transform():
         return error
     message = str(error)
+    if _comes_from_the_compiler(error):
+        message = f"compiled inside of a transform: {message}"
     for part, (did, remedy) in _IN_TRANSFORMS.items():
         if part in message:
             told = f"module: got {running_at(error, skeleton)}, which {did}; expected one that the transform can run."
             return _checks.FuncregError(f"{told} {remedy} (torch: {message.strip().splitlines()[0]})")
     return error
+
+
+def _comes_from_the_compiler(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith("torch._dynamo"):
+            return True
+        trace = trace.tb_next
+    return False

@@ -189,6 +189,8 @@ def _share_what_cannot_be_copied(module: nn.Module, memo: dict[int, Any]) -> Non
 
 
 def _can_be_copied(value: Any) -> bool:
+    if hasattr(value, "__deepcopy__"):
+        return True  # such as what is inside of a TorchScript program
     if isinstance(value, types.MethodType):
         return True  # bound to a layer, most of the time, which is copied once
     try:
@@ -233,6 +235,11 @@ def _refuse(module: nn.Module) -> None:
         if isinstance(layer, torch.jit.ScriptModule) and any(True for _ in (*layer.parameters(), *layer.buffers())):
             remedy = "Give the layer as it was before torch.jit.script."
             _checks.fail("module", f"{where}, a TorchScript program with values of its own", "Python code", remedy)
+        for own, parameter in layer._parameters.items():
+            if parameter is not None and parameter._backward_hooks:
+                got = f"{where}, whose parameter {own!r} has a hook on its gradient"
+                remedy = "Change the gradients where they are taken: a transform before the optimizer's."
+                _checks.fail("module", got, "parameters without hooks", remedy)
         if isinstance(layer, nn.RNNBase):
             continue  # it keeps its parameters in a list as well, but its pure forward takes them by name
         for attribute, value in vars(layer).items():

@@ -66,6 +66,9 @@ class Skeleton:
         self._find_slots()
 
     def _make_pure(self, name: str, layer: nn.Module) -> None:
+        if type(layer).__name__ == "OptimizedModule":  # of torch.compile, which does not run inside of a transform
+            _replace_forward(layer, lambda self, *args, **kwargs: self._orig_mod(*args, **kwargs))
+            return
         entry = None if "forward" in vars(layer) else pure_layer(layer)
         if entry is None:
             for kind in type(layer).__mro__:
@@ -105,7 +108,8 @@ class Skeleton:
 
         def noisy(self: Any, *args: Any, **kwargs: Any) -> Any:
             rate = self.noise_rate if mode.rated else getattr(self, attribute)
-            if not self.training or not (mode.rated or rate):
+            quiet = skeleton.rehearsal is not None and skeleton.rehearsal.neutral
+            if quiet or not self.training or not (mode.rated or rate):
                 return forward(self, None, *args, **kwargs)
             result = forward(self, Draw(skeleton._next_key(name, self.__dict__, CALL_STRIDE), rate), *args, **kwargs)
             return skeleton._written_back(name, result, *args) if writes else result

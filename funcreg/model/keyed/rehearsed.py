@@ -1,6 +1,7 @@
 """The same mode around a whole forward, once: it writes down who calls what."""
 
 import sys
+import weakref
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
@@ -11,6 +12,13 @@ from torch.utils import _pytree as pytree
 from ..registry import Draw
 from .mode import Keyed, has_replacement
 
+Computed = Mapping[int, weakref.ref[Tensor]]  # by address
+# What of a tensor's values is in what these make of it: nothing; only the first argument's.
+_LIKE = frozenset(
+    getattr(torch, f"{name}_like") for name in ("empty", "zeros", "ones", "full", "rand", "randn", "randint")
+)
+_NEW = frozenset(getattr(Tensor, f"new_{name}") for name in ("empty", "zeros", "ones", "full", "tensor"))
+_CASTS = (Tensor.to, Tensor.type_as)
 _READS = (Tensor.__bool__, Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.tolist, Tensor.__index__)
 
 
@@ -38,6 +46,7 @@ class Rehearsed(Keyed):
         rates: as a call gives them.
         neutral: whether noise with a rate passes its input on, written down all the same.
         evaluates: whether batch statistics are left alone.
+        earlier: what a run before this one has computed from its call.
     """
 
     def __init__(
@@ -50,6 +59,7 @@ class Rehearsed(Keyed):
         rates: Any = None,
         neutral: bool = False,
         evaluates: bool = False,
+        earlier: Computed | None = None,
         **settings: Any,
     ) -> None:
         super().__init__("", key, **settings)
@@ -64,6 +74,8 @@ class Rehearsed(Keyed):
         # (where, layer that holds them, name of the mean, of the variance)
         self.running_statistics: list[tuple[str, str, str, str]] = []
         self.generators: list[tuple[torch.Generator, Tensor]] = []  # with their states before the first draw
+        self.earlier, self.stale = earlier or {}, set[str]()  # which layers use what is in it
+        self.computed: dict[int, weakref.ref[Tensor]] = {}  # from what this call was given
         self.decided = False  # whether a number that was drawn may have decided what runs
 
     def __torch_function__(
@@ -71,6 +83,8 @@ class Rehearsed(Keyed):
     ) -> Any:
         if self.written:
             self.uses_written((args, kwargs))
+        if self.earlier and any(_is_one_of(leaf, self.earlier) for leaf in _tensors((args, kwargs or {}))):
+            self.stale.add(running(self.names))
         if has_replacement(func):
             self.name, self.inside = running(self.names), running(self.names, forwards=True)
             self.layer = self.labels.get(self.name, "")
@@ -78,7 +92,16 @@ class Rehearsed(Keyed):
             self.rate = self.rates.get(self.inside) if isinstance(self.rates, Mapping) else self.rates
         elif func in _READS and any(event.kind == "draw" for event in self.events):
             self.decided = True
-        return super().__torch_function__(func, types, args, kwargs)
+        made = super().__torch_function__(func, types, args, kwargs)
+        if self.computed and func not in _LIKE and func not in _NEW:
+            given = _tensors(args[:1] if func in _CASTS else (args, kwargs or {}))
+            if any(_is_one_of(leaf, self.computed) for leaf in given):
+                self.follow(made)
+        return made
+
+    def follow(self, values: Any) -> None:
+        """Note tensors that the call is given, or that it computes from those."""
+        self.computed.update((id(leaf), weakref.ref(leaf)) for leaf in _tensors(values))
 
     def draw(self, function: str, own_rate: float | Tensor, *, wakes: bool = True) -> Draw | None:
         drawn = super().draw(function, own_rate, wakes=wakes)
@@ -120,6 +143,22 @@ class Rehearsed(Keyed):
                     self.running_statistics.append((self.inside, owner, slots[id(mean)], slots[id(var)]))
                 return layer._buffers, slots[id(mean)], slots[id(var)]
         return None
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    """Those among a function's arguments or results: quicker than a pytree's leaves, for every function of a run."""
+    if isinstance(values, Tensor):
+        return [values]
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, tuple | list):
+        return []
+    return [tensor for part in values for tensor in _tensors(part)]
+
+
+def _is_one_of(tensor: Tensor, known: Computed) -> bool:
+    found = known.get(id(tensor))
+    return found is not None and found() is tensor
 
 
 def running(names: Mapping[int, str], *, forwards: bool = False) -> str:

@@ -8,6 +8,8 @@ from torch.utils import _pytree as pytree
 
 _CLOSE = {torch.float16: 2e-2, torch.bfloat16: 5e-2}  # relative to the largest value
 
+RETURNS_ELSE = "it returns something else"
+
 
 def same_values(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors hold the same values, NaN included.
@@ -37,7 +39,7 @@ def difference(one: Any, other: Any, *, values: bool = True) -> str:
     leaves, structure = pytree.tree_flatten(one)
     others, other_structure = pytree.tree_flatten(other)
     if structure != other_structure:
-        return "it returns something else"
+        return RETURNS_ELSE
     if not values:
         return ""
     for a, b in zip(leaves, others, strict=True):

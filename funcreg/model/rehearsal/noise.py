@@ -2,25 +2,27 @@
 
 Nothing is known by a list of types: in training mode a layer draws or it does not. The call runs in
 training mode, and again in evaluation. Where a draw is missing, the layer whose code it was is put
-into training mode, and if that does not bring it back, the layers around it, one after the other:
-one of them holds the switch. Each such layer is then asked, with its noise passing its input on,
-whether training changes something else.
+into training mode, and if that does not bring it back, the layers around it, one after the other,
+and at last those inside: one of them holds the switch. Each such layer is then asked, with its noise
+passing its input on, whether training changes something else. If that is a branch of its own, such
+as an auxiliary classifier, noise that is nowhere but there stays off.
 """
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ... import _checks
-from ..keyed import Event
-from .differences import difference
+from ..modes import within
+from .differences import RETURNS_ELSE, difference
 from .purity import Impurity
 from .repeats import unrepeatable
 from .runs import Rehearsal, copies, innermost
 
 _TRIES = 8  # of a draw that decides which layers run
+Draws = Counter[tuple[str, str]]
 _ALONE = "a noisy layer that differs from its evaluation by its noise alone"
 _APART = "Put the noise into a layer of its own, or register a pure forward: fr.register_layer."
 
@@ -33,24 +35,55 @@ def wake_noise(rehearsal: Rehearsal) -> tuple[Impurity, ...]:
     Raises:
         FuncregError: for a noisy layer that does something else in training mode too.
     """
-    woken, impure = _noisy_in_training(rehearsal)
+    trained, impure = _noisy_in_training(rehearsal)
     if rehearsal.unseen or impure:
         return impure
-    noisy = rehearsal.skeleton.woken
+    noisy, woken_for = rehearsal.skeleton.woken, dict[str, set[str]]()
     while True:
         _train(rehearsal, noisy)
         missing = set[str]()
-        for seed, events in woken.items():
-            found = _draws(rehearsal.run(seed))
-            missing |= {layer for (layer, what), times in _draws(events).items() if found[layer, what] < times}
-        around = [[name for name in (layer, *_ancestors(layer)) if name not in noisy] for layer in missing]
-        wider = {outside[0] for outside in around if outside}
-        if not wider:
+        for seed, draws in trained.items():
+            found = _drawn(rehearsal, seed)
+            missing |= {layer for (layer, what), times in draws.items() if found[layer, what] < times}
+        wider = {layer: _switches(rehearsal, layer, noisy) for layer in missing}
+        for layer, names in wider.items():
+            for name in names:
+                woken_for.setdefault(name, set()).add(layer)
+        if not any(wider.values()):
             break
-        noisy |= wider
-    for name in sorted(noisy - {""}):
-        _check_that_training_only_draws(rehearsal, name)
+        noisy |= set[str]().union(*wider.values())
+    asleep = set[str]()
+    for name in sorted(noisy):
+        how = _what_else_training_does(rehearsal, name)
+        if how == RETURNS_ELSE and _in_branches(rehearsal, name, woken_for.get(name, set())):
+            asleep.add(name)
+        elif how:
+            _refuse_other_than_noise(rehearsal, name, f"it does something else too ({how})")
+    noisy -= asleep
+    _train(rehearsal, noisy)
+    if missing and not asleep and not rehearsal.decided:
+        _refuse_other_than_noise(rehearsal, min(missing), "no layer's own switch turns that on")
     return ()
+
+
+def _switches(rehearsal: Rehearsal, layer: str, noisy: set[str]) -> set[str]:
+    """Which layers to put into training mode next, for a draw that a layer makes there."""
+    for name in (layer, *_ancestors(layer)):
+        if name not in noisy and name not in rehearsal.skeleton.pure:
+            return {name}
+    inside = {name for name in rehearsal.skeleton.trains if within(name, (layer,))}
+    return inside - rehearsal.skeleton.pure - noisy
+
+
+def _in_branches(rehearsal: Rehearsal, name: str, layers: set[str]) -> bool:
+    """Whether each of some layers is in a part of one around them that has weights of its own."""
+    depth = name.count(".") + 2 if name else 1
+
+    def in_branch(layer: str) -> bool:
+        part = rehearsal.layers[".".join(layer.split(".")[:depth])]
+        return layer != name and within(layer, (name,)) and any(True for _ in part.parameters())
+
+    return bool(layers) and all(map(in_branch, layers))
 
 
 def check_state_is_kept(rehearsal: Rehearsal, lent: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
@@ -58,21 +91,25 @@ def check_state_is_kept(rehearsal: Rehearsal, lent: dict[str, Tensor], tensors: 
     for buffer in rehearsal.buffers:
         name = buffer.rpartition(".")[0]
         if buffer in lent and tensors[buffer] is not lent[buffer] and name in rehearsal.skeleton.woken:
-            did = f"draws only in training mode, where it moves its buffer {buffer} too"
-            _checks.fail("module", f"{rehearsal.labels[name]}, which {did}", _ALONE, _APART)
+            _refuse_other_than_noise(rehearsal, name, f"it moves its buffer {buffer} too")
 
 
-def _noisy_in_training(rehearsal: Rehearsal) -> tuple[dict[int, list[Event]], tuple[Impurity, ...]]:
+def _refuse_other_than_noise(rehearsal: Rehearsal, name: str, what: str) -> NoReturn:
+    did = f"{rehearsal.labels[name]}, which draws only in training mode, where {what}"
+    _checks.fail("module", did, _ALONE, _APART)
+
+
+def _noisy_in_training(rehearsal: Rehearsal) -> tuple[dict[int, Draws], tuple[Impurity, ...]]:
     """What draws with every layer in training mode that can be, by seed: several, where draws decide what runs.
 
     And what gives two answers there.
     """
     free = {name for name in rehearsal.skeleton.trains if name not in rehearsal.skeleton.pure}
-    seen: dict[int, list[Event]] = {}
+    seen: dict[int, Draws] = {}
     while len(seen) < (_TRIES if rehearsal.decided else 1):
         _train(rehearsal, free)
         try:
-            seen[len(seen)] = rehearsal.run(len(seen), evaluates=True)
+            seen[len(seen)] = _drawn(rehearsal, len(seen), evaluates=True)
         except _checks.FuncregError:
             raise
         except Exception as error:
@@ -86,21 +123,33 @@ def _noisy_in_training(rehearsal: Rehearsal) -> tuple[dict[int, list[Event]], tu
 
 
 def _train(rehearsal: Rehearsal, names: set[str]) -> None:
+    """Put these layers into training mode, beside the registered ones that draw, and no others."""
+    for name, layer in rehearsal.layers.items():
+        _switch(layer, name in names)
     for name, layer in rehearsal.layers.items():
         layer.training = name in names or name in rehearsal.skeleton.awake
 
 
-def _check_that_training_only_draws(rehearsal: Rehearsal, name: str) -> None:
-    layer, own = rehearsal.layers[name], rehearsal.layers[name].forward
-    replaced, differs = vars(layer).get("forward"), list[str]()
+def _switch(layer: nn.Module, training: bool) -> None:
+    """Put one layer, and none inside, into training mode or out of it, by its own train() if it has one."""
+    if type(layer).train is not nn.Module.train:
+        modes = [(sublayer, sublayer.training) for sublayer in layer.modules()]
+        layer.train(training)
+        for sublayer, was in modes:
+            sublayer.training = was
+    layer.training = training
+
+
+def _what_else_training_does(rehearsal: Rehearsal, name: str) -> str:
+    """What training changes in a layer that draws, its noise passing its input on; "" for nothing."""
+    layer = rehearsal.layers[name]
+    called = "forward" if name or rehearsal.call.method is None else rehearsal.call.method
+    own, replaced, differs = getattr(layer, called), vars(layer).get(called), list[str]()
 
     def probe(*args: Any, **kwargs: Any) -> Any:
         results = []
-        calls, before = rehearsal.skeleton.calls, dict(rehearsal.skeleton.calls)
         for training in (False, True):
-            layer.training = training
-            calls.clear()
-            calls.update(before)  # registered noise within is the same in both
+            _switch(layer, training)
             copied, named = copies((args, kwargs))
             with rehearsal.mode(neutral=True, evaluates=True) as seen:
                 results.append(own(*copied, **named))
@@ -108,21 +157,23 @@ def _check_that_training_only_draws(rehearsal: Rehearsal, name: str) -> None:
         differs.append(difference(*results, values=all(event.kind != "draw" for event in seen.events)))
         return results[0]
 
-    layer.forward = probe
+    vars(layer)[called] = probe
     try:
         rehearsal.run(neutral=True)
     finally:
-        del layer.forward
+        del vars(layer)[called]
         if replaced is not None:
-            layer.forward = replaced
-        layer.training = True
-    for how in filter(None, differs):
-        did = f"draws only in training mode, where it does something else too ({how})"
-        _checks.fail("module", f"{rehearsal.labels[name]}, which {did}", _ALONE, _APART)
+            vars(layer)[called] = replaced
+        _switch(layer, True)
+    return next(filter(None, differs), "")
 
 
-def _draws(events: list[Event]) -> Counter[tuple[str, str]]:
-    return Counter((e.layer, e.function) for e in events if e.active and e.kind in ("rate", "draw"))
+def _drawn(rehearsal: Rehearsal, seed: int, **settings: Any) -> Draws:
+    """How often each layer draws in a run, and by what: a registered layer by itself."""
+    events = rehearsal.run(seed, **settings)
+    drawn = Counter((e.layer, e.function) for e in events if e.active and e.kind in ("rate", "draw"))
+    drawn.update({(name, ""): times for name, times in rehearsal.skeleton.calls.items()})
+    return drawn
 
 
 def _ancestors(name: str) -> Iterator[str]:

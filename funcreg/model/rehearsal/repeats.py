@@ -1,7 +1,8 @@
-"""Whether a call gives one answer for one key.
+"""Whether a call gives one answer for one key, and the next call one of its own.
 
 A generator that is made anew at each call or lies outside of the module, the system's entropy and a
-clock tell nobody; but two runs that should be the same are not.
+clock tell nobody; but two runs that should be the same are not. What a function or a file keeps, such
+as `functools.lru_cache`, outlives a call; where it was computed from parameters, the next has others.
 """
 
 from typing import Any
@@ -15,16 +16,19 @@ from .purity import Impurity
 from .runs import Rehearsal, hooked
 
 _DID = "gives two answers for one key"
+_STALE = "uses what an earlier call has computed from its parameters or inputs"
 
 
 def unrepeatable(rehearsal: Rehearsal, output: Any, seed: int = 0, **settings: Any) -> tuple[Impurity, ...]:
-    """The layer, innermost, that gives another answer to the same call; () where there is none.
+    """The layer, innermost, that gives another answer to the same call or keeps an old one; () where there is none.
 
     Args:
         rehearsal: of the call.
         output: what a run of it with this seed and these settings gave.
     """
     rehearsal.run(seed, **settings)
+    if rehearsal.stale:
+        return tuple(Impurity(rehearsal.labels[name], _STALE, "") for name in sorted(rehearsal.stale))
     if not difference(output, rehearsal.output):
         return ()
     one, other = _summaries(rehearsal, seed, **settings), _summaries(rehearsal, seed, **settings)

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import sys
 import types
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -43,6 +44,8 @@ class Rehearsal:
         self.own_tensors = snapshots.own_tensors(self.layers)
         self.checkpoints = self.decided = False
         self.unseen: set[str] = set()  # draws that no mode of torch sees
+        self.computed: dict[int, weakref.ref[Tensor]] = {}  # by all runs, from what they were given
+        self.stale: set[str] = set()  # layers that use what a run before has computed
         self.output: Any = None  # of the last run
 
     def mode(self, seed: int = 0, **settings: Any) -> Rehearsed:
@@ -57,6 +60,7 @@ class Rehearsal:
             rates=self.call.rates,
             train=mode.train,
             unrolled=self.skeleton.unrolled,
+            earlier=self.computed,
             **settings,
         )
 
@@ -83,10 +87,14 @@ class Rehearsal:
                 return function(*args, **kwargs)
 
         self.skeleton.rehearsal = seen
+        seen.follow((tensors, args, kwargs))
         try:
             output = self.skeleton.call(tensors, list(tensors), watched, args, kwargs)
         finally:
             self.skeleton.rehearsal = None
+            own = set(map(id, self.own_tensors.values()))  # which are put back by value
+            self.computed |= {place: made for place, made in seen.computed.items() if place not in own}
+            self.stale |= seen.stale
         seen.uses_written(output)
         return output
 

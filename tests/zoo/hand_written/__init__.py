@@ -3,14 +3,21 @@
 parts.py        the small network around each layer under trial, and its inputs
 functions.py    noise with a rate that a forward calls as a function, and subclasses of torch's layers
 raw_draws.py    random numbers that a forward draws itself, and generators of its own
+switches.py     what turns noise on
 stateful.py     statistics and other state, assigned or written in place
 code.py         code that looks at the original module, attributes set in forward, and unusual structure
 """
 
-from tests.zoo.hand_written import code, functions, raw_draws, stateful
+from tests.zoo.hand_written import code, functions, raw_draws, stateful, switches
 from tests.zoo.specimen import Specimen
 
 
 def specimens() -> list[Specimen]:
     """All of them, by file."""
-    return [*functions.specimens(), *raw_draws.specimens(), *stateful.specimens(), *code.specimens()]
+    return [
+        *functions.specimens(),
+        *raw_draws.specimens(),
+        *switches.specimens(),
+        *stateful.specimens(),
+        *code.specimens(),
+    ]

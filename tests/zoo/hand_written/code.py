@@ -508,6 +508,21 @@ class OtherValue(nn.Module):
         return F.dropout(x, self.rate, True) * 0.5 if self.training else x
 
 
+class Memoized(nn.Module):
+    """Keeps what a method gave once for good, outside of the module."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.a, self.what = nn.Linear(6, 6), what
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019  (what is refused)
+    def scale(self, features: int) -> Tensor:
+        return self.a.bias.exp() if self.what == "weights" else torch.arange(features) / features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x) * self.scale(x.shape[-1])
+
+
 class Rethought(nn.Module):
     """Calls its layer by `functional_call` on weights that it computes."""
 
@@ -591,6 +606,12 @@ def specimens() -> list[Specimen]:
         nested("counts its calls", CountsCalls),
         nested("cache by shape", CacheByShape),
         nested("history in a list", History),
+        nested("lru_cache of constants", lambda: Memoized("constants")),
+        nested(
+            "lru_cache of weights",
+            lambda: Memoized("weights"),
+            refuses=in_every_call("block.trial (Memoized) uses what an earlier call has computed"),
+        ),
         nested("sums of all tensors", SumsAll),
         nested("lock and file", LockAndFile),
         *(
