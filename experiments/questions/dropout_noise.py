@@ -3,10 +3,11 @@
 Part: C
 Command: python -m experiments run dropout-noise
 Runtime: smoke 1 s, quick 13 s, full 130 s (2 CPU cores)
-Answer: yes. Dropout 0.5 adds 3.31 points of test accuracy at noise 0.5 (95% 2.76 to 3.86; 68.72% to 72.03%, where
-    74.23% is the best possible), 1.12 at 0.25 (0.78 to 1.46), and takes 2.41 from clean features (2.02 to 2.79), n = 64
-    seeds. It narrows the gap between training and test accuracy by 10.60 and 5.43 points and lowers the test loss at
-    both noises, but neither on clean features.
+Answer: yes. Dropout 0.5 adds 2.72 points of test accuracy at noise 0.5 (95% 2.55 to 2.89; 69.44% to 72.16%, where
+    74.80% is the best possible), 0.84 at 0.25 (0.72 to 0.96), and takes 2.53 from clean features (2.40 to 2.67), n =
+    512 seeds, --preset full. It narrows the gap between training and test accuracy by 10.23 and 5.14 points and lowers
+    the test loss at both noises; on clean features it widens the gap, by 0.37 points (0.25 to 0.48), and raises the
+    loss, by 0.027 nats (0.020 to 0.033).
 """
 
 import itertools

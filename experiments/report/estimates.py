@@ -84,6 +84,7 @@ def estimate(values: Iterable[float], *, comparisons: int = 1) -> Estimate:
     if n == 1:
         return Estimate(mean, 0.0, mean, mean, 1)
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in each) / (n - 1))
+    mean = mean if abs(mean) > 1e-12 * sd else 0.0  # what is left of differences that cancel
     half = float(stats.t.isf(tail(comparisons), n - 1)) * sd / math.sqrt(n)
     return Estimate(mean, sd, mean - half, mean + half, n)
 
