@@ -76,6 +76,30 @@ def test_a_gradient_that_was_left_out_is_no_divergence() -> None:
     assert not torch.isfinite(result.history["grad_norm"]).any()
 
 
+@pytest.mark.parametrize("members", [None, 2])
+def test_a_batch_whose_update_was_left_out_is_no_divergence(members: int | None) -> None:
+    """One example is NaN: training goes on by the others, and ends where it would without that batch."""
+    data = torch.cat([DATA[:4], torch.full_like(DATA[:4], torch.nan)])
+    settings = {"members": members, "optimizer": transforms.skip_nonfinite(optim.sgd(0.1)), "epochs": 3}
+    with pytest.warns(train.DivergenceWarning) as told:
+        result = fitted(data=iter([data[:4], data[4:]] * 3), batch_size=None, epoch_steps=2, **settings)
+    assert sorted(str(each.message).split("'")[1] for each in told) == ["grad_norm", "loss"]
+    alone = fitted(data=iter([data[:4]] * 3), batch_size=None, epoch_steps=1, **settings)
+    assert torch.equal(result.train_state.params["w"], alone.train_state.params["w"])
+    assert not torch.as_tensor(result.diverged_epoch).any()
+
+
+def test_running_statistics_that_are_not_finite_are_one() -> None:
+    def tracked(params: Any, state: Any, batch: Any, /, *, key: Tensor, hparams: Any) -> Any:
+        return ((batch @ params["w"]) ** 2).mean(), ({"mean": batch.mean()}, {})
+
+    optimizer = transforms.skip_nonfinite(optim.sgd(0.1))
+    start = train.init({"w": torch.ones(2, 1)}, {"mean": torch.zeros(())}, optimizer, key=random.key(0))
+    step = train.make_step(tracked, optimizer)
+    with pytest.raises(ValueError, match="training diverged: loss = nan"):
+        train.fit(step, start, torch.full((4, 2), torch.nan), key=random.key(1), epochs=2, jit=False)
+
+
 def test_a_loss_or_parameters_that_are_not_finite_are_one() -> None:
     def infinite(params: Any, state: Any, batch: Any, /, *, key: Tensor, hparams: Any) -> Any:
         return (params["w"] * torch.inf).sum(), (state, {})

@@ -7,10 +7,11 @@ They lie on the CPU, where reading them costs nothing.
 import warnings
 from typing import Any, NamedTuple
 
+import optree
 import torch
 from torch import Tensor
 
-from .. import tree
+from .. import transforms, tree
 from .._checks import FuncregError
 from .feed import Place
 from .step import Metrics, TrainState
@@ -80,7 +81,10 @@ def advance(
         row = {name: torch.where(active, value, run.history[-1][name]) for name, value in row.items()}
     moved, diverged = active, torch.zeros_like(active)
     if not torch.isfinite(torch.stack(list(row.values()))).all():
-        finite = torch.stack([torch.isfinite(row[name]) for name in _VITAL if name in row]).all(0)
+        vital = {name: torch.isfinite(row[name]) for name in _VITAL if name in row}
+        if "loss" in vital:
+            vital["loss"] = vital["loss"] | _left_out(run.train_state, train_state)
+        finite = torch.stack(list(vital.values())).all(0)
         moved, diverged = active & finite, active & ~finite
         _report_divergence(row, train_state, epoch, diverged)
         _report_metrics(row, run.history, epoch, moved, monitor)
@@ -116,6 +120,24 @@ def choose(condition: Tensor, true: tree.Tree, false: tree.Tree) -> tree.Tree:
         return torch.where(condition.to(new.device).reshape(-1, *(1 for _ in new.shape[1:])), new, old)
 
     return tree.map(pick, true, false)
+
+
+def _left_out(before: TrainState, after: TrainState) -> Tensor:
+    """Whether `skip_nonfinite` left out an update of an epoch, and what the model keeps beside parameters is finite."""
+    was, now = (
+        [node.skipped for node in optree.tree_leaves(each.opt_state, is_leaf=_is_skip) if _is_skip(node)]
+        for each in (before, after)
+    )
+    members = after.step.shape
+    skipped = [(new > old).cpu() for old, new in zip(was, now, strict=True)]
+    kept = [leaf for leaf in tree.leaves(after.state) if leaf.is_floating_point()]
+    intact = [leaf.isfinite().reshape(*members, -1).all(-1).cpu() for leaf in kept]
+    never, always = torch.zeros(members, dtype=torch.bool), torch.ones(members, dtype=torch.bool)
+    return torch.stack([never, *skipped]).any(0) & torch.stack([always, *intact]).all(0)
+
+
+def _is_skip(node: object) -> bool:
+    return isinstance(node, transforms.SkipState)
 
 
 def _report_divergence(row: Metrics, train_state: TrainState, epoch: int, diverged: Tensor) -> None:
