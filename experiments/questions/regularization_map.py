@@ -2,7 +2,7 @@
 
 Part: B
 Command: python -m experiments run regularization-map
-Runtime: smoke 1 s, quick 11 s, full 90 s (2 CPU cores)
+Runtime: smoke 1 s, quick 28 s, full 90 s (2 CPU cores)
 Answer: nowhere better than without by half a point (n = 128 seeds, --members 128): the best point, chosen on half of
     the seeds, changes validation accuracy on the others by -0.08 points (95% -0.36 to 0.20), and dropout and decay
     together by -0.26 (-0.90 to 0.38) over the best of either alone; but the validation loss falls by 0.043 (0.011 to
