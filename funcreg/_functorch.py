@@ -113,6 +113,33 @@ def asks_for_gradients(arguments: Any) -> bool:
     return any(innermost(leaf).requires_grad for leaf in leaves if isinstance(leaf, Tensor))
 
 
+def differentiated(arguments: Any) -> bool:
+    """Whether a derivative may be taken by any of a tree's tensors, by plain autograd or by a transform around.
+
+    >>> differentiated({"x": torch.ones(1)}), torch.func.grad(lambda x: x * differentiated(x))(torch.ones(()))
+    (False, tensor(1.))
+    """
+    levels = [leaf for leaf in optree.tree_leaves(arguments) if isinstance(leaf, Tensor)]
+    for tensor in levels:  # which grow as they are gone through
+        levels += [_functorch.get_unwrapped(tensor)] if is_wrapped(tensor) else []
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in levels)
+
+
+def depth() -> int:
+    """How many transforms are around this code."""
+    return len(_functorch.get_interpreter_stack() or ())
+
+
+def in_vmap() -> bool:
+    """Whether the innermost transform is `vmap`.
+
+    >>> in_vmap(), torch.func.vmap(lambda x: x + in_vmap())(torch.zeros(1))
+    (False, tensor([1.]))
+    """
+    innermost = _functorch.peek_interpreter_stack()
+    return innermost is not None and innermost.key() == _functorch.TransformType.Vmap
+
+
 def _reaches_others(results: Any, own: list[Any]) -> bool:
     """Whether plain autograd could differentiate results by other tensors than one's own."""
     tensors = [leaf for leaf in optree.tree_leaves(results) if isinstance(leaf, Tensor)]

@@ -149,6 +149,8 @@ def explained(function: Callable[..., Any], given: Any, error: Exception) -> Exc
         return own
     *_, where = [line.strip() for line in str(error).splitlines() if line.lstrip().startswith("File ")] or [""]
     first = str(error).strip().splitlines()[0]
+    if first.startswith("FuncregError: "):  # of what is refused in compiled programs alone
+        return _checks.FuncregError(first.removeprefix("FuncregError: "))
     return _checks.FuncregError(
         f"function: got one that cannot be compiled whole ({first}{f', in {where}' if where else ''}); expected one "
         "that does the same whatever the values. Call it without fr.jit (jit=False)."

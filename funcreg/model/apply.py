@@ -16,6 +16,7 @@ from .._functorch import needs_formulas, plain, sees_random_functions, traced_as
 from .arguments import Signature
 from .checkpointing import without_checkpoints
 from .explained import explained
+from .keyed import keyed_functions
 from .lending import Rates, lend_momentum, lend_noise
 from .modes import Mode, modes
 from .prototype import prototype
@@ -36,8 +37,7 @@ class Apply:
     """The `apply` of a `Model`; see there."""
 
     def __init__(self, module: nn.Module, *, rnn: str) -> None:
-        self.source, self.rnn = prototype(module), rnn
-        self.identity = next(_identities)
+        self.source, self.rnn, self.identity = prototype(module), rnn, next(_identities)
         self.skeletons: dict[Mode, Skeleton] = {mode: Skeleton(self.source, mode, rnn=rnn) for mode in modes()}
         first = next(iter(self.skeletons.values()))
         self.rates, self.tracked = first.noise, first.tracked
@@ -86,6 +86,8 @@ class Apply:
             known = self.known[kind] = (self.skeletons[mode], plan)
         if rates is not None:
             self.signature.check_reached(rates, known[1])
+        if known[1].backward is not None:
+            known[1].backward.check((tensors, args, named))
         return self._eager(*known, tensors, args, named, key, rates, momentum, method)
 
     def inspect(
@@ -121,13 +123,15 @@ class Apply:
             self._lend(skeleton, tensors, key, rates, momentum)
         function: Any = skeleton.module if method is None else getattr(skeleton.module, method)
         try:
-            if "" in skeleton.drawing or plan.setters or plan.checkpoints:
+            if "" in skeleton.drawing or plan.setters or plan.checkpoints or plan.backward:
                 with contextlib.ExitStack() as around:
                     around.enter_context(_around(skeleton, tensors))
                     if plan.setters:
                         around.enter_context(put_back({name: skeleton.layers[name] for name in plan.setters}))
                     if plan.checkpoints:
                         around.enter_context(without_checkpoints())
+                    if plan.backward:
+                        around.enter_context(keyed_functions())
                     output = skeleton.call(tensors, self.buffers, function, args, named)
             else:
                 output = skeleton.call(tensors, self.buffers, function, args, named)
@@ -156,10 +160,10 @@ class Apply:
         assert self.identity >= 0
         given = optree.tree_map(description, (args, named), none_is_leaf=True)  # type: ignore[arg-type]
         described = None if rates is None else described_rates(rates)
-        kinds = self.signature.kinds
-        cast = tuple([(name, each.dtype) for name, each in tensors.items() if each.dtype != kinds[name][1]])
+        watched = torch.is_grad_enabled() and any(each.requires_grad for each in tensors.values())
+        cast = tuple([(n, each.dtype) for n, each in tensors.items() if each.dtype != self.signature.kinds[n][1]])
         settings = (mode.noise, mode.rated, mode.train, tuple(sorted(mode.frozen)), method, described, cast)
-        resets, written, copies_inputs = self.plan_traced(settings, *given)
+        resets, written, copies_inputs = self.plan_traced(settings, watched, *given)
         skeleton = self.skeletons[mode]
         before = {name: tensors[name] for name in resets}
         for name in written:
@@ -176,7 +180,7 @@ class Apply:
     def _plan_traced(self) -> Callable[..., tuple[tuple[str, ...], tuple[str, ...], bool]]:
         """What a program that is being traced asks once: a rehearsal on example values of the same shapes."""
 
-        def plan(settings: Any, args: Any, named: Any) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+        def plan(settings: Any, watched: bool, args: Any, named: Any) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
             noise, rated, train, frozen, method, described, cast = settings
             mode = Mode(noise, rated, train, frozenset(frozen))
             rates = dict(described) if isinstance(described, tuple) else described
@@ -189,6 +193,8 @@ class Apply:
             found = self.plans[kind]
             if found.impure:
                 refuse(found.impure)
+            if watched and found.backward is not None:
+                found.backward.check_traced()
             if rates is not None:
                 self.signature.check_reached(rates, found)
             if method is not None:

@@ -236,7 +236,7 @@ def _refuse(module: nn.Module) -> None:
             remedy = "Give the layer as it was before torch.jit.script."
             _checks.fail("module", f"{where}, a TorchScript program with values of its own", "Python code", remedy)
         for own, parameter in layer._parameters.items():
-            if parameter is not None and parameter._backward_hooks:
+            if parameter is not None and (parameter._backward_hooks or parameter._post_accumulate_grad_hooks):
                 got = f"{where}, whose parameter {own!r} has a hook on its gradient"
                 remedy = "Change the gradients where they are taken: a transform before the optimizer's."
                 _checks.fail("module", got, "parameters without hooks", remedy)

@@ -12,10 +12,12 @@ without a key. A draw without one (`torch.randn`) has no off: it is refused.
     distributions.py  multinomial, gamma, gumbel_softmax, fractional pooling
     noise.py          noise with a rate, attention and recurrence called as functions
     statistics.py     F.batch_norm on a layer's own buffers: assigned
+    backward.py       hooks on gradients, the backward of autograd functions
 """
 
 from . import distributions, factories, in_place, noise, statistics  # noqa: F401  (importing them fills the table)
+from .backward import keyed_functions
 from .mode import CALL_STRIDE, Drawing, Keyed, LayerGenerator
 from .rehearsed import Event, Rehearsed, running
 
-__all__ = ["CALL_STRIDE", "Drawing", "Event", "Keyed", "LayerGenerator", "Rehearsed", "running"]
+__all__ = ["CALL_STRIDE", "Drawing", "Event", "Keyed", "LayerGenerator", "Rehearsed", "keyed_functions", "running"]

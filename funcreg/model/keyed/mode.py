@@ -1,5 +1,6 @@
 """The mode of torch that takes every draw in a forward from the call's key, wherever the code that draws lives."""
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
 
@@ -20,6 +21,7 @@ _MAKERS = frozenset(
     )
 )
 CALL_STRIDE = 2**34  # draws between two calls on one key: more than one call can make
+_BACKWARD = 2**47  # where on a layer's key those of its code in the backward pass begin
 
 Replacement = Callable[..., Any]
 # function of torch -> its replacement: (the mode, the function, its arguments) -> what it returns
@@ -106,7 +108,7 @@ class Keyed(TorchFunctionMode):
         quiet: bool = False,
     ) -> None:
         super().__init__()
-        self.quiet, self.evaluates, self.draws = quiet, False, 0
+        self.quiet, self.evaluates, self.draws, self.left = quiet, False, 0, 0
         self.layer, self.key, self.rate, self.named, self.train = layer, key, rate, named, train
         self.momentum, self.statistics, self.copies, self.unrolled = momentum, statistics, copies, unrolled
 
@@ -148,6 +150,29 @@ class Keyed(TorchFunctionMode):
                 self.needs_key(function)
             return None
         return None if off or self.quiet else Draw(self._advance(), rate)
+
+    def in_backward(self, function: Callable[..., Any], *, hook: bool = False) -> Callable[..., Any]:
+        """A function that is left for the backward pass, in a mode like this one with a key of its own.
+
+        hook: whether it is a hook on a gradient.
+        """
+        # A compiled program's is traced with it; one that draws is refused there.
+        return function if torch.compiler.is_compiling() else self.with_own_key(function)
+
+    def with_own_key(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function in a mode like this one, with a key of its own."""
+        later = copy.copy(self)
+        later.draws = later.left = 0
+        if self.key is not None:
+            later.key = random.fold_in(random.skip(self.key, _BACKWARD), self.left)
+        self.left += 1
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            later.draws = 0  # another backward pass through the same graph is the same
+            with later:
+                return function(*args, **kwargs)
+
+        return run
 
     def saw(self, function: str, kind: str, active: bool) -> None:
         """Hear of a call; a rehearsal writes it down."""

@@ -2,7 +2,7 @@
 
 import sys
 import weakref
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +20,7 @@ _LIKE = frozenset(
 _NEW = frozenset(getattr(Tensor, f"new_{name}") for name in ("empty", "zeros", "ones", "full", "tensor"))
 _CASTS = (Tensor.to, Tensor.type_as)
 _READS = (Tensor.__bool__, Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.tolist, Tensor.__index__)
+_GRAPH = vars(Tensor.__base__)["grad_fn"].__get__  # by which a node gets hooks
 
 
 class Event(NamedTuple):
@@ -27,7 +28,8 @@ class Event(NamedTuple):
 
     layer: whose code it was, which reads its own switch. inside: whose forward that ran in.
     kind: "rate" (noise with a rate), "draw" (any other), "statistics" (of a batch, into buffers) or "formula"
-    (a kernel that only transforms and compiled programs need replaced).
+    (a kernel that only transforms and compiled programs need replaced), "hook" (one is put on a gradient), or
+    "backward" (any of them in the backward pass).
     active: whether it drew, or moved statistics.
     """
 
@@ -77,6 +79,9 @@ class Rehearsed(Keyed):
         self.earlier, self.stale = earlier or {}, set[str]()  # which layers use what is in it
         self.computed: dict[int, weakref.ref[Tensor]] = {}  # from what this call was given
         self.decided = False  # whether a number that was drawn may have decided what runs
+        self.leaves: set[str] = set()  # layers that leave code for the backward pass
+        self.hooks: set[str] = set()  # those of them that leave hooks on gradients, or may
+        self.registers: tuple[str, str] | None = None  # of code in the backward pass: the layer it is of, and inside
 
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -86,12 +91,14 @@ class Rehearsed(Keyed):
         if self.earlier and any(_is_one_of(leaf, self.earlier) for leaf in _tensors((args, kwargs or {}))):
             self.stale.add(running(self.names))
         if has_replacement(func):
-            self.name, self.inside = running(self.names), running(self.names, forwards=True)
+            self.name, self.inside = self.registers or (running(self.names), running(self.names, forwards=True))
             self.layer = self.labels.get(self.name, "")
             self.named = isinstance(self.rates, Mapping)
             self.rate = self.rates.get(self.inside) if isinstance(self.rates, Mapping) else self.rates
         elif func in _READS and any(event.kind == "draw" for event in self.events):
             self.decided = True
+        elif func == _GRAPH:
+            self.hooks.add(running(self.names))
         made = super().__torch_function__(func, types, args, kwargs)
         if self.computed and func not in _LIKE and func not in _NEW:
             given = _tensors(args[:1] if func in _CASTS else (args, kwargs or {}))
@@ -107,8 +114,19 @@ class Rehearsed(Keyed):
         drawn = super().draw(function, own_rate, wakes=wakes)
         return None if self.neutral else drawn
 
+    def in_backward(self, function: Callable[..., Any], *, hook: bool = False) -> Callable[..., Any]:
+        before, self.registers = self.registers, (running(self.names), running(self.names, forwards=True))
+        self.leaves.add(self.registers[0])
+        if hook:
+            self.hooks.add(self.registers[0])
+        run, self.registers = self.with_own_key(function), before
+        return run
+
     def saw(self, function: str, kind: str, active: bool) -> None:
-        if self.name not in self.pure:
+        if self.registers is not None:
+            if active:
+                self.events.append(Event(*self.registers, function, "backward", True))
+        elif self.name not in self.pure:
             self.events.append(Event(self.name, self.inside, function, kind, active))
 
     def uses(self, generator: torch.Generator) -> None:

@@ -9,6 +9,7 @@ call is pure. Everything is compared by value, and everything is as it was after
     noise.py       which layers draw in training mode
     repeats.py     whether a call gives one answer for one key
     plan.py        what calls of a kind need
+    backward.py    what a call leaves for the backward pass
     purity.py      who was not pure; cheap checks around later calls
     generators.py  the generators that code without a key may draw from
     snapshots.py   what layers hold beside their tensors

@@ -26,12 +26,13 @@ def same_values(one: Tensor, other: Tensor) -> bool:
     return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
-def difference(one: Any, other: Any, *, values: bool = True) -> str:
+def difference(one: Any, other: Any, *, values: bool = True, repeated: bool = False) -> str:
     """How the second differs by more than rounding; "" where it does not.
 
     Args:
         one, other: what a layer gave in two runs.
         values: whether they are to have the same values too, beside structure, shapes and dtypes.
+        repeated: whether they come from the same run twice, which differs by the order of sums at most.
 
     >>> difference((torch.ones(2), None), (torch.zeros(2), None))
     'its output has other values'
@@ -47,14 +48,14 @@ def difference(one: Any, other: Any, *, values: bool = True) -> str:
             continue
         if a.shape != b.shape or a.dtype != b.dtype:
             return "its output has another shape or dtype"
-        if a.layout == torch.strided and not (a.is_quantized or a.is_meta) and not _close(a, b):
+        if a.layout == torch.strided and not (a.is_quantized or a.is_meta) and not _close(a, b, repeated):
             return "its output has other values"
     return ""
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
+def _close(one: Tensor, other: Tensor, repeated: bool) -> bool:
     if not one.is_floating_point():
         return torch.equal(one, other)
     scale = float(one.detach().abs().nan_to_num(0.0, 0.0).max()) if one.numel() else 0.0
-    close = _CLOSE.get(one.dtype, 1e-3)
+    close = torch.finfo(one.dtype).eps ** 0.75 if repeated else _CLOSE.get(one.dtype, 1e-3)
     return torch.allclose(one, other, rtol=close, atol=close * (scale + 1e-6), equal_nan=True)

@@ -15,7 +15,8 @@ from ... import _checks
 from ..keyed import Drawing, Rehearsed
 from ..registry import MOMENTUM
 from ..skeleton import KEY, RATE, RATE_OF_ALL
-from .differences import same_values
+from .backward import Backward, rehearse_backward
+from .differences import difference, same_values
 from .generators import Generators, own_generators
 from .noise import check_state_is_kept
 from .purity import Impurity, Spy
@@ -32,7 +33,7 @@ class Plan(NamedTuple):
     rateable: the layers whose noise a rate reaches. setters: layers whose attributes a forward sets. written: buffers
     of batch statistics that are written in place, and so are lent as copies. resets: buffers that keep their old
     value. copies_inputs: inputs are written in place. checkpoints: some part is run again in the backward pass.
-    impure: what cannot be made pure.
+    backward: what gradients need, if anything. impure: what cannot be made pure.
     """
 
     rateable: frozenset[str] = frozenset()
@@ -41,6 +42,7 @@ class Plan(NamedTuple):
     resets: tuple[str, ...] = ()
     copies_inputs: bool = False
     checkpoints: bool = False
+    backward: Backward | None = None
     impure: tuple[Impurity, ...] = ()
 
 
@@ -69,9 +71,13 @@ def plan(rehearsal: Rehearsal) -> Plan:
     impure += made
     if impure or drew:
         return Plan(impure=named(rehearsal, impure, drew))
-    unlike = unrepeatable(rehearsal, output)
-    if unlike:
-        return Plan(impure=unlike)
+    backward, draws, again = rehearse_backward(rehearsal)
+    if again is None or rehearsal.stale or difference(output, again, repeated=True):
+        unlike = unrepeatable(rehearsal, output)
+        if unlike:
+            return Plan(impure=unlike)
+    for layer in {event.inside for event in draws}:
+        skeleton.learns(layer, Drawing(always=True))
     if skeleton.mode.noise and not skeleton.mode.train:
         check_state_is_kept(rehearsal, lent, tensors)
     rates = {event.inside for event in seen.events if event.kind == "rate"}
@@ -82,6 +88,7 @@ def plan(rehearsal: Rehearsal) -> Plan:
         tuple(resets),
         any(not same_values(one, other) for one, other in zip(inputs, given, strict=True)),
         rehearsal.checkpoints,
+        backward,
     )
 
 

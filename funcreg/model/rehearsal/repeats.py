@@ -29,7 +29,7 @@ def unrepeatable(rehearsal: Rehearsal, output: Any, seed: int = 0, **settings: A
     rehearsal.run(seed, **settings)
     if rehearsal.stale:
         return tuple(Impurity(rehearsal.labels[name], _STALE, "") for name in sorted(rehearsal.stale))
-    if not difference(output, rehearsal.output):
+    if not difference(output, rehearsal.output, repeated=True):
         return ()
     one, other = _summaries(rehearsal, seed, **settings), _summaries(rehearsal, seed, **settings)
     first = next((name for (name, was), (_, now) in zip(one, other, strict=False) if was != now), "")

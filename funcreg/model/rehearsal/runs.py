@@ -20,6 +20,10 @@ from ..skeleton import Skeleton
 from . import generators, snapshots
 
 
+def nothing(output: Any) -> None:
+    """Do nothing with an output."""
+
+
 class Call(NamedTuple):
     """A call as it is rehearsed: plain tensors of its own, and the rates as it gives them."""
 
@@ -67,24 +71,33 @@ class Rehearsal:
     def run(self, seed: int = 0, **settings: Any) -> list[Event]:
         """The calls of functions in the table that a run on fresh copies makes; everything is put back after it."""
         seen = self.mode(seed, **settings)
-        tensors, args, kwargs = self.copied()
+        self.run_and_put_back(seen, *self.copied())
+        return [event for event in seen.events if not self.skeleton.is_frozen(event.layer)]
+
+    def run_and_put_back(
+        self, seen: Rehearsed, tensors: dict[str, Tensor], args: Any, kwargs: Any, then: Callable[[Any], None] = nothing
+    ) -> None:
+        """A run on these very tensors, after which everything but them is as it was."""
         states = generators.Generators(generators.own_generators(self.layers))
         try:
             with snapshots.put_back(self.layers), snapshots.values_put_back(self.own_tensors):
-                self.output = self.run_on(seen, tensors, args, kwargs)
+                self.output = self.run_on(seen, tensors, args, kwargs, then)
         finally:
             self.unseen |= set(states.put_back())
             self.decided = self.decided or seen.decided
-        return [event for event in seen.events if not self.skeleton.is_frozen(event.layer)]
 
-    def run_on(self, seen: Rehearsed, tensors: dict[str, Tensor], args: Any, kwargs: Any) -> Any:
-        """One run on these very tensors."""
+    def run_on(
+        self, seen: Rehearsed, tensors: dict[str, Tensor], args: Any, kwargs: Any, then: Callable[[Any], None] = nothing
+    ) -> Any:
+        """One run on these very tensors; `then` gets its output while the module still has them."""
         module, method = self.skeleton.module, self.call.method
         function = module if method is None else getattr(module, method)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
             with seen, self._looking_at_calls(), without_checkpoints():
-                return function(*args, **kwargs)
+                output = function(*args, **kwargs)
+            then(output)
+            return output
 
         self.skeleton.rehearsal = seen
         seen.follow((tensors, args, kwargs))
