@@ -109,6 +109,19 @@ def test_who_stops_asking_stops_the_work() -> None:
     work.close()
 
 
+def test_none_outlives_who_started_it() -> None:
+    child = f"""
+from experiments.harness.processes import side_by_side
+work = "print('working', flush=True) or " + {SLEEP!r}
+list(side_by_side(eval, [work], processes=1, threads=1, show=lambda running: None))
+"""
+    with subprocess.Popen([sys.executable, "-c", child], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"working\n"
+        process.kill()
+        process.communicate(timeout=60)  # until nobody is left who could write
+
+
 # The lab
 
 

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, resource_tracker
@@ -109,6 +110,7 @@ class _Worker(Generic[T]):
 def _serve(pipe: connection.Connection, threads: int) -> None:
     """A process's life, which begins deaf to Ctrl-C: what came in the meantime is heard here."""
     os.setpgrp()  # a terminal's Ctrl-C is for the first process, which passes it on
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # before the work brings torch
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -120,6 +122,12 @@ def _serve(pipe: connection.Connection, threads: int) -> None:
         return
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+
+
+def _end_with(parent: Any) -> None:
+    """A killed process leaves none behind that works on for nobody."""
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager
