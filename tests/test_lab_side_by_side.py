@@ -119,7 +119,7 @@ list(side_by_side(eval, [work], processes=1, threads=1, show=lambda running: Non
         assert process.stdout is not None
         assert process.stdout.readline() == b"working\n"
         process.kill()
-        process.communicate(timeout=60)  # until nobody is left who could write
+        process.communicate(timeout=300)  # until nobody is left who could write
 
 
 # The lab
@@ -155,7 +155,7 @@ sys.exit(cli.main({command}))
             while not (tmp_path / "custom-losses.json").exists() and process.poll() is None:
                 time.sleep(0.1)
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=300)
         finally:
             process.kill()
     assert process.returncode == 130, err
