@@ -1,8 +1,12 @@
 """What other people wrote and is pure: functions that must raise no alarm, with an example of each call."""
 
+import enum
+import functools
+import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,6 +59,70 @@ FUNCTIONAL: dict[str, Call] = {
     "cosine_similarity": call(F.cosine_similarity, X, Y), "pairwise_distance": call(F.pairwise_distance, X, Y),
     "dropout, evaluating": call(partial(F.dropout, training=False), X),
     "scaled_dot_product_attention": call(F.scaled_dot_product_attention, SEQUENCES, SEQUENCES.flip(0), SEQUENCES),
+}  # fmt: skip
+
+NORMS, SQUARE = torch.tensor([1.5, 0.5, 2.0]), drawn(13, 3, 3)
+SETTINGS = SimpleNamespace(scale=2.0, window=torch.hann_window(6), layers=[], log=logging.getLogger(__name__))
+
+
+class Pair(NamedTuple):
+    value: Tensor
+    count: Tensor
+
+
+class Kind(enum.Enum):
+    SUM = "sum"
+    MEAN = "mean"
+
+
+def positive(a: Tensor) -> Tensor:
+    return a @ a.mT + torch.eye(3).to(a)
+
+
+def optional(x: Tensor, *, key: Tensor | None = None) -> Tensor:
+    return x if key is None else fr.noise.dropout(x, 0.5, key=key)
+
+
+@functools.cache
+def window(size: int) -> Tensor:
+    return torch.hann_window(size)
+
+
+# Of the shapes and dtypes, arguments and results that functions have.
+OTHERS: dict[str, Call] = {
+    "no dimension": call(torch.tanh, torch.tensor(0.5)), "an empty batch": call(F.linear, X[:0], W),
+    "an empty sum": call(torch.sum, X[:0]), "integers": call(lambda i: i * 2, CLASSES),
+    "booleans": call(torch.logical_not, X > 0), "a mask": call(torch.where, X > 0, X, Y),
+    "complex numbers": call(lambda z: z * z.conj(), torch.complex(X, Y)),
+    "a modulus": call(torch.abs, torch.complex(X, Y)),
+    "a spectrum": call(torch.fft.rfft, X), "a spectrum's modulus": call(lambda x: torch.fft.rfft(x).abs(), X),
+    "polar": call(lambda x: torch.view_as_real(torch.polar(x.abs(), x)), X),
+    "a dict": call(lambda x: {"a": x, "b": {"c": x.sum()}}, X),
+    "a named tuple": call(lambda x: Pair(x, (x > 0).sum()), X), "torch's own tuple": call(lambda x: x.max(1), X),
+    "a list": call(lambda x: list(x.unbind()), X), "an argmax": call(lambda x: x.argmax(1), X),
+    "an inverse": call(lambda a: torch.linalg.inv(positive(a)), SQUARE),
+    "a determinant": call(lambda a: torch.linalg.slogdet(positive(a)), SQUARE),
+    "a root": call(lambda a: torch.linalg.cholesky(positive(a)), SQUARE),
+    "a solution": call(lambda a, b: torch.linalg.solve(positive(a), b), SQUARE, NORMS),
+    "singular values": call(torch.linalg.svdvals, SQUARE),
+    "a quantile": call(lambda x: x.quantile(0.5), X), "a median": call(lambda x: x.median(), X),
+    "a scatter": call(lambda x, i: torch.zeros_like(x).scatter_add(0, i[:, None].expand(4, 6) % 4, x), X, CLASSES),
+    "a copy in place": call(lambda x: x.clone().mul_(2), X), "a Hessian": call(torch.func.hessian(torch.logsumexp),
+                                                                               ROW, 0),
+    "a word": call(lambda x, how: x.sum() if how == "sum" else x.mean(), X, "mean"), "None": call(
+        lambda x, w: x if w is None else x * w, X, None),
+    "an enumeration": call(lambda x, kind: x * 2 if kind is Kind.SUM else x, X, Kind.MEAN),
+    "a namespace": call(lambda x: (SETTINGS.log.debug("x"), x * SETTINGS.scale * SETTINGS.window.to(x.dtype))[1], X),
+    "a cached constant": call(lambda x: x * window(6).to(x.dtype), X),
+    "a key that may be left out": call(optional, X, key=fr.random.key(9)),
+    "only a key": call(lambda *, key: fr.random.randint(key, (5,), 0, 1000), key=fr.random.key(9)),
+    "a setting of hardly an effect": call(lambda x, eps: (x / (x.norm() + eps)).to(x.dtype), X,
+                                          batched={"eps": (1e-12, 1e-11, 1e-10)}),
+    "a bound that is not reached": call(
+        lambda x, most: (x * torch.clamp(most / x.norm(), max=1.0)).to(x.dtype), X, batched={"most": (90.0, 95.0)}),
+    "a setting of the other mode": call(
+        lambda x, train, rate: (x * rate).to(x.dtype) if train else x, X, False, batched={"rate": (0.1, 0.2)}),
+    "a setting times nothing": call(lambda x, rate: (x * rate).to(x.dtype), 0 * X, batched={"rate": (0.1, 0.2)}),
 }  # fmt: skip
 
 LOSSES: dict[str, Call] = {

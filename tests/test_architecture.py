@@ -48,10 +48,11 @@ ALLOWED = {
     "model/rehearsal/noise.py": (r"layer\.training\b", "the layer is a copy of ours, whose mode is what is found out"),
     "model/rehearsal/snapshots.py": (r"tensor\.detach\(\)\.copy_\(", "a tensor of our copy's is put back"),
     "testing/modules.py": (r"layer\.training\b", "whether a check leaves the modes of a module alone"),
-    "testing/surroundings.py": (
-        r"layer\.training\b|torch\.cuda\.manual_seed_all\(|tensor\.detach\(\)\.copy_\(",
+    "testing/closures.py": (
+        r"layer\.training\b|tensor\.detach\(\)\.copy_\(",
         "a module under test is put in the other mode, and its values put back",
     ),
+    "testing/surroundings.py": (r"torch\.cuda\.manual_seed_all\(", "which generators have no part in a result"),
     "noise/elements.py": (r"execution\.uniform\(.*\.ge_\(|mask\.mul_\(", "numbers that were just drawn, by a kernel"),
     "model/layers.py": (r"layer\.training\b", "the layer is a copy of ours, in the mode that `train` asked for"),
     "model/recurrent.py": (r"layer\.training\b", "the layer is a copy of ours, in the mode that `train` asked for"),

@@ -55,6 +55,12 @@ def test_torchs_pure_functions_raise_no_alarm(name: str) -> None:
     fr.testing.check(function, *args, **kwargs)
 
 
+@pytest.mark.parametrize("name", right.OTHERS)
+def test_what_functions_take_and_give_raises_no_alarm(name: str) -> None:
+    function, args, kwargs = right.OTHERS[name]
+    fr.testing.check(function, *args, **kwargs)
+
+
 @pytest.mark.parametrize("name", right.LOSSES)
 def test_torchs_losses_raise_no_alarm(name: str) -> None:
     function, args, kwargs = right.LOSSES[name]

@@ -4,7 +4,8 @@
 
     trees.py          whether two trees are the same, leaf by leaf
     example.py        a call, others like it, all of them stacked
-    surroundings.py   what is beside the arguments: generators, settings, what a function closes over
+    surroundings.py   what is global: generators, settings, the environment
+    closures.py       what a function closes over
     calls.py          what every rule does with an example
     purity.py         rules of what stays as it is: arguments, global state, state; of results, keys and modes
     transformed.py    rules of vmap, of settings, of gradients, of dtypes

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import _checks
-from . import compiling, purity, transformed
+from . import closures, compiling, purity, transformed
 from .example import Example, Settings, example, title
 from .reports import Finding, Report, refuse_broken
 from .surroundings import put_back
@@ -68,11 +68,11 @@ def report(
 
     - arguments: nothing given is written into.
     - global state: generators and torch's settings are left alone, and have no part in the result.
-    - state: the same arguments, the same result; what the function closes over stays as it is.
+    - state: the same arguments, the same result; what the function closes over stays as it was before the first call.
     - results: a tree of tensors.
-    - key: another one gives another result, and there is none by default.
+    - key: another one gives another result, and there is none by default, nor a seed where none is given.
     - mode: the result depends on no module's `training`, nor on `torch.no_grad`.
-    - settings: may be tensors, batched alone, and mean the same as Python numbers.
+    - settings: have an effect, may be tensors, batched alone, and mean the same as Python numbers.
     - vmap: over everything, in chunks and over keys alone, it gives what a loop gives.
     - finite: no NaN, and finite gradients.
     - dtype: the inputs', for float64, float32 and bfloat16.
@@ -106,13 +106,17 @@ def findings(tried: Example, *, jit: bool, gradients: bool | Collection[str], dt
     ['arguments', 'global state']
     """
     places = _differentiated(tried, gradients)
+    held = closures.snapshot(tried.function)
     refused = transformed.refused(tried)
     if refused:
         tried = tried.untuned()
     rows = [_found("arguments", purity.arguments, tried), _found("global state", purity.global_state, tried)]
     written = "not judged: arguments are written into" if rows[0].broken else ""
     moved = "not judged: global state moves or matters" if rows[1].broken else ""
-    rows += [_found("state", purity.state, tried, moved), _found("results", purity.results, tried)]
+    rows += [
+        _found("state", lambda tried: purity.state(tried, held), tried, moved),
+        _found("results", purity.results, tried),
+    ]
     unrepeated = moved or ("not judged: results do not repeat" if rows[2].broken else "")
     no_tree = "not judged: the result is no tree of tensors" if rows[3].broken else ""
     batchable = written or unrepeated or no_tree or ("" if tried.tensors else "no tensor is given")

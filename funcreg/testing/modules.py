@@ -25,7 +25,8 @@ def check_module(
     """Refuse a module that is not right as pure functions. In evaluation, in training, and in a Monte Carlo call:
 
     - pure: `fr.check` finds nothing.
-    - evaluation: `apply(params, state, *inputs)` gives what `module.eval()` does, and leaves the state alone.
+    - evaluation: `apply(params, state, *inputs)` gives what `module.eval()` does, at each call, and leaves the state
+      alone.
     - carried state: in training it keeps its names, shapes and dtypes.
     - evaluating, training, sampling: the rules of `report` hold for each of the three calls.
     - the module: its own values and modes are as they were.
@@ -102,10 +103,13 @@ def _evaluation(module: nn.Module, pure: model.Model, inputs: tuple[Any, ...], n
     params, state = model.variables(module)
     twin = copy.deepcopy(module).eval()
     with torch.no_grad():
-        expected = twin(*copy.deepcopy(inputs), **copy.deepcopy(named))
+        expected, again = (twin(*copy.deepcopy(inputs), **copy.deepcopy(named)) for _ in range(2))
         ours, after = pure.apply(params, state, *inputs, kwargs=named)
     apart = differences(ours, expected, None) + differences(after, state, (0.0, 0.0))
-    return Finding("evaluation", (f"is not the module's: {first_of(apart)}",) if apart else ())
+    if apart:
+        return Finding("evaluation", (f"is not the module's: {first_of(apart)}",))
+    anew = differences(again, expected, None)
+    return Finding("evaluation", (f"another call of the module is another result: {first_of(anew)}",) if anew else ())
 
 
 def _draws(pure: model.Model, params: Any, state: Any, inputs: tuple[Any, ...], named: Any, key: Tensor) -> bool:

@@ -113,7 +113,13 @@ def check_penalty(
     found, leaves, value = begun(title(penalty), tried, jit=jit, gradients=True, dtype="either")
     found.append(Finding("scalar", _not_scalar(value)))
     if not found[-1].broken:
-        found += [Finding("strength", _by_strength(tried, leaves)), *_slopes(tried, leaves)]
+        idle = "settings" in Report("", tuple(found)).broken
+        scale = (
+            Finding("strength", (), "not judged: settings")
+            if idle
+            else Finding("strength", _by_strength(tried, leaves))
+        )
+        found += [scale, *_slopes(tried, leaves)]
     refuse_broken(Report(title(penalty), tuple(found)))
 
 

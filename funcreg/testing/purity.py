@@ -1,7 +1,6 @@
 """The rules of a pure function: what is given, what is global and what is closed over stays as it is."""
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import optree
@@ -9,12 +8,13 @@ import torch
 from torch import Tensor
 
 from .. import random
-from . import surroundings
+from . import closures, surroundings
 from .calls import first_of, result, tolerances_of
 from .example import Example, replaced
 from .trees import differences, fresh, named_leaves
 
 KEYS = 8  # that are tried until one gives another result
+SEEDS = (0, 1, 2, 3, 7, 42, 123, 1234, 1337)  # that people choose
 
 
 def arguments(example: Example) -> list[str]:
@@ -61,13 +61,14 @@ def global_state(example: Example) -> list[str]:
     return [f"the result depends on the global generators: {first_of(apart)}"]
 
 
-def state(example: Example) -> list[str]:
-    """The same arguments give the same result, and what the function closes over stays as it is."""
-    held = surroundings.snapshot(surroundings.held_by(example.function))
+def state(example: Example, held: closures.Snapshot) -> list[str]:
+    """The same arguments give the same result, and what the function closes over is as it was before any call."""
     first = result(example)
     again = differences(result(example), first, (0.0, 0.0))
     found = [f"the same arguments give another result: {first_of(again)}"] if again else []
-    return found + [f"the function changed what it closes over: {line}" for line in surroundings.changes(held)]
+    return found + [
+        f"the function changed what it closes over: {line}" for line in closures.changes(example.function, held)
+    ]
 
 
 def results(example: Example) -> list[str]:
@@ -82,10 +83,7 @@ def results(example: Example) -> list[str]:
 def key(example: Example) -> list[str]:
     """Another key gives another result, and there is no key by default."""
     assert example.keyed is not None
-    found = []
-    default = _default_key(example.function)
-    if default is not None:
-        found.append(f"key has a default, {default}: a call that forgets it draws the same every time")
+    found = [f"{line}: a call that forgets the key draws the same every time" for line in _by_default(example)]
     leaves = example.member(example.base)
     first = result(example)
     for other in range(KEYS):
@@ -102,18 +100,35 @@ def mode(example: Example) -> list[str]:
     with torch.no_grad():
         unrecorded = differences(result(example), first, tolerances_of(example))
     found = [f"the result depends on torch.no_grad(): {first_of(unrecorded)}"] if unrecorded else []
-    modules = surroundings.modules_of(example.function, *example.leaves)
+    modules = closures.modules_of(example.function, *example.leaves)
     for name, module in modules.items():
-        with surroundings.modes_flipped([module]):
+        with closures.modes_flipped([module]):
             flipped = differences(result(example), first, tolerances_of(example))
         if flipped:
             found.append(f"the result depends on the training mode of {name}: {first_of(flipped)}")
     return found
 
 
-def _default_key(function: Callable[..., Any]) -> Any:
+def _by_default(example: Example) -> list[str]:
+    """Whether there is a key where none is given."""
     try:
-        parameter = inspect.signature(function).parameters.get("key")
+        parameter = inspect.signature(example.function).parameters.get("key")
     except (TypeError, ValueError):
-        return None
-    return None if parameter is None or parameter.default is parameter.empty else parameter.default
+        return []
+    if parameter is None or parameter.default is parameter.empty:
+        return []
+    if parameter.default is not None:
+        return [f"key has a default, {parameter.default}"]
+    leaves = example.member(example.base)
+
+    def called(key: Tensor | None) -> Any:
+        assert example.keyed is not None
+        return example.call(fresh(replaced(leaves, [example.keyed], [key])))
+
+    try:
+        without = called(None)
+    except Exception:  # it asks for one
+        return []
+    drawn = {seed: differences(called(random.key(seed)), without, (0.0, 0.0)) for seed in SEEDS}
+    hidden = [seed for seed, apart in drawn.items() if not apart]
+    return [f"without a key it draws as from fr.random.key({hidden[0]})"] if 0 < len(hidden) < len(SEEDS) else []

@@ -1,20 +1,17 @@
-"""What a pure function leaves alone beside its arguments: generators, torch's settings, what it closes over."""
+"""What is global, and a pure function leaves alone: generators, settings, the environment."""
 
-import functools
+import os
 import random as python_random
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
-import optree
 import torch
-from torch import Tensor, nn
 
-from .trees import differences, fresh
-
-_DEPTH = 3  # of functions that close over functions
+# What importing a module may change, which is not the doing of the function that came to need it.
+_BY_IMPORTS = ("the environment", "the filters of warnings")
 
 
 class Global(NamedTuple):
@@ -22,13 +19,6 @@ class Global(NamedTuple):
 
     read: Callable[[], Any]
     write: Callable[[Any], object]
-
-
-class Held(NamedTuple):
-    """A tree that a function closes over, as it is now."""
-
-    name: str
-    read: Callable[[], Any]
 
 
 @contextmanager
@@ -41,10 +31,11 @@ def put_back() -> Iterator[Callable[[], list[str]]]:
     ["torch's generator"]
     """
     known = _globals()
-    before = {name: each.read() for name, each in known.items()}
+    before, modules = {name: each.read() for name, each in known.items()}, len(sys.modules)
 
     def changed() -> list[str]:
-        return [name for name, each in known.items() if not _same(each.read(), before[name])]
+        found = [name for name, each in known.items() if not _same(each.read(), before[name])]
+        return [name for name in found if len(sys.modules) == modules or name not in _BY_IMPORTS]
 
     try:
         yield changed
@@ -68,72 +59,6 @@ def generators_elsewhere() -> Iterator[Callable[[], list[str]]]:
             yield changed
 
 
-def held_by(function: Any) -> list[Held]:
-    """The tensors, numbers and modules that a function closes over or that its own module holds for it.
-
-    >>> [held.name for held in held_by(functools.partial(torch.mul, torch.ones(2)))]
-    ['args[0]']
-    """
-    return list(_held(function, "", _DEPTH, set()))
-
-
-def modules_of(*values: Any) -> dict[str, nn.Module]:
-    """The modules among what a function closes over, and among its arguments.
-
-    >>> list(modules_of(nn.ReLU()))
-    ['the function']
-    """
-    found: dict[str, nn.Module] = {}
-    for value in values:
-        if isinstance(value, nn.Module):
-            found["the function"] = value
-        for name, each in _closed(value) if callable(value) else ():
-            for at, leaf in enumerate(optree.tree_leaves(each)):
-                if isinstance(leaf, nn.Module):
-                    found[f"{name}.{at}" if at else name] = leaf
-    return found
-
-
-@contextmanager
-def modes_flipped(modules: list[nn.Module]) -> Iterator[None]:
-    """Inside the block what trained evaluates, and the other way round; values and modes are put back."""
-    layers = list({id(layer): layer for module in modules for layer in module.modules()}.values())
-    modes = [layer.training for layer in layers]
-    tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
-    values = [tensor.detach().clone() for tensor in tensors]
-    try:
-        for layer, mode in zip(layers, modes, strict=True):
-            layer.training = not mode
-        yield
-    finally:
-        for layer, mode in zip(layers, modes, strict=True):
-            layer.training = mode
-        for tensor, value in zip(tensors, values, strict=True):
-            if not torch.equal(tensor, value):
-                tensor.detach().copy_(value)
-
-
-def changes(before: list[tuple[Held, Any]]) -> list[str]:
-    """What differs from `snapshot`'s copies, by name.
-
-    >>> counts = [0]
-    >>> before = snapshot(held_by(functools.partial(print, counts)))
-    >>> counts[0] = 7
-    >>> changes(before)
-    ['args[0].0: got 7 (int), expected 0 (int)']
-    """
-    found = []
-    for held, copy in before:
-        for line in differences(held.read(), copy, (0.0, 0.0)):
-            found.append(f"{held.name}{line if line.startswith((':', '[')) else '.' + line}")
-    return found
-
-
-def snapshot(held: list[Held]) -> list[tuple[Held, Any]]:
-    """Copies of what a function closes over."""
-    return [(each, fresh(each.read())) for each in held]
-
-
 def _globals() -> dict[str, Global]:
     known = {
         "torch's generator": Global(torch.get_rng_state, torch.set_rng_state),
@@ -149,12 +74,20 @@ def _globals() -> dict[str, Global]:
             torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
         ),
         "whether anomalies are detected": Global(torch.is_anomaly_enabled, torch.set_anomaly_enabled),
+        "whether torch warns always": Global(torch.is_warn_always_enabled, torch.set_warn_always),
+        "autocast": Global(
+            lambda: torch.is_autocast_enabled("cpu"), lambda enabled: torch.set_autocast_enabled("cpu", enabled)
+        ),
+        "cuDNN's settings": Global(_cudnn, lambda flags: torch.backends.cudnn.set_flags(**flags)),
+        "the environment": Global(lambda: dict(os.environ), _set_environment),
+        "the filters of warnings": Global(lambda: list(warnings.filters), _set_filters),
     }
     if torch.cuda.is_initialized():
         known["CUDA's generators"] = Global(torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all)
-    numpy = sys.modules.get("numpy")
+    numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
         known["numpy's generator"] = Global(numpy.random.get_state, numpy.random.set_state)
+        known["numpy's handling of errors"] = Global(numpy.geterr, lambda how: numpy.seterr(**how))
     return known
 
 
@@ -162,94 +95,24 @@ def _set_default_device(device: torch.device) -> None:
     torch.set_default_device(None if device.type == "cpu" else device)
 
 
+def _cudnn() -> dict[str, bool]:
+    flags = torch.backends.cudnn
+    return {"_enabled": flags.enabled, "_benchmark": flags.benchmark, "_deterministic": flags.deterministic}
+
+
+def _set_environment(variables: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+
+
+def _set_filters(filters: list[Any]) -> None:
+    warnings.filters[:] = filters  # pyright: ignore[reportIndexIssue]
+    with warnings.catch_warnings():  # which forgets what was decided by the others
+        pass
+
+
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, tuple | list):
         return len(one) == len(other) and all(map(_same, one, other))
     equal = one == other
     return bool(equal) if isinstance(equal, bool) else bool(equal.all())
-
-
-def _held(function: Any, name: str, depth: int, seen: set[int]) -> Iterator[Held]:
-    if id(function) in seen or depth < 0:
-        return
-    seen.add(id(function))
-    if isinstance(function, nn.Module):
-        yield Held(name or "the module", lambda: _values_of(function))
-        return
-    for word, value in _closed(function):
-        path = f"{name}.{word}" if name else word
-        if isinstance(value, nn.Module):
-            yield Held(path, lambda value=value: _values_of(value))
-        elif _is_data(value):
-            yield Held(path, functools.partial(_read, function, word, value))
-        elif callable(value):
-            yield from _held(value, path, depth - 1, seen)
-
-
-def _closed(function: Any) -> Iterator[tuple[str, Any]]:
-    """(name, value) of what a function looks at beside its arguments; nothing of libraries."""
-    if isinstance(function, functools.partial):
-        inner = function.func
-        yield getattr(inner, "__name__", "func"), inner
-        yield from function.keywords.items()
-        yield from ((f"args[{at}]", value) for at, value in enumerate(function.args))
-    elif isinstance(function, MethodType):
-        yield function.__func__.__name__, function.__func__
-        if isinstance(function.__self__, nn.Module):
-            yield "self", function.__self__
-        elif _is_own(type(function.__self__)):
-            yield from _attributes(function.__self__)
-    elif isinstance(function, FunctionType):
-        if _is_own(function):
-            yield from _cells(function)
-            yield from ((f"{word} (a default)", value) for word, value in (function.__kwdefaults__ or {}).items())
-            yield from ((f"default {at}", value) for at, value in enumerate(function.__defaults__ or ()))
-            names = sorted(_global_names(function.__code__))
-            yield from ((each, function.__globals__[each]) for each in names if each in function.__globals__)
-    elif not isinstance(function, type) and _is_own(type(function)) and not isinstance(function, nn.Module):
-        yield from _attributes(function)
-        own = vars(type(function)).get("__call__")
-        if isinstance(own, FunctionType):
-            yield "__call__", own
-
-
-def _cells(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    for word, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            yield word, cell.cell_contents
-        except ValueError:  # not filled yet
-            continue
-
-
-def _attributes(owner: Any) -> Iterator[tuple[str, Any]]:
-    yield from list(getattr(owner, "__dict__", {}).items())
-
-
-def _read(function: Any, word: str, value: Any) -> Any:
-    """A value as its owner sees it now, which may be another object than it was."""
-    return dict(_closed(function)).get(word, value)
-
-
-def _global_names(code: CodeType) -> set[str]:
-    inner = (each for each in code.co_consts if isinstance(each, CodeType))
-    return set(code.co_names).union(*map(_global_names, inner))
-
-
-def _is_own(of: Any) -> bool:
-    """Whether it is the user's own: not torch's, funcreg's or another library's that keeps caches of its own."""
-    root = (getattr(of, "__module__", None) or "").split(".")[0]
-    return root not in ("torch", "torchvision", "funcreg", "optree", "functools", "builtins", "numpy")
-
-
-def _is_data(value: Any) -> bool:
-    """A tensor or number, or a tree that has some of either and nothing else."""
-    if value is None or isinstance(value, ModuleType | type):
-        return False
-    leaves = optree.tree_leaves(value)
-    if isinstance(value, dict | list) and not leaves:
-        return True  # to be filled, perhaps
-    return bool(leaves) and all(isinstance(leaf, Tensor | bool | int | float | complex | str) for leaf in leaves)
-
-
-def _values_of(module: nn.Module) -> dict[str, Any]:
-    return {**dict(module.named_parameters()), **dict(module.named_buffers())}

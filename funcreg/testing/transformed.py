@@ -1,5 +1,6 @@
 """The rules of a function that is batched, tuned and differentiated."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +11,9 @@ from torch import Tensor
 from torch.func import grad
 
 from .calls import compared, first_of, is_exact, numbers, said
+from .closures import held_by
 from .example import Example, is_floating, replaced
-from .surroundings import held_by, put_back
+from .surroundings import put_back
 from .trees import differences, fresh, named_leaves
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
@@ -44,6 +46,9 @@ def refused(example: Example) -> list[str]:
 
 def settings(example: Example) -> list[str]:
     """Numbers that tune may be tensors, batched alone, and mean the same as Python numbers."""
+    idle = [f"{example.names[place]} has no effect" for place in example.settings if _has_no_effect(example, place)]
+    if idle:
+        return idle
     together = _settings_at(example, list(example.settings))
     if not together or len(example.settings) == 1:
         return [f"{example.names[next(iter(example.settings))]}: {line}" for line in together]
@@ -90,8 +95,8 @@ def dtype(example: Example, kept: str) -> list[str]:
         try:
             named = named_leaves(example.call(fresh(example.member(example.base, given))), "result")
         except Exception as error:
-            # An error is no wrong number, where torch has no such operator or what is closed over has its own dtype.
-            if "not implemented for" not in str(error) and not closes_over:
+            # No wrong number: torch has not all operators for 16 bits, and what is closed over has its own dtype.
+            if not closes_over and (found or given.itemsize > 2):
                 found.append(f"{_short(given)} inputs: {said(error)}")
             continue
         wrong = [(name, leaf.dtype) for name, leaf in named if is_floating(leaf) and leaf.dtype not in allowed]
@@ -143,6 +148,23 @@ def _settings_at(example: Example, places: Sequence[int]) -> list[str]:
         if found:
             return [f"tensors and Python numbers differ at {values}: {first_of(found)}"]
     return []
+
+
+def _has_no_effect(example: Example, place: int) -> bool:
+    """Whether the result is the same for every value, and even for NaN, which what is multiplied by 0 would show.
+
+    Where a mode is given, as True or False, it may be the other one's.
+    """
+    if any(isinstance(leaf, bool) for leaf in example.leaves):
+        return False
+    base = example.member(example.base)
+    values = [*example.settings[place], math.nan]
+    tensors = [torch.tensor(value, dtype=torch.float64, device=_device(example)) for value in values]
+    try:
+        first, *others = (example.call(fresh(replaced(base, [place], [each]))) for each in tensors)
+    except Exception:
+        return False
+    return not any(differences(other, first, (0.0, 0.0)) for other in others)
 
 
 def _device(example: Example) -> torch.device | None:

@@ -126,7 +126,7 @@ PENALTIES: list[Fault] = [
      penalty(lambda params, strength: torch.stack([strength * leaf.square().sum() for leaf in params.values()]))),
     ("strength", "squared", penalty(lambda params, strength: strength**2 * _squares(params))),
     ("strength", "an offset", penalty(lambda params, strength: strength * _squares(params) + 1)),
-    ("strength", "of no effect", penalty(lambda params, strength: _squares(params))),
+    ("settings", "a strength of no effect", penalty(lambda params, strength: _squares(params))),
     ("slope", "detached",
      penalty(lambda params, strength: strength * _squares({name: leaf.detach() for name, leaf in params.items()}))),
     ("at zero", "the root of a sum", penalty(lambda params, strength: strength * _squares(params).sqrt())),
@@ -179,6 +179,16 @@ class _Counts(nn.Module):
         return x
 
 
+class _Grows(nn.Module):
+    """An attribute that is no buffer."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x * self.calls
+
+
 class _Always(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, 0.5)
@@ -212,6 +222,7 @@ module = lambda made: _of(fr.testing.check_module, made, X)  # noqa: E731
 MODULES: list[Fault] = [
     ("pure", "a buffer counts", module(nn.Sequential(nn.Linear(3, 3), _Counts()))),
     ("evaluation", "noise that has no off", module(_Always())),
+    ("evaluation", "an attribute counts", module(_Grows())),
     ("pure", "numpy's noise", module(_Numpy())),
     ("evaluating", "a Python if", module(_Branches())),
     ("evaluating", "a gradient at 0", module(_Root())),

@@ -2,7 +2,11 @@
 
 import dataclasses
 import itertools
+import os
 import random as python_random
+import warnings
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -124,6 +128,16 @@ GLOBAL_STATE = [
      lambda x: one_after_other(x, lambda _: torch.set_num_threads(torch.get_num_threads() + 1))),
     fault("global state", "determinism",
           lambda x: one_after_other(x, lambda _: torch.use_deterministic_algorithms(True, warn_only=True))),
+    fault("global state", "the filters of warnings",
+     lambda x: one_after_other(x, lambda _: warnings.simplefilter("ignore", ResourceWarning)) * 1),
+    fault("global state", "the environment",
+     lambda x: one_after_other(x, lambda _: os.environ.__setitem__("FUNCREG_FAULT", "1")) * 1),
+    fault("global state", "numpy's errors", lambda x: one_after_other(x, lambda _: np.seterr(all="raise")) * 1),
+    fault("global state", "cuDNN",
+     lambda x: one_after_other(x, lambda _: torch.backends.cudnn.set_flags(_benchmark=True)) * 1),
+    fault("global state", "autocast",
+     lambda x: one_after_other(x, lambda _: torch.set_autocast_enabled("cpu", True)) * 1),
+    fault("global state", "torch's warnings", lambda x: one_after_other(x, lambda _: torch.set_warn_always(True)) * 1),
     fault("global state", "gumbel noise beside a key",
      lambda x, *, key: F.gumbel_softmax(x) * fr.random.uniform(key), key=KEY),
 ]  # fmt: skip
@@ -147,6 +161,39 @@ class _Averages:
         return x - self.mean.to(x.dtype)
 
 
+class _Slots:
+    __slots__ = ("calls",)
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x * 2
+
+
+class _Shared:
+    calls = 0
+
+    def scaled(self, x: Tensor) -> Tensor:
+        _Shared.calls += 1
+        return x * 2
+
+
+class _Lazy:
+    """Its first call decides on what the others do."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "mean"):
+            self.mean = x.detach().double().mean(0)
+        return x - self.mean.to(x.dtype)
+
+
+def _counts_itself(x: Tensor) -> Tensor:
+    vars(_counts_itself)["calls"] = vars(_counts_itself).get("calls", 0) + 1
+    return x * 2
+
+
 _calls = 0
 
 
@@ -166,13 +213,40 @@ def _state() -> list[Fault]:
     numbers = itertools.count()
     average, own = torch.zeros(3), torch.Generator().manual_seed(0)
     mean, var, layer = torch.zeros(3), torch.ones(3), nn.BatchNorm1d(3)
-    settings = {"calls": 0}
+    settings, first, notes = {"calls": 0}, dict[str, Tensor](), SimpleNamespace(calls=0)
+    mixed, array, seen, slots = {"layer": nn.Linear(1, 1), "calls": 0}, np.zeros(1), set[int](), _Slots()
+    generators = {
+        "torch's": (torch.Generator(), lambda own: own.manual_seed(own.initial_seed() + 1)),
+        "numpy's": (np.random.default_rng(0), lambda own: own.random()),
+        "Python's": (python_random.Random(0), lambda own: own.random()),
+    }
 
     def updates(x: Tensor) -> Tensor:
         settings["calls"] += 1
         return x * 2
 
+    def moves(own: Any, on: Callable[[Any], object]) -> Callable[[Tensor], Tensor]:
+        return lambda x: one_after_other(x, lambda _: on(own)) * 2
+
+    def counts(into: Any, word: str = "calls") -> Callable[[Tensor], Tensor]:
+        if isinstance(into, dict):
+            return lambda x: one_after_other(x, lambda _: into.update({word: into[word] + 1})) * 2
+        return lambda x: one_after_other(x, lambda _: setattr(into, word, getattr(into, word) + 1)) * 2
+
     return [
+        *(fault("state", f"{name} own generator moves", moves(*how)) for name, how in generators.items()),
+        fault("state", "a slot counts", _Slots()),
+        fault("state", "an object in a slot counts", counts(slots)),
+        fault("state", "a class counts", _Shared().scaled),
+        fault("state", "a class that is named counts", counts(_Shared)),
+        fault("state", "a namespace counts", counts(notes)),
+        fault("state", "a number beside a layer counts", counts(mixed)),
+        fault("state", "a function counts itself", _counts_itself),
+        fault("state", "the first call decides", _Lazy()),
+        fault("state", "the first call is kept",
+              lambda x: x - first.setdefault("x", x.detach().double()).to(x.dtype)),
+        fault("state", "an array", lambda x: one_after_other(x, lambda _: array.__iadd__(1)) * 2),
+        fault("state", "a set grows", lambda x: one_after_other(x, lambda _: seen.add(len(seen))) * 2),
         fault("state", "an attribute counts", _Counts()),
         fault("state", "a method keeps an average", _Averages().normalized),
         fault("state", "a global counts", _counts_globally),
@@ -194,6 +268,10 @@ class _Output:
     value: Tensor
 
 
+class _Opaque:
+    """Of which no two are equal."""
+
+
 RESULTS = [
     fault("results", "nothing", lambda x: None),
     fault("results", "a Python number", lambda x: float(x.sum()), gradients=False),
@@ -201,7 +279,9 @@ RESULTS = [
     fault("results", "a name", lambda x: {"loss": x.sum(), "kind": "mse"}),
     fault("results", "an optional that is absent", lambda x: {"loss": x.sum(), "auxiliary": None}),
     fault("results", "a dataclass", lambda x: _Output(x)),
-    fault("results", "an array", lambda x: x.detach().numpy(), gradients=False, dtype="any"),
+    fault("results", "an object", lambda x: _Opaque()),
+    fault("results", "a generator", lambda x: (row for row in x), gradients=False),
+    fault("results", "an array", lambda x: x.detach().numpy(), gradients=False),
 ]
 
 
@@ -213,6 +293,10 @@ def _defaults_to_a_seed(x: Tensor, *, key: Any = 0) -> Tensor:
     return fr.noise.dropout(x, 0.5, key=key)
 
 
+def _falls_back_on_a_seed(x: Tensor, *, key: Tensor | None = None) -> Tensor:
+    return fr.noise.dropout(x, 0.5, key=fr.random.key(42) if key is None else key)
+
+
 KEYS = [
     fault("key", "ignored", lambda x, *, key: x * 2, key=KEY),
     fault("key", "another is drawn from", lambda x, *, key: fr.noise.dropout(x, 0.5, key=fr.random.key(0)), key=KEY),
@@ -220,6 +304,7 @@ KEYS = [
     fault("key", "a rate that is forgotten", lambda x, *, key: fr.noise.dropout(x, 0.0, key=key), key=KEY),
     fault("key", "a key by default", _defaults_to_a_key, key=KEY),
     fault("key", "a seed by default", _defaults_to_a_seed, key=KEY),
+    fault("key", "a seed where there is no key", _falls_back_on_a_seed, key=KEY),
 ]
 
 

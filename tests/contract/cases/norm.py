@@ -14,11 +14,11 @@ SPECTRAL = {**KERNEL, "state": norm.SpectralState(drawn(30, 4), drawn(31, 6))}
 BATCH = [
     Case(
         "norm.batch_norm",
-        lambda x, stats, scale, shift, momentum, eps, train=train_mode: norm.batch_norm(
-            x, stats, scale=scale, shift=shift, train=train, momentum=momentum, eps=eps
+        lambda x, stats, scale, shift, eps, train=train_mode: norm.batch_norm(
+            x, stats, scale=scale, shift=shift, train=train, eps=eps
         )[0],
         {**IMAGES, "stats": norm.init_batch_stats(2), "scale": drawn(22, 2), "shift": drawn(23, 2)},
-        {"momentum": (0.0, 0.1, 1.0), "eps": (1e-5, 1e-3, 0.1)},
+        {"eps": (1e-5, 1e-3, 0.1)},
         variant="train" if train_mode else "evaluate",
     )
     for train_mode in (True, False)
