@@ -67,7 +67,7 @@ SETTINGS = SimpleNamespace(scale=2.0, window=torch.hann_window(6), layers=[], lo
 
 class Pair(NamedTuple):
     value: Tensor
-    count: Tensor
+    positive: Tensor
 
 
 class Kind(enum.Enum):
