@@ -1,5 +1,6 @@
 """Any module: compiled first calls, frozen parts, arguments with our names, checkpoints, refusals by a layer's name."""
 
+import copy
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -380,3 +381,15 @@ def test_a_module_with_a_torchscript_part_is_not_switched() -> None:
     model, x = fr.from_module(module), inputs(5, 4)
     assert not any(layer.training for layer in module.modules())
     torch.testing.assert_close(model.apply(*fr.variables(module), x)[0], module(x), rtol=0, atol=0)
+
+
+def test_an_argument_given_twice_is_refused() -> None:
+    with pytest.raises(fr.FuncregError, match="kwargs: got 'input', which the call gives by its name too"):
+        fr.from_module(nn.ReLU()).apply({}, {}, input=torch.ones(2), kwargs={"input": torch.zeros(2)})
+
+
+def test_a_model_can_be_copied() -> None:
+    model = fr.from_module(lambda: nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)))
+    params, state = model.init(KEY)
+    call = (params, state, inputs(5, 4))
+    assert torch.equal(copy.deepcopy(model).apply(*call, key=KEY)[0], model.apply(*call, key=KEY)[0])

@@ -14,9 +14,9 @@ LIBRARY = ROOT / "funcreg"
 
 # The modules in their order: each imports only from those before it.
 LAYERS = (
-    "_functorch", "_checks", "_jit", "_memory", "random", "tree", "losses", "labels", "penalties", "noise", "norm",
-    "augment", "model", "transforms", "optim", "constraints", "sharpness", "averaging", "adversarial", "checkpoint",
-    "train", "sweep", "uncertainty", "distributed", "testing",
+    "_functorch", "_checks", "_jit", "_memory", "_generators", "random", "tree", "losses", "labels", "penalties",
+    "noise", "norm", "augment", "model", "transforms", "optim", "constraints", "sharpness", "averaging", "adversarial",
+    "checkpoint", "train", "sweep", "uncertainty", "distributed", "testing",
 )  # fmt: skip
 OUTSIDE = {"torch", "optree", "safetensors", "tqdm", "hypothesis"}  # what funcreg needs, beside the standard library
 LAZY = {"tqdm", "hypothesis"}  # imported where it is used, since it may be absent

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from .. import _checks, _jit, random
 from .._functorch import needs_formulas, plain, sees_random_functions, traced_as_constant
-from .arguments import Signature
+from .arguments import Signature, joined
 from .checkpointing import without_checkpoints
 from .explained import explained
 from .keyed import keyed_functions
@@ -64,10 +64,7 @@ class Apply:
         **named: Any,
     ) -> tuple[Any, State]:
         """Run the module; see `Model`."""
-        if kwargs is not None:
-            if not isinstance(kwargs, Mapping):
-                _checks.fail("kwargs", _checks.describe(kwargs), "a dict of arguments of the forward by name")
-            named = {**named, **kwargs}
+        named = named if kwargs is None else joined(named, kwargs)
         self.signature.check(params, state, key, train, rates, method, frozen)
         tensors = {**params, **state}
         parts = frozenset(frozen) if frozen else _NOTHING
@@ -89,6 +86,9 @@ class Apply:
         if known[1].backward is not None:
             known[1].backward.check((tensors, args, named))
         return self._eager(*known, tensors, args, named, key, rates, momentum, method)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Apply":
+        return self  # a function, as others are
 
     def inspect(
         self, params: Params, state: State, *args: Any, key: Tensor, train: bool, **named: Any

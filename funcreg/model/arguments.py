@@ -135,6 +135,19 @@ def _in_order(tensors: Mapping[str, Tensor]) -> tuple[list[str], list[Any]]:
     return list(tensors), [(tensor.shape, tensor.dtype) for tensor in tensors.values()]
 
 
+def joined(named: Mapping[str, Any], kwargs: Any) -> dict[str, Any]:
+    """Arguments of a forward that a call gives by name, and in a dict.
+
+    >>> joined({"x": 1}, {"key": 2})
+    {'x': 1, 'key': 2}
+    """
+    if not isinstance(kwargs, Mapping):
+        _checks.fail("kwargs", _checks.describe(kwargs), "a dict of arguments of the forward by name")
+    for name in kwargs.keys() & named.keys():
+        _checks.fail("kwargs", f"{name!r}, which the call gives by its name too", "each argument once")
+    return {**named, **kwargs}
+
+
 def check_names(argument: str, given: Any, expected: Set[str]) -> None:
     """Refuse what is not a dict with exactly these entries.
 

@@ -1,24 +1,27 @@
-"""A module from the function that makes it: torch's generators are seeded for it, and put back."""
+"""A module from the function that makes it: the global generators are seeded for it, and put back."""
 
+import inspect
 from typing import Any
 
-import torch
 from torch import nn
 
-from .. import _checks
+from .. import _checks, _generators
 from .prototype import label
 
 
 def made(factory: Any, seed: int | None = None) -> nn.Module:
     """What a function () -> nn.Module makes, from a seed or from the generators as they are, which stay so.
 
+    >>> import torch
     >>> torch.equal(made(lambda: nn.Linear(2, 1), 3).weight, made(lambda: nn.Linear(2, 1), 3).weight)
     True
     """
     _checks.check_callable("module", factory, "an nn.Module or a function () -> nn.Module")
-    with torch.random.fork_rng(devices=_cuda_devices()):
+    if isinstance(factory, type):
+        _check_takes_nothing(factory)
+    with _generators.left_alone():
         if seed is not None:
-            _seed(seed)
+            _generators.seed(seed)
         module = factory()
     check_module(module)
     return module
@@ -37,12 +40,16 @@ def check_module(module: Any) -> None:
             _checks.fail("module", did, "one that has", "Run a batch first.")
 
 
-def _seed(seed: int) -> None:
-    """Seed the generators that are forked; torch.manual_seed would also seed those of GPUs not in use yet, for good."""
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
-
-
-def _cuda_devices() -> range:
-    return range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
+def _check_takes_nothing(kind: type) -> None:
+    try:
+        needs = [
+            name
+            for name, parameter in inspect.signature(kind).parameters.items()
+            if parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ]
+    except ValueError:  # of a class that is written in C
+        return
+    if needs:
+        got = f"the class {kind.__name__}, which needs {', '.join(needs)}"
+        _checks.fail("module", got, "a function () -> nn.Module", f"Wrap it: lambda: {kind.__name__}(...).")

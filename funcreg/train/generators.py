@@ -3,15 +3,13 @@
 They are seeded from a key and a number, and put back, so that a source's draws are a function of the key.
 """
 
-import random as python_random
-import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import random
+from .. import _generators, random
 
 
 class Draws(AbstractContextManager[None]):
@@ -26,7 +24,7 @@ class Draws(AbstractContextManager[None]):
 
     def seed(self, key: Tensor, number: int) -> None:
         """Begin again, inside: with the numbers of this key and number."""
-        seed(int(random.bits(random.fold_in(key, number), ())))
+        _generators.seed(int(random.bits(random.fold_in(key, number), ())))
         for place, generator in enumerate(self.own, start=1):
             generator.manual_seed(int(random.bits(random.fold_in(random.fold_in(key, number), place), ())))
 
@@ -40,37 +38,9 @@ class Draws(AbstractContextManager[None]):
         self._set(self.outside)
 
     def _states(self) -> list[Any]:
-        return [_global_states(), [generator.get_state() for generator in self.own]]
+        return [_generators.states(), [generator.get_state() for generator in self.own]]
 
     def _set(self, states: list[Any]) -> None:
-        _set_global(states[0])
+        _generators.put_back(states[0])
         for generator, state in zip(self.own, states[1], strict=True):
             generator.set_state(state)
-
-
-def seed(number: int) -> None:
-    """Seed the global generators; number: in [0, 2**32)."""
-    torch.default_generator.manual_seed(number)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed(number)
-    python_random.seed(number)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(number)
-
-
-def _global_states() -> dict[str, Any]:
-    states: dict[str, Any] = {"torch": torch.random.get_rng_state(), "python": python_random.getstate()}
-    if torch.cuda.is_initialized():
-        states["cuda"] = torch.cuda.get_rng_state()
-    if "numpy" in sys.modules:
-        states["numpy"] = sys.modules["numpy"].random.get_state()
-    return states
-
-
-def _set_global(states: dict[str, Any]) -> None:
-    torch.random.set_rng_state(states["torch"])
-    python_random.setstate(states["python"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
-    if "numpy" in states:
-        sys.modules["numpy"].random.set_state(states["numpy"])

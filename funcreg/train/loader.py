@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from .. import _checks, random
-from .generators import Draws, seed
+from .. import _checks, _generators, random
+from .generators import Draws
 
 _OURS = ("batch_size", "sampler", "batch_sampler", "num_workers", "collate_fn", "generator")
 _SEEDS = 2**32 - 1  # folded into the key, for a key of its own
@@ -143,7 +143,7 @@ class _Batches(Dataset[Any]):
     def __getitem__(self, item: tuple[int, list[int]]) -> Any:
         number, indices = item
         with Draws():
-            seed(number)
+            _generators.seed(number)
             several = getattr(self.dataset, "__getitems__", None)
             return self.collate(several(indices) if several else [self.dataset[index] for index in indices])
 
