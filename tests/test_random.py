@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import vmap
 
 import funcreg as fr
+from funcreg import _jit
 from funcreg.random import execution
 
 HAS_NATIVE = fr.random.backend() == "native"
@@ -93,6 +94,18 @@ def test_compiled_draws_have_the_same_bits(backend: str, single: tuple[str, ...]
         assert torch.equal(compiled, DRAWS[name](key)), name
     for name, compiled in zip(batched, for_each, strict=True):
         assert torch.equal(compiled, torch.stack([DRAWS[name](each) for each in keys])), name
+
+
+def test_the_rounds_of_a_draw_are_not_traced_one_by_one(key: Tensor) -> None:
+    traced: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        traced.append(graph)
+        return graph.forward
+
+    drawn = _jit.traced(lambda key: fr.random.bits(key, (5,)), backend)(key)
+    assert len(traced[0].graph.nodes) < 20, "ten rounds have 120 operators"
+    assert torch.equal(drawn, fr.random.bits(key, (5,)))
 
 
 @needs_cuda

@@ -2,12 +2,13 @@
 
 from .jit import can_compile, jit
 from .kinds import as_data, kind_of, remembered
-from .modes import compiling, known, recording
+from .modes import as_one_operator, compiling, known, recording
 from .traced import Compiled, traced
 
 __all__ = [
     "Compiled",
     "as_data",
+    "as_one_operator",
     "can_compile",
     "compiling",
     "jit",

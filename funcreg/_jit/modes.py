@@ -1,14 +1,37 @@
-"""What is being made into a program."""
+"""What is being made into a program, and what of it is not looked into."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from .._functorch import readable
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _recording = False
+_operators: list[Callable[..., Any]] = []
+
+
+def as_one_operator(function: F) -> F:
+    """A function of tensors and numbers that `torch.compile` need not look into: to trace it takes as long as one call.
+
+    >>> as_one_operator(lambda x: -x)(torch.ones(1))
+    tensor([-1.])
+    """
+    _operators.append(function)
+    return function
+
+
+def register_operators() -> None:
+    """Tell the compiler of them; with it comes its import, which takes longer than torch's.
+
+    >>> register_operators()
+    """
+    while _operators:
+        torch.compiler.allow_in_graph(_operators.pop())
 
 
 def compiling() -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import _checks
 from .kinds import as_data
-from .modes import compiling
+from .modes import compiling, register_operators
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,6 +59,7 @@ def traced(
 
     # torch counts recompilations by code object, and gives up at the ninth: each program has its own.
     program.__code__ = program.__code__.replace()
+    register_operators()
     kept: dict[str, Any] = {**(options or {}), "guard_filter_fn": guards}
     compiled: Callable[..., R] = torch.compile(program, fullgraph=True, dynamic=False, backend=backend, options=kept)
 

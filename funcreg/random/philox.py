@@ -26,8 +26,10 @@ _OVERFLOW_IS_UNDEFINED = tuple(int(part) for part in torch.__version__.split("."
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def rounds(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
+def rounds(counter: Words, key: tuple[Tensor, Tensor], *, halved: bool = False) -> Words:
     """Ten Philox rounds of a 128-bit counter under a 64-bit key, all as 32-bit words in int64.
+
+    halved: without products that overflow.
 
     >>> zero = torch.zeros((), dtype=torch.int64)
     >>> [hex(word) for word in rounds((zero, zero, zero, zero), (zero, zero))]  # Random123's vector
@@ -36,16 +38,16 @@ def rounds(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        (h0, l0), (h1, l1) = _product(c0, _MULTIPLIERS[0]), _product(c2, _MULTIPLIERS[1])
-        # c1 and c3 may carry bits above 32, which the next round's mask drops.
+        (h0, l0), (h1, l1) = _product(c0, _MULTIPLIERS[0], halved), _product(c2, _MULTIPLIERS[1], halved)
+        # c1, c3 and the key may carry bits above 32, which the next round's mask drops.
         c0, c1, c2, c3 = (h1 ^ c1 ^ k0) & WORD, l1, (h0 ^ c3 ^ k1) & WORD, l0
-        k0, k1 = (k0 + _WEYL[0]) & WORD, (k1 + _WEYL[1]) & WORD
+        k0, k1 = k0 + _WEYL[0], k1 + _WEYL[1]
     return c0, c1 & WORD, c2, c3 & WORD
 
 
-def _product(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
+def _product(word: Tensor, multiplier: int, halved: bool) -> tuple[Tensor, Tensor]:
     """The high and the low 32 bits of a 64-bit product; above bit 32 either may carry others."""
-    if _OVERFLOW_IS_UNDEFINED and _jit.compiling():
+    if halved:
         upper, lower = (word >> 16) * multiplier, (word & 0xFFFF) * multiplier
         return (upper + (lower >> 16)) >> 16, ((upper & 0xFFFF) << 16) + lower
     product = word * multiplier
@@ -54,10 +56,16 @@ def _product(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
 
 def blocks(key: Tensor, count: int) -> Words:
     """The first `count` blocks of a key's stream: four (count,) tensors of 32-bit words."""
+    return _blocks(key, count, _OVERFLOW_IS_UNDEFINED and _jit.compiling())
+
+
+@_jit.as_one_operator  # else two thirds of what is traced of a small step
+def _blocks(key: Tensor, count: int, halved: bool) -> Words:
     seed, offset = key[0], key[1]
     counter = offset + torch.arange(count, device=key.device)
     zero = torch.zeros_like(counter)
-    return rounds((counter & WORD, (counter >> 32) & WORD, zero, zero), (seed & WORD, (seed >> 32) & WORD))
+    words = counter & WORD, (counter >> 32) & WORD, zero, zero
+    return rounds(words, (seed & WORD, (seed >> 32) & WORD), halved=halved)
 
 
 def words(key: Tensor, count: int) -> Tensor:
