@@ -2,11 +2,11 @@
 
 Part: A
 Command: python -m experiments run label-smoothing --data-root DATA
-Runtime: smoke 1 s, quick 17 s (2 CPU cores); long is for hours of a CPU, full for a GPU
-Answer: on MNIST (6,000 images, n = 5 seeds) the logit gap settles at 4.60 ± 0.02 with rate 0.1, near the optimum of
-    4.51, which is no bound: 55% of the images are above it. Without, it grows to the end, to 20.9. Features
-    cluster: silhouette 0.427 against 0.260, within / between 0.365 against 0.490. It does not calibrate here: ECE
-    11.3% against 3.4%, for confidence falls to 84.6% where accuracy is 95.9% (94.6% without).
+Runtime: smoke 1 s, quick 17 s (2 CPU cores); long 211 s of one core, full is for a GPU
+Answer: on all of MNIST (60,000 images, n = 5 seeds, --preset long) the logit gap settles at 4.55 ± 0.01 with rate 0.1,
+    near the optimum of 4.51, which is no bound: 62% of the images are above it. Without, it grows to the end, to 36.3.
+    Features cluster: silhouette 0.493 against 0.291, within / between 0.286 against 0.487. It does not calibrate here:
+    ECE 8.8% against 1.6%, for confidence falls to 89.3% where accuracy is 98.0% (97.8% without).
 """
 
 from dataclasses import dataclass
