@@ -387,7 +387,7 @@ def _draw_gap(values: dict[str, Any]) -> Figure:
         caption=f"Left: the gap z[correct] - z[wrong], mean over the wrong classes and {values['gaps']['images']} "
         f"training images (mean over {values['seeds']} seeds, band: one sd; the faint lines are as many test images). "
         "Without smoothing it keeps growing. Right: all these gaps after training; with smoothing they lie around the "
-        "optimum, on both sides: it is no bound.",
+        "optimum, on both sides: it is no bound. What is above 60 stands at 60.",
     )
     left, right = axes[0]
     epochs = range(1, len(values["curves"]["loss"][0][0]) + 1)
