@@ -291,9 +291,8 @@ def _draw_accuracy(values: dict[str, Any]) -> Figure:
         caption=f"Accuracy on fresh points with noise of the same size. A dot a seed (n = {values['seeds']}), the "
         "diamond is the mean with its 95% interval; the dashed line is the best possible.",
     )
-    for axis, noise, each, best in zip(
-        axes[:, 0], noises, values["ends"]["test_accuracy"], values["best"], strict=True
-    ):
+    ends = values["ends"]["test_accuracy"]
+    for axis, noise, each, best in zip(axes[:, 0], noises, ends, values["best"], strict=True):
         plots.strip(axis, [f"dropout {rate:g}" for rate in rates], [[100 * value for value in arm] for arm in each])
         axis.axvline(100 * best, color=plots.BLACK, linewidth=1, linestyle="--")
         axis.set_title(_features(noise).capitalize())
