@@ -50,9 +50,6 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--slot", type=float, default=0.1, help="seconds a contender and round (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of torch and of JAX (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="of torch; JAX takes part on a CPU only (default: %(default)s)")
-    parser.add_argument(
-        "--keep-memory", action="store_true", help="torch's contenders keep what they free (fr.keep_memory; glibc)"
-    )
     parser.add_argument("--out", type=Path, default=Path("results"), help="where bench.json goes (default: results/)")
     parser.add_argument(
         "--profile",
@@ -64,7 +61,8 @@ def main(argv: Sequence[str]) -> int:
     known = WORKLOADS if arguments.profile else NAMES
     unknown = [name for name in arguments.names if name not in known]
     if unknown or arguments.rounds < 1 or arguments.threads < 1:
-        parser.error(f"unknown {', '.join(unknown)}" if unknown else "--rounds and --threads are at least 1")
+        told = f"there is no {', '.join(unknown)}. There are: {', '.join(known)}."
+        parser.error(told if unknown else "--rounds and --threads are at least 1")
     try:
         if arguments.table:
             print(tables.markdown(tables.read(arguments.out / "bench.json")))
@@ -92,9 +90,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """The record of everything that the command line asks for."""
     device = context.device(arguments.device)
     torch.set_num_threads(arguments.threads)
-    if arguments.keep_memory:
-        fr.keep_memory()
-    names = arguments.names or NAMES
+    names = sorted(arguments.names or NAMES, key=NAMES.index)
     absent = "the device is not the CPU" if device.type != "cpu" else ", ".join(missing())
     # The first program of a process also starts the compiler; that is not any workload's time.
     start_up = timed_first_call(functools.partial(fr.jit(torch.sin), torch.ones(2, device=device)))
@@ -122,7 +118,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "settings": {
             "rounds": arguments.rounds,
             "slot_seconds": arguments.slot,
-            "memory": "kept" if arguments.keep_memory else "as the C library has it",
+            "memory": "as the C library has it, where a name does not say that it is kept",
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
         },
         "versions": environment.versions(),

@@ -305,4 +305,6 @@ WORKLOADS: dict[str, Callable[[], dict[str, Run]]] = {
     "ensemble": ensemble,
     "sam-step": sam_step,
     "spectral-step": discriminator_step,
+    "toy-step-kept": toy_step,
+    "mlp-step-kept": partial(mlp_step, sizes.MLP, sizes.MLP_BATCH),
 }

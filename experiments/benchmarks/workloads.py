@@ -4,7 +4,9 @@ JAX's contenders of the same names are in `with_jax`.
 """
 
 import functools
+import platform
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -152,6 +154,15 @@ def monte_carlo(device: torch.device, size: int = 100) -> Workload:
     )
 
 
+def with_memory_kept(
+    workload: Callable[[torch.device], Workload], targets: dict[tuple[str, str], float], device: torch.device
+) -> Workload:
+    """The same while the C library keeps what is freed: from here to the end of the process, for torch alone."""
+    fr.keep_memory()
+    same = workload(device)
+    return replace(same, name=f"{same.name}-kept", question=f"{same.question}, memory kept", targets=targets)
+
+
 WORKLOADS: dict[str, Callable[[torch.device], Workload]] = {
     "dropout": dropout,
     "apply": apply,
@@ -173,3 +184,6 @@ WORKLOADS: dict[str, Callable[[torch.device], Workload]] = {
     "fit-source": fits.from_source,
     "fit-step": fits.small_steps,
 }
+if platform.libc_ver()[0] == "glibc":  # last, since what comes after them in a process has its memory kept too
+    WORKLOADS["toy-step-kept"] = functools.partial(with_memory_kept, toy_step, {})
+    WORKLOADS["mlp-step-kept"] = functools.partial(with_memory_kept, mlp_step, {("funcreg jit", "best JAX"): 1.0})
