@@ -1,6 +1,8 @@
 """Any module: compiled first calls, frozen parts, arguments with our names, checkpoints, refusals by a layer's name."""
 
 import copy
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -13,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import funcreg as fr
+from tests.zoo.hand_written.gradients import negative
 
 KEY = fr.random.key(0)
 
@@ -393,3 +396,83 @@ def test_a_model_can_be_copied() -> None:
     params, state = model.init(KEY)
     call = (params, state, inputs(5, 4))
     assert torch.equal(copy.deepcopy(model).apply(*call, key=KEY)[0], model.apply(*call, key=KEY)[0])
+
+
+class Tuned(nn.Module):
+    """A fixed backbone with a table of integers, and a head that is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = nn.Linear(4, 6).requires_grad_(False), nn.Linear(6, 2)
+        self.order = nn.Parameter(torch.arange(6).flip(0), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.backbone(x).tanh()[:, self.order])
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_parameter_that_asks_for_no_gradient_stays_as_it_is(jit: bool) -> None:
+    module, x = Tuned().double(), inputs(5, 4).double()
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    assert sorted(params) == ["head.bias", "head.weight"]
+    optimizer = fr.optim.adamw(0.1, weight_decay=0.3)
+
+    def loss_fn(params: Any, state: Any, batch: Any, *, key: Tensor, hparams: Any) -> Any:
+        output, state = model.apply(params, state, batch.x, key=key, train=True)
+        return output.square().mean(), (state, {})
+
+    step: Any = fr.train.make_step(loss_fn, optimizer)
+    step = fr.jit(step) if jit else step
+    train_state = fr.train.init(params, state, optimizer, key=KEY)
+    theirs = torch.optim.AdamW(module.parameters(), 0.1, weight_decay=0.3)
+    for _ in range(3):
+        train_state, _ = step(train_state, fr.train.Batch(x, x))
+        theirs.zero_grad()
+        module(x).square().mean().backward()
+        theirs.step()
+    trained = {**train_state.params, **train_state.state}
+    expected = {name: own.detach() for name, own in module.named_parameters()}
+    torch.testing.assert_close(trained, expected, rtol=1e-9, atol=1e-9)
+    assert torch.equal(trained["backbone.weight"], state["backbone.weight"])
+    deployed = fr.to_module(module, train_state.params, train_state.state)
+    torch.testing.assert_close(deployed(x), module(x))
+
+
+def test_a_parameter_is_trained_where_it_is_among_the_params() -> None:
+    module, x = Tuned(), inputs(5, 4)
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    weight = "backbone.weight"
+    thawed, rest = {**params, weight: state[weight]}, {name: state[name] for name in state if name != weight}
+    output, after = model.apply(thawed, rest, x, train=True)
+    assert torch.equal(output, model.apply(params, state, x, train=True)[0])
+    assert after.keys() == rest.keys()
+    slope = grad(lambda own: model.apply(own, rest, x, train=True)[0].square().sum())(thawed)[weight]
+    module.backbone.requires_grad_(True)
+    expected = torch.autograd.grad(module(x).square().sum(), module.backbone.weight)
+    torch.testing.assert_close(slope, expected[0])
+    with pytest.raises(fr.FuncregError, match=r"state: got 'backbone\.weight\', which params has too; expected each"):
+        model.apply(thawed, state, x)
+    with pytest.raises(fr.FuncregError, match=r"params: .*missing 'backbone\.weight'"):
+        model.apply(params, rest, x)
+
+
+class Entangled(nn.Module):
+    """What `copy.deepcopy` leaves as it is, or cannot copy: a closure, a lock, an operator, a weak reference."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.lock = nn.Linear(4, 4), threading.Lock()
+        self.steps, self.same = [lambda x: self.linear(x)], weakref.ref(self.linear)
+        self.operator = negative
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.operator(self.steps[0](x), 0.0) * self.same()(x)  # pyright: ignore[reportOptionalCall]
+
+
+def test_a_module_is_deployed_with_its_own_values_everywhere() -> None:
+    module, x = Entangled(), inputs(3, 4)
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    params = {name: tensor + 1 for name, tensor in params.items()}
+    deployed = fr.to_module(module, params, state)
+    torch.testing.assert_close(deployed(x), model.apply(params, state, x)[0])
+    assert not torch.allclose(deployed(x), module(x))

@@ -12,9 +12,11 @@ import funcreg as fr
 from tests.zoo.hand_written.gradients import (
     Applies,
     Hooked,
+    Keeps,
     Reversed,
     Shaken,
     ShakenAsOfOld,
+    as_it_is,
     count,
     drop,
     keep,
@@ -35,6 +37,8 @@ EVERYWHERE: dict[str, Callable[[], nn.Module]] = {
 PLAINLY: dict[str, Callable[[], nn.Module]] = {
     "autograd function as of old": lambda: Applies(ShakenAsOfOld.apply, 0.5),
     "full backward hook": lambda: with_hook("register_full_backward_hook", shake, 0.5),
+    "packed": lambda: Keeps(noise, as_it_is, 0.5),
+    "unpacked": lambda: Keeps(as_it_is, noise, 0.5),
 }
 
 

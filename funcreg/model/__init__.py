@@ -22,7 +22,6 @@ Noise is on exactly when a key is given; batch statistics are used and updated e
 `train=True`. So Monte Carlo dropout on a network with batch norm is right by construction.
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,10 +33,11 @@ from ..random.keys import of_members
 from ..tree.checks import check_values
 from . import attention, layers, recurrent  # noqa: F401  (importing them fills the registry)
 from .apply import Apply, Params, State
-from .arguments import check_names, check_value
+from .arguments import check_all_names, check_value, divided
 from .building import check_module, made
 from .decay import decay_mask
 from .lending import Rates
+from .prototype import copied
 from .registry import Draw, momentum_of, register_layer
 from .rehearsal import Impurity
 
@@ -69,8 +69,10 @@ class Model(NamedTuple):
     `apply(params, state, *args, key=None, train=False, rates=None, momentum=None, method=None,
     frozen=(), kwargs=None, **named) -> (output, state)` runs its forward on *args and **named.
 
-    - params, state: flat dicts by dotted name, parameters and buffers. Neither is changed; the
-      state that is returned holds what the layers assigned.
+    - params, state: flat dicts by dotted name: the parameters that are trained, and what is not: buffers, and
+      parameters that ask for no gradient (`requires_grad_(False)`). Move an entry from one to the other, and that
+      parameter is trained, or no longer; buffers stay in the state. Neither is changed; the state that is returned
+      holds what the layers assigned.
     - key: int64 (2,) turns the noise on (a training step, or a Monte Carlo draw); None, off. Every draw in
       the forward comes from it, in whatever way the layer draws; what has no off needs one.
     - train: use and update batch statistics; False uses the running ones.
@@ -139,7 +141,8 @@ def variables(module: nn.Module) -> tuple[Params, State]:
         module: an nn.Module, on any device.
 
     Returns:
-        (params, state): flat dicts of its parameters and its buffers by dotted name, tied ones once.
+        (params, state): flat dicts by dotted name, tied tensors once. Params are what is trained; a parameter that
+        asks for no gradient is in the state, beside the buffers, where neither optimizer nor weight decay gets at it.
 
     Raises:
         FuncregError: for what is not an nn.Module, or one that makes its parameters from its first batch.
@@ -147,10 +150,14 @@ def variables(module: nn.Module) -> tuple[Params, State]:
     >>> params, state = variables(nn.BatchNorm1d(2))
     >>> sorted(params), sorted(state)
     (['bias', 'weight'], ['num_batches_tracked', 'running_mean', 'running_var'])
+    >>> backbone = nn.Linear(4, 8).requires_grad_(False)
+    >>> params, state = variables(nn.Sequential(backbone, nn.Linear(8, 2)))
+    >>> sorted(params), sorted(state)
+    (['1.bias', '1.weight'], ['0.bias', '0.weight'])
     """
     check_module(module)
-    params = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-    return params, {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+    params, state = divided(module)
+    return _copied(params), _copied(state)
 
 
 def to_module(module: nn.Module | Callable[[], nn.Module], params: Params, state: State) -> nn.Module:
@@ -171,11 +178,10 @@ def to_module(module: nn.Module | Callable[[], nn.Module], params: Params, state
     >>> torch.equal(module.weight, params["weight"])
     True
     """
-    filled = copy.deepcopy(module) if isinstance(module, nn.Module) else made(module)
-    own_params, own_state = dict(filled.named_parameters()), dict(filled.named_buffers())
-    check_names("params", params, own_params.keys())
-    check_names("state", state, own_state.keys())
-    own, given = {**own_params, **own_state}, {**params, **state}
+    filled = copied(module) if isinstance(module, nn.Module) else made(module)
+    parameters, buffers = dict(filled.named_parameters()), dict(filled.named_buffers())
+    check_all_names(params, state, parameters.keys(), buffers.keys())
+    own, given = {**parameters, **buffers}, {**params, **state}
     with torch.no_grad():
         for name, tensor in own.items():
             check_value(name, given[name], tensor.shape, tensor.dtype)
@@ -257,11 +263,15 @@ def _example_values(model: Model) -> tuple[Params, State]:
     if model.init is not _no_factory:
         return model.init(random.key(0))
     assert isinstance(model.apply, Apply)
-    values, parameters = model.apply.example({}), model.apply.signature.parameters
+    values, trained = model.apply.example({}), model.apply.signature.trained
     return (
-        {name: tensor for name, tensor in values.items() if name in parameters},
-        {name: tensor for name, tensor in values.items() if name not in parameters},
+        {name: tensor for name, tensor in values.items() if name in trained},
+        {name: tensor for name, tensor in values.items() if name not in trained},
     )
+
+
+def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
 
 def check_model(model: Any) -> None:

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from .. import _checks, _jit, random
-from .._functorch import needs_formulas, plain, sees_random_functions, traced_as_constant
+from .._functorch import needs_formulas, sees_random_functions, traced_as_constant
 from .arguments import Signature, joined
 from .checkpointing import without_checkpoints
 from .explained import explained
 from .keyed import keyed_functions
 from .lending import Rates, lend_momentum, lend_noise
-from .modes import Mode, modes
+from .modes import Mode
 from .prototype import prototype
 from .registry import MOMENTUM
 from .rehearsal import Call, Impurity, Plan, Watch, put_back, refuse, rehearse, shielded
 from .skeleton import KEY, RATE, RATE_OF_ALL, Skeleton
-from .traced import described_rates, description, example, example_values, is_description
+from .traced import concrete, described_rates, description, example, example_values, is_description
 
 Params = dict[str, Tensor]
 State = dict[str, Tensor]
@@ -38,8 +38,9 @@ class Apply:
 
     def __init__(self, module: nn.Module, *, rnn: str) -> None:
         self.source, self.rnn, self.identity = prototype(module), rnn, next(_identities)
-        self.skeletons: dict[Mode, Skeleton] = {mode: Skeleton(self.source, mode, rnn=rnn) for mode in modes()}
-        first = next(iter(self.skeletons.values()))
+        evaluating = Mode(noise=False, rated=False, train=False)
+        first = Skeleton(self.source, evaluating, rnn=rnn)
+        self.skeletons: dict[Mode, Skeleton] = {evaluating: first}  # of the modes that there were calls in
         self.rates, self.tracked = first.noise, first.tracked
         self.signature = Signature(module, self.source, first.noise, first.trains, first.layers.keys())
         self.buffers = [name for name, _ in module.named_buffers()]
@@ -70,7 +71,8 @@ class Apply:
         parts = frozenset(frozen) if frozen else _NOTHING
         if torch.compiler.is_compiling():
             mode = Mode(key is not None, rates is not None, train, parts)
-            return self._traced(mode, tensors, args, named, key, rates, momentum, method)
+            output = self._traced(mode, tensors, args, named, key, rates, momentum, method)
+            return output, {name: tensors[name] for name in state}
         inputs = None if len(args) == 1 and type(args[0]) is Tensor and not named else (_kind_of(args), _kind_of(named))
         rated = frozenset(rates) if isinstance(rates, Mapping) else rates is not None
         kind = (key is not None, rated, train, parts, method, inputs)
@@ -85,7 +87,8 @@ class Apply:
             self.signature.check_reached(rates, known[1])
         if known[1].backward is not None:
             known[1].backward.check((tensors, args, named))
-        return self._eager(*known, tensors, args, named, key, rates, momentum, method)
+        output = self._eager(*known, tensors, args, named, key, rates, momentum, method)
+        return output, {name: tensors[name] for name in state}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Apply":
         return self  # a function, as others are
@@ -111,7 +114,8 @@ class Apply:
         rates: Rates | None,
         momentum: float | Tensor | None,
         method: str | None,
-    ) -> tuple[Any, State]:
+    ) -> Any:
+        """The call in eager code: its output, and in `tensors` the new state."""
         before = {name: tensors[name] for name in plan.resets} if plan.resets else None
         for name in plan.written:
             tensors[name] = tensors[name].clone()
@@ -142,7 +146,7 @@ class Apply:
             refuse(broken, "fr.check(model, *inputs) names the layer. ")
         if before:
             tensors.update(before)
-        return output, {name: tensors[name] for name in self.buffers}
+        return output
 
     def _traced(
         self,
@@ -154,8 +158,8 @@ class Apply:
         rates: Rates | None,
         momentum: float | Tensor | None,
         method: str | None,
-    ) -> tuple[Any, State]:
-        """The call in a program that is being traced."""
+    ) -> Any:
+        """The same in a program that is being traced."""
         # Read it, and a compiled program is bound to the model that it was traced with: see `jit`.
         assert self.identity >= 0
         given = optree.tree_map(description, (args, named), none_is_leaf=True)  # type: ignore[arg-type]
@@ -175,7 +179,7 @@ class Apply:
         with random.compiled_draws_are("native") if many else nullcontext(), _around(skeleton, tensors):
             output = skeleton.call_traced(tensors, args, named, method)
         tensors.update(before)
-        return output, {name: tensors[name] for name in self.buffers}
+        return output
 
     def _plan_traced(self) -> Callable[..., tuple[tuple[str, ...], tuple[str, ...], bool]]:
         """What a program that is being traced asks once: a rehearsal on example values of the same shapes."""
@@ -224,7 +228,7 @@ class Apply:
         wrapped = (tensors, args, named, rates)
 
         def look() -> Plan:
-            tensors, args, named, rates = pytree.tree_map(_plain_leaf, wrapped)
+            tensors, args, named, rates = pytree.tree_map(concrete, wrapped)
             # A rate of 0 now may be another at the next call of the kind: as a tensor it is any.
             rates = pytree.tree_map(_jit.as_data, rates)
             key = random.key(0, device=next(iter(tensors.values())).device if tensors else None)
@@ -290,11 +294,3 @@ def _kind_of(arguments: Any) -> Any:
 
 def _cloned(arguments: Any) -> Any:
     return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, arguments)
-
-
-def _plain_leaf(leaf: Any) -> Any:
-    """A tensor without a transform's wrappers, with example values if it has none; any other leaf as it is."""
-    if not isinstance(leaf, Tensor):
-        return leaf
-    leaf = plain(leaf)
-    return example(description(leaf)) if leaf.is_meta or type(leaf).__name__ == "FakeTensor" else leaf

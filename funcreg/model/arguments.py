@@ -19,9 +19,9 @@ Kinds = Mapping[str, tuple[torch.Size, torch.dtype]]
 class Signature:
     """What the calls of a module may be given.
 
-    parameters, buffers: their names; kinds: the shape and dtype of each. noise: the registered noise layers with
-    their own rates; trains: the layers that training switches on. layers: all names. methods: of its class.
-    arguments: the names of its forward's own.
+    parameters, buffers: their names; trained: those of the parameters that ask for gradients; kinds: the shape and
+    dtype of each. noise: the registered noise layers with their own rates; trains: the layers that training switches
+    on. layers: all names. methods: of its class. arguments: the names of its forward's own.
     """
 
     def __init__(
@@ -36,8 +36,9 @@ class Signature:
         self.parameters = frozenset(name for name, _ in module.named_parameters())
         self.buffers = frozenset(name for name, _ in module.named_buffers())
         self.kinds: Kinds = {name: (tensor.shape, tensor.dtype) for name, tensor in both}
-        self.parameter_kinds = _in_order(dict(module.named_parameters()))
-        self.buffer_kinds = _in_order(dict(module.named_buffers()))
+        params, state = divided(module)
+        self.trained = frozenset(params)
+        self.usual_kinds = _in_order(params), _in_order(state)
         self.noise, self.trains, self.layers = noise, trains, layers
         self.type = type(source).__name__
         self.methods = _methods(type(source))
@@ -47,8 +48,9 @@ class Signature:
         self, params: Any, state: Any, key: Any, train: Any, rates: Any, method: Any, frozen: Collection[str]
     ) -> None:
         """Refuse what a call cannot be given."""
-        usual = not torch.compiler.is_compiling() and self._fits(params, self.parameter_kinds)
-        if not (usual and self._fits(state, self.buffer_kinds)):
+        of_params, of_state = self.usual_kinds
+        usual = not torch.compiler.is_compiling() and _fits(params, of_params)
+        if not (usual and _fits(state, of_state)):
             self.check_values(params, state)
         if not isinstance(train, bool):
             _checks.fail("train", _checks.describe(train), "True or False", self._own_argument("train"))
@@ -73,21 +75,10 @@ class Signature:
 
     def check_values(self, params: Any, state: Any) -> None:
         """Refuse parameters and buffers that are not the module's: by name, shape and kind."""
-        for argument, given, own in (("params", params, self.parameters), ("state", state, self.buffers)):
-            check_names(argument, given, own)
+        check_all_names(params, state, self.parameters, self.buffers)
+        for argument, given in (("params", params), ("state", state)):
             for name, tensor in given.items():
                 check_value(f"{argument}[{name!r}]", tensor, *self.kinds[name])
-
-    @staticmethod
-    def _fits(given: Any, kinds: tuple[list[str], list[Any]]) -> bool:
-        """Whether these are values as the module's own are: quick, and False where it takes a closer look."""
-        names, expected = kinds
-        if type(given) is not dict or list(given) != names:
-            return False
-        try:
-            return list(map(_shape_and_dtype, given.values())) == expected
-        except AttributeError:
-            return False
 
     def _own_argument(self, name: str) -> str:
         """What to do about an argument of the forward's that has a name of ours."""
@@ -128,7 +119,31 @@ class Signature:
             _checks.fail("rates", _checks.describe(rates), "None, since nothing in this call has a rate")
 
 
+def divided(module: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A module's own tensors: the parameters that ask for gradients; its buffers and the other parameters.
+
+    >>> trained, others = divided(nn.BatchNorm1d(2).requires_grad_(False))
+    >>> trained, list(others)
+    ({}, ['running_mean', 'running_var', 'num_batches_tracked', 'weight', 'bias'])
+    """
+    parameters = dict(module.named_parameters())
+    trained: dict[str, Tensor] = {name: each for name, each in parameters.items() if each.requires_grad}
+    frozen = {name: each for name, each in parameters.items() if not each.requires_grad}
+    return trained, {**dict(module.named_buffers()), **frozen}
+
+
 _shape_and_dtype = attrgetter("shape", "dtype")
+
+
+def _fits(given: Any, kinds: tuple[list[str], list[Any]]) -> bool:
+    """Whether these are values as the module's own are: quick, and False where it takes a closer look."""
+    names, expected = kinds
+    if type(given) is not dict or list(given) != names:
+        return False
+    try:
+        return list(map(_shape_and_dtype, given.values())) == expected
+    except AttributeError:
+        return False
 
 
 def _in_order(tensors: Mapping[str, Tensor]) -> tuple[list[str], list[Any]]:
@@ -148,11 +163,21 @@ def joined(named: Mapping[str, Any], kwargs: Any) -> dict[str, Any]:
     return {**named, **kwargs}
 
 
-def check_names(argument: str, given: Any, expected: Set[str]) -> None:
-    """Refuse what is not a dict with exactly these entries.
+def check_all_names(params: Any, state: Any, parameters: Set[str], buffers: Set[str]) -> None:
+    """Refuse what are not all of a module's entries: buffers are in the state, a parameter is in one of the two.
 
-    >>> check_names("params", {"weight": torch.zeros(1)}, {"weight"})
+    >>> check_all_names({"weight": torch.zeros(1)}, {"bias": torch.zeros(1)}, {"weight", "bias"}, set())
     """
+    frozen = parameters & state.keys() if isinstance(state, dict) else set()
+    twice = sorted(frozen & params.keys()) if isinstance(params, dict) else []
+    if twice:
+        _checks.fail("state", f"{', '.join(map(repr, twice[:8]))}, which params has too", "each parameter once")
+    _check_names("params", params, parameters - frozen)
+    _check_names("state", state, buffers | frozen)
+
+
+def _check_names(argument: str, given: Any, expected: Set[str]) -> None:
+    """Refuse what is not a dict with exactly these entries."""
     if not isinstance(given, dict):
         _checks.fail(argument, _checks.describe(given), "a flat dict of tensors, as model.init returns")
     if given.keys() == expected:

@@ -8,8 +8,13 @@ from .skeleton import Skeleton
 # How torch says that a transform cannot do what a forward asks of it, and what to do about it.
 _LOOP = "Call it in a loop, outside of the transform, or see fr.check(model, *inputs)."
 _UNROLL = 'from_module(..., rnn="unrolled") runs it as a loop over time, which every transform takes.'
+_SPLIT = "Give it setup_context and a vmap rule, or call it in a loop, outside the transform: plain autograd runs it."
+_SAVED = "Take gradients by plain autograd, without vmap: fr.train.make_step does so for one model."
 _COMPILE = "Give the function as it was before torch.compile; fr.jit compiles whole programs."
 _IN_TRANSFORMS = {
+    "setup_context": ("applies an autograd function that has no setup_context", _SPLIT),
+    "generate_vmap_rule": ("applies an autograd function without a rule for vmap", _SPLIT),
+    "saved tensor hooks": ("sets hooks on the tensors that its gradient needs", _SAVED),
     "randomness": ("draws random numbers that no key reaches", _LOOP),
     "data-dependent control flow": ("decides by a tensor's values what runs", _LOOP),
     ".item()": ("reads a tensor's value as a Python number", _LOOP),
@@ -25,7 +30,6 @@ _IN_TRANSFORMS = {
     "vmap": ("does what the transform cannot", _LOOP),
     "functorch": ("does what the transform cannot", _LOOP),
     "torch.func": ("does what the transform cannot", _LOOP),
-    "setup_context": ("has an autograd function without rules for the transform", _LOOP),
     "forward AD": ("has no rule for the transform", _LOOP),
     "data pointer of Tensor": ("reads the memory of what the transform has wrapped", _LOOP),
     "atching rule": ("has no rule for the transform", _LOOP),

@@ -1,7 +1,6 @@
 """The modes of a call: what decides, beside its inputs, which code of a module runs."""
 
-import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import NamedTuple
 
 
@@ -21,13 +20,3 @@ def within(name: str, parts: Collection[str]) -> bool:
     (True, False)
     """
     return any(part in ("", name) or name.startswith(f"{part}.") for part in parts)
-
-
-def modes() -> Iterable[Mode]:
-    """Those without a frozen part, which every model has from the start.
-
-    >>> len(list(modes()))
-    6
-    """
-    for (noise, rated), train in itertools.product(((False, False), (True, False), (True, True)), (False, True)):
-        yield Mode(noise, rated, train)

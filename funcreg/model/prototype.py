@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._library.custom_ops import CustomOpDef
 
 from .. import _checks
 from .keyed import LayerGenerator
@@ -49,6 +50,20 @@ def duplicate(source: nn.Module) -> nn.Module:
             if isinstance(value, Tensor):
                 memo.setdefault(id(value), value)
     return _copied(source, memo)
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A copy with values of its own, whose code looks at itself: `copy.deepcopy` leaves functions as they are.
+
+    >>> layer = nn.ReLU()
+    >>> layer.steps = [lambda own=layer: own]
+    >>> copied(layer).steps[0]() is layer, copy.deepcopy(layer).steps[0]() is layer
+    (False, True)
+    """
+    memo: dict[int, Any] = {id(each): copy.deepcopy(each) for each in module.parameters()}
+    memo |= {id(each): each.detach().clone() for each in module.buffers()}
+    memo |= {id(each): each.clone_state() for each in _kept(module) if isinstance(each, torch.Generator)}
+    return _copied(module, memo)
 
 
 def label(name: str, layer: nn.Module) -> str:
@@ -175,17 +190,21 @@ def _fill(function: types.FunctionType, memo: dict[int, Any]) -> None:
 
 def _share_what_cannot_be_copied(module: nn.Module, memo: dict[int, Any]) -> None:
     """Locks, open files and the like are the same object in every copy."""
-    for _, layer in module.named_modules():
+    for part in _kept(module):
+        if id(part) in memo or isinstance(part, nn.Module | Tensor | types.FunctionType | dict | list | tuple):
+            continue
+        if isinstance(part, torch.Generator):
+            memo[id(part)] = part if isinstance(part, LayerGenerator) else LayerGenerator(part.device)
+        elif not _can_be_copied(part):
+            memo[id(part)] = part
+
+
+def _kept(module: nn.Module) -> Iterator[Any]:
+    """What layers keep beside tensors and layers of their own."""
+    for layer in module.modules():
         for attribute, value in vars(layer).items():
-            if attribute in _OWN or id(value) in memo or isinstance(value, nn.Module | Tensor | str | int | float):
-                continue
-            for part in (value, *_held(value)):
-                if isinstance(part, torch.Generator):
-                    memo[id(part)] = part if isinstance(part, LayerGenerator) else LayerGenerator(part.device)
-                if isinstance(part, nn.Module | Tensor | types.FunctionType | dict | list | tuple) or id(part) in memo:
-                    continue
-                if not _can_be_copied(part):
-                    memo[id(part)] = part
+            if attribute not in _OWN and not isinstance(value, nn.Module | Tensor | str | int | float):
+                yield from (value, *_held(value))
 
 
 def _can_be_copied(value: Any) -> bool:
@@ -193,6 +212,8 @@ def _can_be_copied(value: Any) -> bool:
         return True  # such as what is inside of a TorchScript program
     if isinstance(value, types.MethodType):
         return True  # bound to a layer, most of the time, which is copied once
+    if isinstance(value, CustomOpDef):
+        return False
     try:
         value.__reduce_ex__(4)
     except Exception:

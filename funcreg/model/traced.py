@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import random
+from .._functorch import plain
 from .lending import Rates
 
 _TENSOR = "a tensor"
@@ -30,6 +31,18 @@ def example(leaf: Any) -> Any:
         return leaf
     _, shape, dtype, _ = leaf
     return example_values({"": (shape, dtype)})[""]
+
+
+def concrete(leaf: Any) -> Any:
+    """A tensor without a transform's wrappers, with example values if it has none; any other leaf as it is.
+
+    >>> concrete(torch.empty(2, device="meta")).device
+    device(type='cpu')
+    """
+    if not isinstance(leaf, Tensor):
+        return leaf
+    leaf = plain(leaf)
+    return example(description(leaf)) if leaf.is_meta or type(leaf).__name__ == "FakeTensor" else leaf
 
 
 def example_values(kinds: Mapping[str, tuple[Any, torch.dtype]]) -> dict[str, Tensor]:

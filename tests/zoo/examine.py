@@ -64,7 +64,8 @@ def trains(specimen: Specimen) -> None:
     _loss(expected).backward()
     theirs = {name: p.grad for name, p in twin.named_parameters() if p.grad is not None}
     # A cache that the module makes anew in another shape is none of its state.
-    buffers = {name: twin.get_buffer(name) for name in subject.state if name in twin.state_dict()}
+    own = twin.state_dict()
+    buffers = {name: own[name] for name in subject.state if name in own}
     params = {name: tensor.clone().requires_grad_() for name, tensor in subject.params.items()}
     output, state = subject.model.apply(params, subject.state, *subject.args, key=KEYS[0], train=True, **subject.kwargs)
     ours = numbers(output)

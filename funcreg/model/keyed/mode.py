@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Self
 
 import torch
 from torch import Tensor
@@ -156,23 +156,25 @@ class Keyed(TorchFunctionMode):
 
         hook: whether it is a hook on a gradient.
         """
-        # A compiled program's is traced with it; one that draws is refused there.
-        return function if torch.compiler.is_compiling() else self.with_own_key(function)
+        if torch.compiler.is_dynamo_compiling():
+            return function  # it is traced with the program; one that draws is refused there
+        later = self.for_backward(hook=hook)
 
-    def with_own_key(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function in a mode like this one, with a key of its own."""
+        def run(*args: Any, **kwargs: Any) -> Any:
+            later.draws = later.left = 0  # another backward pass through the same graph is the same
+            with later:
+                return function(*args, **kwargs)
+
+        return run
+
+    def for_backward(self, *, hook: bool = False) -> Self:
+        """A mode like this one, with a key of its own, for code that is left for the backward pass."""
         later = copy.copy(self)
         later.draws = later.left = 0
         if self.key is not None:
             later.key = random.fold_in(random.skip(self.key, _BACKWARD), self.left)
         self.left += 1
-
-        def run(*args: Any, **kwargs: Any) -> Any:
-            later.draws = 0  # another backward pass through the same graph is the same
-            with later:
-                return function(*args, **kwargs)
-
-        return run
+        return later
 
     def saw(self, function: str, kind: str, active: bool) -> None:
         """Hear of a call; a rehearsal writes it down."""

@@ -2,8 +2,8 @@
 
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Set
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Set
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -114,13 +114,13 @@ class Rehearsed(Keyed):
         drawn = super().draw(function, own_rate, wakes=wakes)
         return None if self.neutral else drawn
 
-    def in_backward(self, function: Callable[..., Any], *, hook: bool = False) -> Callable[..., Any]:
-        before, self.registers = self.registers, (running(self.names), running(self.names, forwards=True))
-        self.leaves.add(self.registers[0])
+    def for_backward(self, *, hook: bool = False) -> Self:
+        later = super().for_backward(hook=hook)
+        later.registers = self.registers or (running(self.names), running(self.names, forwards=True))
+        self.leaves.add(later.registers[0])
         if hook:
-            self.hooks.add(self.registers[0])
-        run, self.registers = self.with_own_key(function), before
-        return run
+            self.hooks.add(later.registers[0])
+        return later
 
     def saw(self, function: str, kind: str, active: bool) -> None:
         if self.registers is not None:

@@ -13,11 +13,11 @@ from torch.utils import _pytree as pytree
 
 from ... import _checks
 from ..._functorch import differentiated, in_vmap
-from ..keyed import Event, Rehearsed, keyed_functions
+from ..keyed import Event, Rehearsed
 from . import snapshots
 from .differences import difference, same_values
 from .generators import Generators, own_generators
-from .runs import Rehearsal, nothing
+from .runs import Rehearsal
 
 _REMEDY = "Let it close over the values that it needs, draw by torch's functions, and return what it computes."
 
@@ -62,7 +62,7 @@ def rehearse_backward(rehearsal: Rehearsal) -> tuple[Backward | None, list[Event
     with torch.inference_mode(False), torch.enable_grad():
         once = _Gradient(rehearsal)
         if not once.run(inside=True):
-            return None, [], None
+            return Backward(refused=str(once.error)) if once.error else None, [], None
         output = rehearsal.output
         if not once.leaves_code():
             return None, [], output
@@ -91,7 +91,7 @@ class _Gradient:
 
     def leaves_code(self) -> bool:
         """Whether the forward has left code for the backward pass."""
-        return bool(self.seen.leaves or self.seen.hooks or self.others)
+        return bool(self.seen.leaves or self.seen.hooks or self.others or self.did)
 
     def run(self, *, inside: bool) -> bool:
         """Take it inside of the call, or after it, if there is code that it would run; False: the forward failed."""
@@ -111,17 +111,19 @@ class _Gradient:
         def differentiate(output: Any) -> None:
             nonlocal ran
             ran = True
-            self.did |= {f"leaves a hook on {name}" for name, tensor in tensors.items() if tensor._backward_hooks}
+            self.did |= {f"leaves a hook on {name}" for name, tensor in tensors.items() if _has_hooks(tensor)}
             if self.leaves_code():
                 self._differentiate(output, wanted)
 
         try:
-            with keyed_functions(self._another):
-                rehearsal.run_and_put_back(self.seen, tensors, args, kwargs, differentiate if inside else nothing)
-        except Exception:
+            watching = {"then": differentiate} if inside else {}
+            rehearsal.run_and_put_back(self.seen, tensors, args, kwargs, otherwise=self._another, **watching)
+        except Exception as error:
             if ran:
                 raise
-            return False  # so it would in the module itself
+            # Any other, the module itself would raise.
+            self.error = error if isinstance(error, _checks.FuncregError) else None
+            return False
         if not inside:
             differentiate(rehearsal.output)
         return True
@@ -167,6 +169,10 @@ class _Gradient:
 
     def _another(self) -> None:
         self.others = True
+
+
+def _has_hooks(tensor: Tensor) -> bool:
+    return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
 
 
 def _leaf(value: Any) -> Any:

@@ -14,14 +14,10 @@ from torch.utils import _pytree as pytree
 
 from ... import _checks, random
 from ..checkpointing import without_checkpoints
-from ..keyed import Event, Rehearsed
+from ..keyed import Event, Rehearsed, keyed_functions
 from ..prototype import label
 from ..skeleton import Skeleton
 from . import generators, snapshots
-
-
-def nothing(output: Any) -> None:
-    """Do nothing with an output."""
 
 
 class Call(NamedTuple):
@@ -75,26 +71,38 @@ class Rehearsal:
         return [event for event in seen.events if not self.skeleton.is_frozen(event.layer)]
 
     def run_and_put_back(
-        self, seen: Rehearsed, tensors: dict[str, Tensor], args: Any, kwargs: Any, then: Callable[[Any], None] = nothing
+        self, seen: Rehearsed, tensors: dict[str, Tensor], args: Any, kwargs: Any, **watching: Callable[..., None]
     ) -> None:
-        """A run on these very tensors, after which everything but them is as it was."""
+        """A run on these very tensors, as `run_on` has it, after which everything but them is as it was."""
         states = generators.Generators(generators.own_generators(self.layers))
         try:
             with snapshots.put_back(self.layers), snapshots.values_put_back(self.own_tensors):
-                self.output = self.run_on(seen, tensors, args, kwargs, then)
+                self.output = self.run_on(seen, tensors, args, kwargs, **watching)
         finally:
             self.unseen |= set(states.put_back())
             self.decided = self.decided or seen.decided
 
     def run_on(
-        self, seen: Rehearsed, tensors: dict[str, Tensor], args: Any, kwargs: Any, then: Callable[[Any], None] = nothing
+        self,
+        seen: Rehearsed,
+        tensors: dict[str, Tensor],
+        args: Any,
+        kwargs: Any,
+        *,
+        then: Callable[[Any], None] = lambda output: None,
+        otherwise: Callable[[], None] = lambda: None,
     ) -> Any:
-        """One run on these very tensors; `then` gets its output while the module still has them."""
+        """One run on these very tensors.
+
+        Args:
+            then: gets its output while the module still has them.
+            otherwise: called for code that is left for the backward pass where no mode sees it.
+        """
         module, method = self.skeleton.module, self.call.method
         function = module if method is None else getattr(module, method)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            with seen, self._looking_at_calls(), without_checkpoints():
+            with seen, self._looking_at_calls(), without_checkpoints(), keyed_functions(otherwise):
                 output = function(*args, **kwargs)
             then(output)
             return output

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 from tests.zoo.hand_written.parts import alone, nested
@@ -143,6 +144,43 @@ class Applies(nn.Module):
         return self.function(self.linear(x), self.scale)
 
 
+class Keeps(nn.Module):
+    """What its gradient needs is packed, and unpacked for it."""
+
+    def __init__(
+        self, pack: Callable[["Keeps", Tensor], Any], unpack: Callable[["Keeps", Any], Tensor], scale: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.linear, self.pack, self.unpack, self.scale = nn.Linear(6, 6), pack, unpack, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.linear(x)
+        with saved_tensors_hooks(lambda kept: self.pack(self, kept), lambda packed: self.unpack(self, packed)):
+            return h.sin()
+
+
+@torch.library.custom_op("zoo::negative", mutates_args=())
+def negative(x: Tensor, scale: float) -> Tensor:
+    """-x, whose gradient is noisy, as an operator."""
+    return -x
+
+
+@negative.register_fake
+def _(x: Tensor, scale: float) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _keep_scale(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.scale = inputs[1]
+
+
+def _negative_backward(ctx: Any, gradient: Tensor) -> Any:
+    return -gradient * (1 + ctx.scale * torch.randn_like(gradient) if ctx.scale else 1), None
+
+
+negative.register_autograd(_negative_backward, setup_context=_keep_scale)
+
+
 class Recomputes(nn.Module):
     """A layer that runs again in the backward pass."""
 
@@ -180,6 +218,11 @@ def write(layer: Any, gradient: Tensor) -> None:
     layer.steps.add_(1)
 
 
+def as_it_is(layer: Any, kept: Tensor) -> Tensor:
+    """What is kept, unchanged."""
+    return kept
+
+
 def shake(layer: Any, received: Any, given: Any) -> Any:
     """A layer's own hook, with noise."""
     return tuple(None if each is None else each + layer.scale * torch.randn_like(each) for each in received)
@@ -191,6 +234,18 @@ def with_hook(how: str, hook: Callable[..., Any], scale: float = 0.0) -> nn.Modu
     layer.scale = scale
     getattr(layer, how)(hook)
     return nn.Sequential(nn.Linear(6, 6), layer)
+
+
+def _to_numpy(layer: Any, kept: Tensor) -> Any:
+    return kept.numpy(force=True)
+
+
+def _from_numpy(layer: Any, kept: Any) -> Tensor:
+    return torch.from_numpy(kept)
+
+
+def _numpys(layer: Any, kept: Tensor) -> Tensor:
+    return kept * np.random.rand()  # noqa: NPY002
 
 
 def _halved(layer: Any, received: Any, given: Any) -> Any:
@@ -233,6 +288,12 @@ def specimens() -> list[Specimen]:
         nested("gradient reversed", lambda: Applies(Reversed.apply, 0.3), refuses=AS_OF_OLD),
         nested("gradient shaken", lambda: Applies(Shaken.apply)),
         nested("gradient shaken as of old", lambda: Applies(ShakenAsOfOld.apply), refuses=AS_OF_OLD),
+        nested("kept elsewhere", lambda: Keeps(_to_numpy, _from_numpy)),
+        nested("kept with noise", lambda: Keeps(noise, as_it_is)),
+        nested("unpacked with noise", lambda: Keeps(as_it_is, noise)),
+        nested("unpacked by numpy", lambda: Keeps(as_it_is, _numpys), refuses=in_gradients("draws from numpy's")),
+        nested("operator", lambda: Applies(negative)),
+        nested("operator, shaken", lambda: Applies(negative, 0.3), refuses=in_gradients("draws from the global")),
         nested("checkpoint of its own", Recomputes, refuses=AS_OF_OLD | in_gradients("cannot run after the call")),
         nested("full backward hook", lambda: with_hook("register_full_backward_hook", _halved)),
         nested("full backward hook that draws", lambda: with_hook("register_full_backward_hook", shake)),
