@@ -1,11 +1,14 @@
 """`fr.jit`: compiles once for every number, again for a new shape, and sees what its caller changes."""
 
+import types
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.func import vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import funcreg as fr
 from funcreg import optim, train
@@ -73,6 +76,66 @@ def test_changes_of_the_callers_globals_and_closures_are_seen() -> None:
     shift = 0.0
     assert torch.equal(compiled(x), torch.full((2,), 5.0))
     FACTOR = 2.0
+
+
+class Settings:
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+
+def test_a_part_of_the_callers_that_is_called_apply_is_seen_too() -> None:
+    settings = types.SimpleNamespace(apply=Settings(2.0))
+    compiled, x = fr.jit(lambda x: x * settings.apply.factor), torch.ones(2)
+    for factor in (2.0, 5.0, 2.0):
+        settings.apply.factor = factor
+        assert torch.equal(compiled(x), x * factor)
+
+
+def entered(call: Callable[[], object]) -> bool:
+    """Whether torch.compile's entry is gone through."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        call()
+    return any(event.name.startswith("TorchDynamo") for event in seen.events() or ())
+
+
+def test_a_program_that_was_made_is_called_past_the_compilers_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    def function(params: dict[str, Tensor], scale: Any) -> Tensor:
+        """Of the order of a dict, and of whether it is compiled."""
+        first, second = params.values()
+        return (first - second) * scale + (0 if torch.compiler.is_compiling() else 100)
+
+    compiled, a, b = fr.jit(function), torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([3.0, 5.0])
+    given: list[tuple[Any, Any, Tensor]] = [
+        ({"a": a, "b": b}, 2.0, (a - b) * 2),
+        ({"b": b, "a": a}, 3.0, (b - a) * 3),
+        ({"a": b, "b": a}, torch.ones(2), b - a),
+        ({"a": b, "b": b}, torch.ones(2), b - b),
+        ({"a": b.double() + 1, "b": a}, 2.0, (b + 1 - a).double() * 2),
+        ({"a": b[:1], "b": b[1:]}, 2.0, (b[:1] - b[1:]) * 2),
+    ]
+    for _ in range(3):
+        for params, scale, expected in given:
+            y = compiled(params, scale)
+            torch.testing.assert_close(y, expected)
+            assert y.requires_grad == expected.requires_grad
+            if y.requires_grad:
+                slopes = [torch.autograd.grad(z.sum(), a, retain_graph=True)[0] for z in (y, expected)]
+                assert torch.equal(*slopes)
+    made = compiled.compilations
+    assert not entered(lambda: compiled({"a": a, "b": b}, 2.0))
+    with torch.compiler.set_stance("force_eager"):
+        assert torch.equal(compiled({"a": a, "b": b}, 2.0), (a - b) * 2 + 100)
+    with pytest.raises(RuntimeError, match="symbolically trace"):  # as of any program, rather than leave it out
+        make_fx(lambda a: compiled({"a": a, "b": b}, 2.0))(a.detach())
+    assert compiled.compilations == made
+    torch.compiler.reset()
+    assert torch.equal(compiled({"a": a, "b": b}, 2.0), (a - b) * 2)
+    assert compiled.compilations == made + 1
+    monkeypatch.delattr("torch._C._dynamo.eval_frame._debug_get_cache_entry_list")
+    through = fr.jit(lambda x, scale: x * scale)  # a torch that does not tell what it has made
+    assert [float(through(torch.tensor(2.0), scale)) for scale in (3.0, 4.0)] == [6, 8]
+    assert entered(lambda: through(torch.tensor(2.0), 5.0))
+    assert through.compilations == 1
 
 
 def test_another_model_in_the_same_closure_is_another_program() -> None:

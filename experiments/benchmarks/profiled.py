@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from funcreg._jit.ready import GUARDS
+
 from .measure import Run, clock_of
 
 # Names of events begin so. An event is of the first kind that it, or one that it is part of, belongs to.
@@ -17,7 +19,7 @@ INSIDE = {
 ALONE = {
     "compiled kernels": ("graph_",),
     "other operators": ("aten::",),
-    "guards": ("TorchDynamo Cache Lookup",),
+    "guards": ("TorchDynamo Cache Lookup", GUARDS),
     "calling kernels": ("## Call CompiledFxGraph",),
     "calling the program": ("Torch-Compiled Region", "Pregraph bytecode", "AOTDispatcher"),
 }

@@ -13,17 +13,18 @@ from torch import Tensor
 from .. import _checks
 from .kinds import as_data
 from .modes import compiling, register_operators
+from .ready import ready
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Result = TypeVar("Result", covariant=True)
 
-# Where a guard's name says that it looks at what nobody changes: libraries, and the inside of a Model's apply.
+# Where a guard's name says that it looks at what nobody changes: libraries, and what `program` below calls.
 _FIXED = (
-    *("__import_torch", "__import__('torch')", "__import_optree", "__import_funcreg", "__builtins_dict__"),
-    *(".apply.", "___unnamed_scope"),
+    *("__import_torch", "__import__('torch')", "__import_optree", "__import_funcreg", "__import_contextlib"),
+    *("__builtins_dict__", "___unnamed_scope", "G['optree']", "G['whole']", "G['Tensor']"),
 )
-_IDENTITY = ".apply.identity"  # which Model it is
+_IDENTITY = ".identity"  # which Model a Model's apply is of
 
 
 class Compiled(Protocol[P, Result]):
@@ -46,34 +47,33 @@ def traced(
     def program(*args: P.args, **kwargs: P.kwargs) -> R:
         return optree.tree_map(whole, function(*args, **kwargs))  # type: ignore[return-value]
 
-    # To look at all arguments at each call would take as long as a few small layers. So: always, once some were
-    # unlike what a program takes; else (None) at the first call, and at the next one after compiling for new ones.
-    unlike: bool | None = None
     compiled_for = noticing_fewer_rows(function)
 
     def guards(all_of: Sequence[Any]) -> list[bool]:
-        nonlocal unlike
-        unlike = unlike or None
         result.compilations += 1
         return _guards_that_can_fail(all_of)
 
     # torch counts recompilations by code object, and gives up at the ninth: each program has its own.
     program.__code__ = program.__code__.replace()
     register_operators()
+    known = ready(program)
     kept: dict[str, Any] = {**(options or {}), "guard_filter_fn": guards}
     compiled: Callable[..., R] = torch.compile(program, fullgraph=True, dynamic=False, backend=backend, options=kept)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        nonlocal unlike
         if compiling():
             return function(*args, **kwargs)
+        run = known(args, kwargs)
+        if run is not None:
+            return run(*args, **kwargs)
+        # To look at all arguments takes as long as a few small layers.
         given: Any = (args, kwargs)
-        if unlike is not False:
-            leaves, structure = optree.tree_flatten(given)
-            alike = _each_once(leaves)
-            unlike = unlike or alike is not leaves
-            given = structure.unflatten(alike)
+        leaves, structure = optree.tree_flatten(given)
+        given = structure.unflatten(_each_once(leaves))
+        run = known(*given)
+        if run is not None:
+            return run(*given[0], **given[1])
         made = result.compilations
         try:
             results = compiled(*given[0], **given[1])
@@ -162,11 +162,19 @@ def _guards_that_can_fail(guards: Sequence[Any]) -> list[bool]:
     """Which of the conditions on a compiled program are worth a check at each call.
 
     Arguments, the caller's closures and globals, and which model it is, are. The insides of torch,
-    optree and funcreg, and modules, which a pure function does not change, are not; checking them
-    takes a third of the time of a small step.
+    optree and funcreg, of a Model's apply, and of modules, which a pure function does not change, are not;
+    checking them takes a third of the time of a small step.
     """
     modules = torch.compiler.skip_guard_on_all_nn_modules_unsafe(guards)
+    models = {guard.name for guard in guards if guard.has_value and _is_apply(guard.value)}
+    inside = *_FIXED, *(f"{model}{after}" for model in models for after in (".", ")"))
+    identities = {model + _IDENTITY for model in models}
     return [
-        guard.name.endswith(_IDENTITY) or (kept and not any(part in guard.name for part in _FIXED))
+        guard.name in identities or (kept and not any(part in guard.name for part in inside))
         for kept, guard in zip(modules, guards, strict=True)
     ]
+
+
+def _is_apply(value: Any) -> bool:
+    """Whether it is a Model's, or a part of one."""
+    return type(value).__module__.startswith("funcreg.model.")
