@@ -13,7 +13,7 @@ from torch import Tensor
 
 from . import _checks, tree
 from .tree.checks import selected
-from .tree.values import in_own_precision, over_norm, precise, without_scale
+from .tree.values import in_own_precision, length, over_norm, precise, without_scale
 
 __all__ = ["max_norm", "non_negative", "spectral_ball", "unit_norm"]
 
@@ -163,7 +163,7 @@ def _share(part: Tensor, whole: Tensor) -> Tensor:
 
 def _slice_norms(weight: Tensor, dim: int) -> Tensor:
     """The norm of each slice along an axis, the other axes kept with length 1."""
-    return torch.linalg.vector_norm(weight, dim=_others(weight, dim), keepdim=True)
+    return length(weight, _others(weight, dim))
 
 
 def _others(weight: Tensor, dim: int) -> tuple[int, ...]:

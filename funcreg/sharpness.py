@@ -138,8 +138,7 @@ def _ascent(params: tree.Tree, grads: tree.Tree, radius: Any, adaptive: bool) ->
 
     direction = tree.map(scaled, params, grads)
     norm = tree.norm(direction)
-    length = over_norm(radius, norm)
-    return tree.map(lambda w, d: (length * scaled(w, d)).to(w.dtype), params, direction)
+    return tree.map(lambda w, d: (radius * scaled(w, over_norm(d, norm))).to(w.dtype), params, direction)
 
 
 def _checked(output: Any) -> Any:

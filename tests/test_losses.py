@@ -91,6 +91,13 @@ def test_correlation_survives_tiny_and_huge_signals() -> None:
         torch.testing.assert_close(losses.correlation(scale * x, scale * y), losses.correlation(x, y))
 
 
+@pytest.mark.parametrize("offset", [1e3, 1e5, 1e7])
+def test_correlation_of_signals_far_from_zero_is_that_of_float64(offset: float) -> None:
+    x, y = ((100 * drawn(seed, 3, 20) + offset).float() for seed in (9, 10))
+    exact = losses.correlation(x.double(), y.double())
+    torch.testing.assert_close(losses.correlation(x, y).double(), exact, rtol=1e-5, atol=0.0)
+
+
 def test_spectral_l2_is_blind_to_shifts() -> None:
     x, y = drawn(11, 16), drawn(12, 16)
     torch.testing.assert_close(losses.spectral_l2(x.roll(5), y), losses.spectral_l2(x, y))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..tree.values import over_norm, sign, without_scale
+from ..tree.values import length, over_norm, sign, without_scale
 
 
 class Ball(NamedTuple):
@@ -50,7 +50,7 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _lengths(rows: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return length(rows, 1)
 
 
 BALLS = {

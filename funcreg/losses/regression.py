@@ -167,13 +167,14 @@ def _signals(predictions: Tensor, targets: Tensor, shortest: int) -> tuple[Tenso
 
 
 def _centre(signal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A signal without its mean; whether nothing but rounding is left; its power, 1 where that is so. Of any scale."""
-    signal = without_scale(signal, -1)
-    centred = signal - signal.mean(dim=-1, keepdim=True)
-    power = (centred**2).sum(dim=-1)
-    rounding = (4 * torch.finfo(signal.dtype).eps) ** 2 * (signal**2).sum(dim=-1)
-    flat = power <= rounding
-    return centred, flat, torch.where(flat, 1.0, power)
+    """A signal without its mean; whether it moves by rounding only; its power, 1 where that is so. Of any scale."""
+    # Beside its first sample, so that the mean of one that is far from 0 does not round it away.
+    beside = signal - signal[..., :1].detach()
+    reach, size = (each.detach().abs().amax(dim=-1) for each in (beside, signal))
+    flat = reach <= 4 * torch.finfo(signal.dtype).eps * size
+    beside = without_scale(beside, -1)
+    centred = beside - beside.mean(dim=-1, keepdim=True)
+    return centred, flat, torch.where(flat, 1.0, (centred**2).sum(dim=-1))
 
 
 def _magnitudes(signal: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import _checks
 from .._functorch import needs_formulas
 from ..tree.values import precise
-from .shared import check_vectors, moved
+from .shared import check_vectors, inverse_root, moved, without_overflow
 
 
 class BatchStats(NamedTuple):
@@ -126,15 +126,15 @@ def _fused(
     scale, shift = (None if each is None else each.to(inputs.dtype) for each in (scale, shift))
     # The kernel moves running statistics in place: these are nobody's, and a momentum of 1 makes them the batch's.
     mean, var = (torch.zeros(inputs.shape[1], dtype=inputs.dtype, device=inputs.device) for _ in range(2))
-    y, _, _ = torch.native_batch_norm(inputs, scale, shift, mean, var, True, 1.0, eps)
-    return y.to(dtype), _update(stats, mean, var, momentum)
+    y, _, root = torch.native_batch_norm(inputs, scale, shift, mean, var, True, 1.0, eps)
+    return without_overflow(y, _channels(root, inputs)).to(dtype), _update(stats, mean, var, momentum)
 
 
 def _affine(
     inputs: Tensor, var: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """What centred inputs are multiplied by, and what is then added: (C,) each."""
-    factor = torch.rsqrt(var.to(inputs.dtype) + eps)
+    factor = inverse_root(var.to(inputs.dtype), eps)
     if scale is not None:
         factor = factor * scale.to(inputs.dtype)
     return factor, torch.zeros_like(factor) if shift is None else shift.to(inputs.dtype)

@@ -38,13 +38,15 @@ def fit_standard(x: Tensor) -> Scaling:
     tensor([[-1.,  0.],
             [ 1.,  0.]])
     """
-    data = _data(x)
+    # In float64, whose squares are of any float32, and in which close numbers have a mean of their own.
+    data = _data(x).to(torch.float64)
     # By its values: the mean of equal ones may differ from them by rounding, and their variance from 0.
     constant = data.amax(dim=0) == data.amin(dim=0)
     mean = torch.where(constant, data[0], data.mean(dim=0))
     centred = data - mean
     variance = (centred * centred).mean(dim=0)
-    return Scaling(mean, torch.rsqrt(torch.where(variance == 0, 1.0, variance)))
+    factor = torch.rsqrt(torch.where(variance == 0, 1.0, variance))
+    return Scaling(*(each.to(precise(x).dtype) for each in (mean, factor)))
 
 
 def fit_min_max(x: Tensor, *, low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> Scaling:

@@ -9,13 +9,12 @@ of a group of channels (group) or of one channel (instance). Statistics in float
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _checks
 from .._functorch import needs_formulas
 from ..tree.values import precise
-from .shared import affine, check_vectors
+from .shared import affine, check_vectors, inverse_root, without_overflow
 
 
 def layer_norm(
@@ -55,9 +54,11 @@ def layer_norm(
         y = _standardise(inputs, tuple(range(-dims, 0)), eps)
     elif not needs_formulas():
         # One fused kernel, four times as fast as the formula where that is not compiled.
-        return F.layer_norm(inputs, features, scale, shift, eps).to(x.dtype)
+        y, _, root = torch.native_layer_norm(inputs, features, scale, shift, eps)
+        return without_overflow(y, root).to(x.dtype)
     else:
-        y = F.layer_norm(inputs, features, eps=eps)
+        y, _, root = torch.native_layer_norm(inputs, features, None, None, eps)
+        y = without_overflow(y, root)
     return affine(y, scale, shift).to(x.dtype)
 
 
@@ -92,7 +93,7 @@ def rms_norm(
     _check_last(x, dims, scale, None)
     eps = _checks.check_setting("eps", eps, 0.0)
     inputs, scale, _ = _all_precise(x, scale, None)
-    y = inputs * torch.rsqrt((inputs * inputs).mean(dim=tuple(range(-dims, 0)), keepdim=True) + eps)
+    y = inputs * inverse_root((inputs * inputs).mean(dim=tuple(range(-dims, 0)), keepdim=True), eps)
     return (y if scale is None else y * scale).to(x.dtype)
 
 
@@ -136,7 +137,10 @@ def group_norm(
     eps = _checks.check_setting("eps", eps, 0.0)
     inputs, scale, shift = _all_precise(x, scale, shift)
     if not isinstance(eps, Tensor):
-        return F.group_norm(inputs, groups, scale, shift, eps).to(x.dtype)
+        shape = (x.shape[0], channels, math.prod(x.shape[2:]))
+        y, _, root = torch.native_group_norm(inputs.contiguous(), scale, shift, *shape, groups, eps)
+        channelwise = root.repeat_interleave(channels // groups, dim=1).reshape(*x.shape[:2], *(1 for _ in x.shape[2:]))
+        return without_overflow(y, channelwise).to(x.dtype)
     y = _standardise(inputs.reshape(x.shape[0], groups, -1), (-1,), eps).reshape(x.shape)
     spread = (-1, *(1 for _ in x.shape[2:]))
     scale, shift = (None if each is None else each.reshape(spread) for each in (scale, shift))
@@ -179,7 +183,7 @@ def instance_norm(
 
 def _standardise(inputs: Tensor, dim: tuple[int, ...], eps: Tensor) -> Tensor:
     centred = inputs - inputs.mean(dim=dim, keepdim=True)
-    return centred * torch.rsqrt((centred * centred).mean(dim=dim, keepdim=True) + eps)
+    return centred * inverse_root((centred * centred).mean(dim=dim, keepdim=True), eps)
 
 
 def _all_precise(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:

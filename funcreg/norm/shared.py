@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import _checks, _jit
 
 
 def check_vectors(vectors: Mapping[str, Tensor | None], x: Tensor, shape: tuple[int, ...], what: str) -> None:
@@ -18,10 +19,32 @@ def check_vectors(vectors: Mapping[str, Tensor | None], x: Tensor, shape: tuple[
         _checks.check_beside(name, vector, x, "x")
 
 
+def inverse_root(variance: Tensor, eps: float | Tensor) -> Tensor:
+    """`1 / sqrt(variance + eps)`; NaN of an infinite variance, where squares overflowed and 0 would look right.
+
+    >>> inverse_root(torch.tensor([3.0, torch.inf]), 1.0)
+    tensor([0.5000,    nan])
+    """
+    return torch.rsqrt(torch.where(variance.isinf(), torch.nan, variance) + eps)
+
+
+def without_overflow(y: Tensor, inverse_root: Tensor) -> Tensor:
+    """What a kernel of torch's gives, NaN where its inverse root, which broadcasts with it, is 0.
+
+    On a GPU as it is, where a look would wait, and another pass take as long as the kernel.
+
+    >>> without_overflow(torch.zeros(2), torch.tensor([0.5, 0.0]))
+    tensor([0., nan])
+    """
+    roots = _jit.known(inverse_root)
+    if not _jit.compiling() and (roots is None or bool((roots != 0).all())):
+        return y
+    return torch.where(inverse_root == 0, torch.nan, y)
+
+
 def affine(y: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
     """`y * scale + shift`, each if there is one.
 
-    >>> import torch
     >>> affine(torch.ones(2), torch.tensor([2.0, 3.0]), None)
     tensor([2., 3.])
     """
@@ -32,7 +55,6 @@ def affine(y: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
 def moved(old: Tensor, new: Tensor, momentum: float | Tensor) -> Tensor:
     """`(1 - momentum) * old + momentum * new`, in old's dtype: exact for 0 and 1, however far apart the two are.
 
-    >>> import torch
     >>> moved(torch.tensor([1e8]), torch.tensor([0.25]), 1.0)
     tensor([0.2500])
     """

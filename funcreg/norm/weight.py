@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, random
-from ..tree.values import in_own_precision, over_norm, precise
+from ..tree.values import in_own_precision, length, over_norm, precise
 
 
 class SpectralState(NamedTuple):
@@ -47,17 +47,17 @@ def weight_norm(direction: Tensor, magnitude: Tensor, *, dim: int | None = 0) ->
     _checks.check_floating("magnitude", magnitude)
     inputs = precise(direction)
     if dim is None:
-        shape, norm = (), torch.linalg.vector_norm(inputs)
+        axis, shape = None, ()
     else:
         axis = _axis(direction, dim)
         shape = tuple(size if place == axis else 1 for place, size in enumerate(direction.shape))
-        norm = torch.linalg.vector_norm(inputs.movedim(axis, 0).unsqueeze(1).flatten(1), dim=1)
-    if magnitude.shape not in (norm.shape, shape):
-        allowed = f"shape {tuple(norm.shape)}, a length for each slice along dim {dim}"
+    vector = () if axis is None else (direction.shape[axis],)
+    if magnitude.shape not in (vector, shape):
+        allowed = f"shape {vector}, a length for each slice along dim {dim}"
         _checks.fail("magnitude", _checks.describe(magnitude), allowed)
     _checks.check_beside("magnitude", magnitude, direction, "direction")
-    factor = over_norm(magnitude.to(inputs.dtype).reshape(shape), norm.reshape(shape))
-    return (inputs * factor).to(direction.dtype)
+    norm = length(inputs, tuple(place for place in range(direction.ndim) if place != axis))
+    return (over_norm(inputs, norm) * magnitude.to(inputs.dtype).reshape(shape)).to(direction.dtype)
 
 
 def init_spectral_state(weight: Tensor, *, key: Tensor, steps: int = 15, dim: int = 0) -> SpectralState:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .. import _checks, tree
 from ..tree.structure import entry
-from ..tree.values import in_own_precision, over_norm
+from ..tree.values import in_own_precision, length, length_of, over_norm, widest
 from . import core
 from .core import Number, Transform
 
@@ -138,8 +138,8 @@ def clip_per_example(max_norm: Number) -> Transform:
         core.check_given(params)
         if not tree.leaves(grads):
             return grads
-        each = [torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in tree.leaves(grads)]
-        factor = over_norm(max_norm, torch.linalg.vector_norm(torch.stack(each), dim=0) + 1e-6).clamp(max=1.0)
+        rows = [g.reshape(len(g), -1) for g in tree.leaves(grads)]
+        factor = over_norm(max_norm, length_of(rows, widest(rows), 1) + 1e-6).clamp(max=1.0)
         weight = factor / len(factor)
         return tree.map(lambda g: _weighed(g, weight), grads)
 
@@ -154,7 +154,7 @@ def _weighed(g: Tensor, weight: Tensor) -> Tensor:
 
 def _unit_norm(leaf: Tensor) -> Tensor:
     """The norm of each slice of axis 0, kept for broadcasting; of a vector, its own."""
-    return torch.linalg.vector_norm(leaf, dim=tuple(range(1, leaf.ndim)) or None, keepdim=True)
+    return length(leaf, tuple(range(1, leaf.ndim)) or None)
 
 
 def _check_examples(grads: tree.Tree, params: tree.Tree) -> None:

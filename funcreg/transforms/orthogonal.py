@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import _checks, tree
 from ..tree.structure import entry
-from ..tree.values import in_own_precision, over_norm
+from ..tree.values import in_own_precision, length, over_norm
 from . import core
 from .core import Transform
 
@@ -70,7 +70,7 @@ def orthogonalize(
         x = g.flatten(1)
         rows, columns = x.shape
         x = x if rows <= columns else x.mT
-        x = over_norm(x, x.norm().clamp(min=eps)).to(g.dtype if dtype is None else dtype)
+        x = over_norm(x, length(x).clamp(min=eps)).to(g.dtype if dtype is None else dtype)
         for _ in range(steps):
             gram = x @ x.mT
             x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=_B, alpha=_C), x, beta=_A)

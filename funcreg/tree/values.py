@@ -1,12 +1,13 @@
 """The numbers in a tree: norm, choice, copies, conversions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from .. import _checks
+from .._functorch import readable
 from .checks import check_floating, check_tensors
 from .structure import Tree, entry, leaves, map, map_as, map_named, names
 
@@ -14,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def norm(tree: Tree) -> Tensor:
-    """The Euclidean norm of all leaves together; its gradient at zero is zero.
+    """The Euclidean norm of all leaves together; its gradient at zero is zero. No square of a float32 is lost.
 
     Args:
         tree: of floating-point tensors; an empty one has norm 0.
@@ -33,9 +34,8 @@ def norm(tree: Tree) -> Tensor:
     if not flat:
         return torch.zeros(())
     dtype = widest(flat)
-    each = [torch.linalg.vector_norm(leaf, dtype=dtype) for leaf in flat]
     try:
-        return each[0] if len(each) == 1 else torch.linalg.vector_norm(torch.stack(each))
+        return length_of(flat, dtype)
     except RuntimeError:
         map_named(lambda name, leaf: _checks.check_beside(entry("tree", name), leaf, flat[0], names(tree)[0]), tree)
         raise
@@ -68,13 +68,53 @@ def widest(leaves: Iterable[Tensor]) -> torch.dtype:
     return torch.float64 if any(leaf.dtype == torch.float64 for leaf in leaves) else torch.float32
 
 
+def length_of(
+    parts: Sequence[Tensor], dtype: torch.dtype, dim: int | tuple[int, ...] | None = None, *, keepdim: bool = False
+) -> Tensor:
+    """The Euclidean norm of parts together, along some axes; right also where float32 does not hold the squares.
+
+    In float32, and anew in float64, which takes five times as long, where they are too large or too small for it,
+    or cannot be read.
+
+    >>> length_of([torch.tensor([3e-30, 4e-30])], torch.float32), length_of([torch.tensor([3e30, 4e30])], torch.float32)
+    (tensor(5.0000e-30), tensor(5.0000e+30))
+    """
+
+    def together(wide: torch.dtype) -> Tensor:
+        each = [torch.linalg.vector_norm(part, dim=dim, keepdim=keepdim, dtype=wide) for part in parts]
+        return each[0] if len(each) == 1 else torch.linalg.vector_norm(torch.stack(each), dim=0)
+
+    if dtype == torch.float64:
+        return together(dtype)
+    norm = None if torch.compiler.is_compiling() else together(dtype)
+    values = None if norm is None else readable(norm)
+    if norm is not None and values is not None and _hold_squares(values):
+        return norm
+    return together(torch.float64).to(dtype)
+
+
+def length(x: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
+    """The Euclidean norm along some axes, or all, kept with length 1, as `length_of`; in at least float32.
+
+    >>> length(torch.tensor([[3e30, 4e30], [0.0, 0.0]]), 1)
+    tensor([[5.0000e+30],
+            [0.0000e+00]])
+    """
+    return precise(x).abs() if dim == () else length_of([x], widest([x]), dim, keepdim=True)
+
+
+def _hold_squares(norms: Tensor) -> bool:
+    """Whether norms are so large, or 1e14 of numbers, that their squares are normal float32 numbers; or NaN."""
+    return not bool(((norms < 1e-12) | norms.isinf()).any())
+
+
 def over_norm(part: float | Tensor, norm: Tensor) -> Tensor:
-    """`part / norm`, part where the norm is 0; NaN of an infinite one, where squares overflowed and 0 would look right.
+    """`part / norm`, part where the norm is 0, or subnormal; NaN of an infinite one, where 0 would look right.
 
     >>> over_norm(6.0, torch.tensor([3.0, 0.0, torch.inf]))
     tensor([2., 6., nan])
     """
-    return torch.where(norm.isinf(), torch.nan, part / torch.where(norm == 0, 1.0, norm))
+    return part / torch.where(norm.isinf(), torch.nan, torch.where(norm < torch.finfo(norm.dtype).tiny, 1.0, norm))
 
 
 def without_scale(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
