@@ -473,6 +473,23 @@ def test_squares_that_float32_does_not_hold_are_no_matter(size: float) -> None:
     torch.testing.assert_close(vmap(fr.tree.norm)((size * w).float()), vmap(fr.tree.norm)(size * w).float())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_second_derivatives_of_norms_are_finite_at_zero(dtype: torch.dtype) -> None:
+    for w in (torch.zeros(2, 2, dtype=dtype), torch.tensor([[0.0, 0.0], [3.0, 4.0]], dtype=dtype)):
+        for function in (
+            fr.tree.norm,
+            lambda w: fr.tree.norm([w, w[0], w[1] + 1]),
+            lambda w: norm.unit_norm(w).sum(),
+            lambda w: norm.weight_norm(w, torch.ones_like(w[:, 0])).sum(),
+            lambda w: fr.penalties.group_lasso({"w": w}, 0.1),
+            lambda w: fr.constraints.max_norm(w, 1.0).sum(),
+            lambda w: fr.transforms.clip_by_global_norm(1.0).update(w, (), w)[0].sum(),
+            lambda w: fr.transforms.adaptive_clip(0.1).update(w, (), w)[0].sum(),
+            lambda w: fr.transforms.orthogonalize().update(w, (), w)[0].sum(),
+        ):
+            assert hessian(function)(w).isfinite().all()
+
+
 @pytest.mark.parametrize("shape", [(4, 6), (4, 6, 5)], ids=str)
 @pytest.mark.parametrize("eps", [1e-5, torch.tensor(1e-5)], ids=["number", "tensor"])
 def test_a_variance_beyond_float32_gives_nan_in_its_example_not_zeros(shape: tuple[int, ...], eps: Any) -> None:

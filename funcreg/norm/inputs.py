@@ -135,7 +135,10 @@ def unit_norm(x: Tensor, *, dim: int = -1, order: float = 2.0) -> Tensor:
         order = _checks.check_number("order", order, 1.0)
     data = precise(x)
     data = without_scale(data, dim)
-    return over_norm(data, torch.linalg.vector_norm(data, order, dim=dim, keepdim=True)).to(x.dtype)
+    # The norm of a row of ones in the place of zeros, at which no second derivative is infinite.
+    zero = (data == 0).all(dim=dim, keepdim=True)
+    norm = torch.linalg.vector_norm(torch.where(zero, 1.0, data), order, dim=dim, keepdim=True)
+    return over_norm(data, torch.where(zero, 1.0, norm)).to(x.dtype)
 
 
 def _data(x: Tensor) -> Tensor:

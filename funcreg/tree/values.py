@@ -73,24 +73,22 @@ def length_of(
 ) -> Tensor:
     """The Euclidean norm of parts together, along some axes; right also where float32 does not hold the squares.
 
-    In float32, and anew in float64, which takes five times as long, where they are too large or too small for it,
-    or cannot be read.
+    In float32, and anew in float64, which takes longer, where they are too large or too small for it, or cannot be
+    read. No derivative is infinite: those of any order are 0 where the norm is.
 
     >>> length_of([torch.tensor([3e-30, 4e-30])], torch.float32), length_of([torch.tensor([3e30, 4e30])], torch.float32)
     (tensor(5.0000e-30), tensor(5.0000e+30))
     """
-
-    def together(wide: torch.dtype) -> Tensor:
-        each = [torch.linalg.vector_norm(part, dim=dim, keepdim=keepdim, dtype=wide) for part in parts]
-        return each[0] if len(each) == 1 else torch.linalg.vector_norm(torch.stack(each), dim=0)
-
-    if dtype == torch.float64:
-        return together(dtype)
-    norm = None if torch.compiler.is_compiling() else together(dtype)
-    values = None if norm is None else readable(norm)
-    if norm is not None and values is not None and _hold_squares(values):
-        return norm
-    return together(torch.float64).to(dtype)
+    if not torch.compiler.is_compiling():
+        each = [torch.linalg.vector_norm(part, dim=dim, keepdim=keepdim, dtype=dtype) for part in parts]
+        norms = torch.stack(each)
+        values = readable(norms)
+        if values is not None and _hold_squares(values):
+            return each[0] if len(each) == 1 else torch.linalg.vector_norm(norms, dim=0)
+    squares = [part.to(torch.float64).square() for part in parts]
+    total = torch.stack([each.sum() if dim is None else each.sum(dim, keepdim) for each in squares]).sum(dim=0)
+    zero = total == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, total).sqrt()).to(dtype)
 
 
 def length(x: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
@@ -104,7 +102,7 @@ def length(x: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
 
 
 def _hold_squares(norms: Tensor) -> bool:
-    """Whether norms are so large, or 1e14 of numbers, that their squares are normal float32 numbers; or NaN."""
+    """Whether norms are so large, that their squares are normal float32 numbers; or NaN."""
     return not bool(((norms < 1e-12) | norms.isinf()).any())
 
 
