@@ -13,7 +13,8 @@ from torch import Tensor
 
 from . import _checks, tree
 from .tree.checks import selected
-from .tree.values import in_own_precision, length, over_norm, precise, without_scale
+from .tree.norms import length, over_norm, without_scale
+from .tree.values import in_own_precision, precise
 
 __all__ = ["max_norm", "non_negative", "spectral_ball", "unit_norm"]
 

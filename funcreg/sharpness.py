@@ -16,7 +16,8 @@ from torch import Tensor
 from . import _checks, random, tree
 from ._functorch import constant, derivative_along, gradients
 from .tree.checks import check_floating, check_tensors, check_values
-from .tree.values import over_norm, precise, wide, widest
+from .tree.norms import over_norm
+from .tree.values import precise, wide, widest
 
 __all__ = ["LossFn", "Radius", "hessian_eigenvalue", "sam"]
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..tree.values import length, over_norm, sign, without_scale
+from ..tree.norms import length, over_norm, without_scale
+from ..tree.values import sign
 
 
 class Ball(NamedTuple):

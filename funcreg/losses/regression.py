@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from ..tree.values import precise, without_scale
+from ..tree.norms import without_scale
+from ..tree.values import precise
 from .reductions import REDUCTIONS, check_same_shape, counted, reduce, reduce_examples
 
 

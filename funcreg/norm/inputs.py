@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from ..tree.values import over_norm, precise, without_scale
+from ..tree.norms import over_norm, without_scale
+from ..tree.values import precise
 from .shared import check_vectors
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks, random
-from ..tree.values import in_own_precision, length, over_norm, precise
+from ..tree.norms import length, over_norm
+from ..tree.values import in_own_precision, precise
 
 
 class SpectralState(NamedTuple):

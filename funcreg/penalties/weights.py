@@ -5,8 +5,8 @@ import math
 from torch import Tensor
 
 from .. import _checks, tree
+from ..tree.norms import length
 from ..tree.structure import entry
-from ..tree.values import length
 from . import core
 
 

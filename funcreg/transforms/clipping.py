@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from .. import _checks, tree
+from ..tree.norms import length, length_of, over_norm
 from ..tree.structure import entry
-from ..tree.values import in_own_precision, length, length_of, over_norm, widest
+from ..tree.values import in_own_precision, widest
 from . import core
 from .core import Number, Transform
 

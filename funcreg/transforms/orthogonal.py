@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from .. import _checks, tree
+from ..tree.norms import length, over_norm
 from ..tree.structure import entry
-from ..tree.values import in_own_precision, length, over_norm
+from ..tree.values import in_own_precision
 from . import core
 from .core import Transform
 
