@@ -36,6 +36,10 @@ def prototype(module: nn.Module) -> nn.Module:
     for buffer in module.buffers():
         memo.setdefault(id(buffer), buffer.detach().to("meta"))
     registered = set(memo)
+    for layer in module.modules():
+        for weight in layer._flat_weights if isinstance(layer, nn.RNNBase) else ():
+            if isinstance(weight, Tensor):  # computed, where it is parametrized
+                memo.setdefault(id(weight), weight.detach().to("meta"))
     copied = _copied(module, memo)
     for layer, twin in zip(module.modules(), copied.modules(), strict=True):
         _register_bare_parameters(layer, twin, registered, memo)
@@ -87,13 +91,23 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 
 def _deepcopy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    known = dict(memo)
     try:
         return copy.deepcopy(module, memo)
     except Exception as error:
-        raise _checks.FuncregError(
-            f"module: got a {type(module).__name__} that cannot be copied ({error}); expected one that copy.deepcopy "
-            "takes."
-        ) from error
+        got = f"{_cannot_be_copied(module, known)} ({error})"
+        raise _checks.FuncregError(f"module: got {got}; expected one that copy.deepcopy takes.") from error
+
+
+def _cannot_be_copied(module: nn.Module, memo: dict[int, Any]) -> str:
+    """Which attribute of which layer it is, in words."""
+    for name, layer in module.named_modules():
+        for attribute, value in vars(layer).items():
+            try:
+                copy.deepcopy(None if attribute == "_modules" else value, dict(memo))
+            except Exception:
+                return f"{label(name, layer)}, whose attribute {attribute!r} cannot be copied"
+    return f"a {type(module).__name__} that cannot be copied"
 
 
 def _held(value: Any, depth: int = 4) -> Iterator[Any]:
@@ -273,12 +287,12 @@ def _refuse(module: nn.Module) -> None:
                     "parameters that are attributes",
                     "Use nn.ParameterList or nn.ParameterDict.",
                 )
-            if isinstance(value, Tensor) and value.grad_fn is not None:
+            if any(isinstance(each, Tensor) and each.grad_fn is not None for each in (value, *_held(value))):
                 _checks.fail(
                     "module",
                     f"{where}, whose attribute {attribute!r} was computed from parameters",
                     "values computed in forward",
-                    "Compute it in forward, or register it as a parameter or buffer.",
+                    "Compute it in forward, register it as a parameter or buffer, or clear what a call has left there.",
                 )
         if type(layer).train is not nn.Module.train:
             _refuse_train_that_changes_values(where, layer)

@@ -207,9 +207,8 @@ class Keyed(TorchFunctionMode):
 
     def needs_key(self, function: str) -> NoReturn:
         """Refuse a draw in a call without a key."""
-        _checks.fail(
-            "key", None, f"a key, since {self.layer} draws (torch's {function})", "Pass key=fr.random.key(seed)."
-        )
+        remedy = "Pass key=fr.random.key(seed)" + ("." if self.train else ", or draw only in training, if that is all.")
+        _checks.fail("key", None, f"a key, since {self.layer} draws (torch's {function})", remedy)
 
     def cannot(self, function: str, why: str) -> NoReturn:
         """Refuse what has no keyed form."""

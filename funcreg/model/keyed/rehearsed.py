@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from ... import random
 from ..registry import Draw
 from .mode import Keyed, has_replacement
 
@@ -49,6 +50,7 @@ class Rehearsed(Keyed):
         neutral: whether noise with a rate passes its input on, written down all the same.
         evaluates: whether batch statistics are left alone.
         earlier: what a run before this one has computed from its call.
+        shaken: the layer, if any, whose draws are others.
     """
 
     def __init__(
@@ -62,13 +64,14 @@ class Rehearsed(Keyed):
         neutral: bool = False,
         evaluates: bool = False,
         earlier: Computed | None = None,
+        shaken: str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__("", key, **settings)
         self.layers, self.labels, self.pure, self.rates = layers, labels, pure, rates
         self.names = {id(layer): name for name, layer in layers.items()}
         self.neutral, self.evaluates, self.copies = neutral, evaluates, True
-        self.name = ""
+        self.name, self.shaken = "", shaken
         self.events: list[Event] = []
         self.inside = ""
         self.written: dict[int, tuple[Any, str]] = {}  # address -> a storage that was drawn into, and where
@@ -113,6 +116,10 @@ class Rehearsed(Keyed):
     def draw(self, function: str, own_rate: float | Tensor, *, wakes: bool = True) -> Draw | None:
         drawn = super().draw(function, own_rate, wakes=wakes)
         return None if self.neutral else drawn
+
+    def _advance(self) -> Tensor:
+        key = super()._advance()
+        return random.fold_in(key, 1) if self.name == self.shaken else key
 
     def for_backward(self, *, hook: bool = False) -> Self:
         later = super().for_backward(hook=hook)

@@ -1,15 +1,15 @@
 """Which layers draw in training mode, and are put into it for a Monte Carlo call.
 
 Nothing is known by a list of types: in training mode a layer draws or it does not. The call runs in
-training mode, and again in evaluation. Where a draw is missing, the layer whose code it was is put
-into training mode, and if that does not bring it back, the layers around it, one after the other,
-and at last those inside: one of them holds the switch. Each such layer is then asked, with its noise
-passing its input on, whether training changes something else. If that is a branch of its own, such
-as an auxiliary classifier, noise that is nowhere but there stays off.
+training mode, and again in evaluation. Where a draw is missing, or is made to no effect, the layer
+whose code it was is put into training mode, and if that does not bring it back, the layers around it,
+one after the other, and at last those inside: one of them holds the switch. Each such layer is then
+asked, with its noise passing its input on, whether training changes something else. If that is a
+branch of its own, such as an auxiliary classifier, noise that is nowhere but there stays off.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from torch import Tensor, nn
@@ -35,16 +35,22 @@ def wake_noise(rehearsal: Rehearsal) -> tuple[Impurity, ...]:
     Raises:
         FuncregError: for a noisy layer that does something else in training mode too.
     """
-    trained, impure = _noisy_in_training(rehearsal)
+    trained, free, impure = _noisy_in_training(rehearsal)
     if rehearsal.unseen or impure:
         return impure
     noisy, woken_for = rehearsal.skeleton.woken, dict[str, set[str]]()
+    unused: set[str] | None = None
     while True:
         _train(rehearsal, noisy)
         missing = set[str]()
         for seed, draws in trained.items():
             found = _drawn(rehearsal, seed)
             missing |= {layer for (layer, what), times in draws.items() if found[layer, what] < times}
+        if unused is None:
+            unused = _used_in_training_alone(rehearsal, trained, missing, free, noisy)
+        elif unused:
+            unused -= _used(rehearsal, trained, unused)
+        missing |= unused
         wider = {layer: _switches(rehearsal, layer, noisy) for layer in missing}
         for layer, names in wider.items():
             for name in names:
@@ -99,10 +105,37 @@ def _refuse_other_than_noise(rehearsal: Rehearsal, name: str, what: str) -> NoRe
     _checks.fail("module", did, _ALONE, _APART)
 
 
-def _noisy_in_training(rehearsal: Rehearsal) -> tuple[dict[int, Draws], tuple[Impurity, ...]]:
+def _used_in_training_alone(
+    rehearsal: Rehearsal, trained: dict[int, Draws], missing: set[str], free: set[str], noisy: set[str]
+) -> set[str]:
+    """Which layers draw in evaluation too, to no effect, but to some in training."""
+    drawing = {layer for draws in trained.values() for layer, function in draws if function}
+    unused = drawing - missing - rehearsal.skeleton.pure
+    unused -= _used(rehearsal, trained, unused)
+    if unused:
+        _train(rehearsal, free)
+        unused &= _used(rehearsal, trained, unused, evaluates=True)
+        _train(rehearsal, noisy)
+    return unused
+
+
+def _used(rehearsal: Rehearsal, seeds: Iterable[int], layers: set[str], **settings: Any) -> set[str]:
+    """The layers among some whose draws the output depends on."""
+    used = set[str]()
+    for seed in seeds if layers else ():
+        rehearsal.run(seed, **settings)
+        output = rehearsal.output
+        for layer in layers - used:
+            rehearsal.run(seed, shaken=layer, **settings)
+            if difference(output, rehearsal.output, repeated=True):
+                used.add(layer)
+    return used
+
+
+def _noisy_in_training(rehearsal: Rehearsal) -> tuple[dict[int, Draws], set[str], tuple[Impurity, ...]]:
     """What draws with every layer in training mode that can be, by seed: several, where draws decide what runs.
 
-    And what gives two answers there.
+    And which layers can be, and what gives two answers there.
     """
     free = {name for name in rehearsal.skeleton.trains if name not in rehearsal.skeleton.pure}
     seen: dict[int, Draws] = {}
@@ -119,7 +152,7 @@ def _noisy_in_training(rehearsal: Rehearsal) -> tuple[dict[int, Draws], tuple[Im
             # It needs in training what this call does not give it, such as targets.
             free -= {failed}
     impure = unrepeatable(rehearsal, rehearsal.output, len(seen) - 1, evaluates=True) if seen else ()
-    return seen, impure
+    return seen, free, impure
 
 
 def _train(rehearsal: Rehearsal, names: set[str]) -> None:

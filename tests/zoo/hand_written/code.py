@@ -14,7 +14,17 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from tests.zoo.hand_written.parts import RATE, SCALE, alone, at_once, in_every_call, in_monte_carlo, nested, tokens
+from tests.zoo.hand_written.parts import (
+    RATE,
+    SCALE,
+    alone,
+    at_once,
+    in_every_call,
+    in_monte_carlo,
+    nested,
+    sequences,
+    tokens,
+)
 from tests.zoo.specimen import Specimen
 
 
@@ -572,6 +582,19 @@ def _noisy_weight(rate: float = 0.0) -> nn.Module:
     return layer
 
 
+class NoisyRecurrence(nn.Module):
+    """An LSTM whose recurrent weights are computed, and keep what they were at the last call in a list of its own."""
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        self.recurrence = nn.LSTM(6, 6, batch_first=True)
+        parametrize.register_parametrization(self.recurrence, "weight_hh_l0", DropWeight(rate))
+        self.recurrence(torch.zeros(1, 1, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.recurrence(x)[0]
+
+
 def _old_spectral() -> nn.Module:
     return nn.utils.spectral_norm(nn.Linear(6, 6))
 
@@ -628,6 +651,13 @@ def specimens() -> list[Specimen]:
         nested("orthogonal weight", lambda: parametrizations.orthogonal(nn.Linear(6, 6))),
         nested("parametrization that drops out", _noisy_weight, noise=RATE),
         alone("parametrization that drops out, on top", _noisy_weight, noise=RATE),
+        nested(
+            "parametrized LSTM, called before",
+            NoisyRecurrence,
+            sequences,
+            noise=RATE,
+            refuses={"samples": 'rnn="unrolled"'},
+        ),
         nested("old spectral norm", _old_spectral, refuses=at_once("block.trial (Linear) with the old SpectralNorm")),
         nested("containers", Containers, noise=RATE),
         nested("wrapper by __getattr__", lambda rate=0.0: Wrapper(nn.Dropout(rate)), noise=RATE),

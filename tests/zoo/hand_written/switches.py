@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.zoo.hand_written.parts import NOISY, RATE, alone, at_once, in_monte_carlo, nested
+from tests.zoo.hand_written.parts import NOISY, RATE, SCALE, alone, at_once, in_monte_carlo, nested
 from tests.zoo.specimen import Specimen
 
 
@@ -127,6 +127,48 @@ class Perturbed(nn.Module):
         return x + self.perturbation(x) if self.training else x
 
 
+class StrengthByMode(nn.Module):
+    """Noise that is drawn in every mode, with a strength of 0 in evaluation."""
+
+    def __init__(self, scale: float = 0.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.randn_like(x) * (self.scale if self.training else 0.0)
+
+
+class Discarded(nn.Module):
+    """Dropout in every mode, of which evaluation makes no use."""
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        dropped = F.dropout(x, self.rate, training=True)
+        return dropped if self.training else x
+
+
+class DiscardedOfAnother(nn.Module):
+    """Noise of a layer inside, which draws in every mode, used in training."""
+
+    def __init__(self, scale: float = 0.0) -> None:
+        super().__init__()
+        self.inner, self.scale = Draws(), scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        noise = self.inner(x)
+        return x + self.scale * noise if self.training else x
+
+
+class Draws(nn.Module):
+    """Noise, in every mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.randn_like(x)
+
+
 def _hooked() -> nn.Module:
     layer = nn.Linear(6, 6)
     layer.weight.register_hook(lambda grad: 2 * grad)
@@ -155,5 +197,8 @@ def specimens() -> list[Specimen]:
             noise=RATE,
             refuses=in_monte_carlo("block.trial (Perturbed), which draws only in training mode"),
         ),
+        nested("strength by mode", StrengthByMode, noise=SCALE, refuses={"evaluates": "(StrengthByMode) draws"}),
+        nested("dropout that evaluation discards", Discarded, noise=RATE),
+        nested("noise that a parent discards", DiscardedOfAnother, noise=SCALE, refuses={"evaluates": "(Draws) draws"}),
         nested("hook on a gradient", _hooked, refuses=at_once("block.trial (Linear), whose parameter 'weight' has")),
     ]
