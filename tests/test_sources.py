@@ -96,6 +96,7 @@ def test_a_source_of_the_same_batches_gives_the_same_bits() -> None:
                 losses.append(metrics["loss"])
     result = fitted(ordered)
     assert same_bits(result.train_state, train_state)
+    assert same_bits(fitted(list(ordered)), result)
     assert torch.equal(result.history["loss"], torch.stack(losses).reshape(3, 5).T.mean(0))
     assert tree.norm(tree.map(torch.sub, result.train_state.params, begin().params)) > 0.1
 
@@ -284,6 +285,13 @@ def test_arrays_that_torch_has_no_tensor_for_are_named(array: Any, message: str)
 # What goes wrong
 
 
+def test_a_generator_that_has_begun_is_no_source_to_go_on_with(tmp_path: Path) -> None:
+    endless = (Batch(X + number, Y) for number in itertools.count())
+    fitted(endless, epoch_steps=2, epochs=1, checkpoint=tmp_path / "run")
+    with pytest.raises(FuncregError, match=r"data: got a generator that has begun.*Give a new one"):
+        fitted(endless, epoch_steps=2, checkpoint=tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("data", "changes", "message"),
     [
@@ -295,6 +303,8 @@ def test_arrays_that_torch_has_no_tensor_for_are_named(array: Any, message: str)
             r"data: got an iterator that ended \(list_iterator\); expected a batch for each",
         ),
         (iter([Batch(X, Y)]), {"epoch_steps": 2}, "data: got an iterator that ended"),
+        (itertools.count, {}, "got <class 'itertools.count'>"),
+        (fitted, {}, r"data: got a function \(.*Call it"),
         (iter([{"x": X, "path": "a.png"}]), {}, "data's path: got a batch with 'a.png'.*Leave it out of the batch"),
         (iter(["abc"]), {}, "data: got a batch with 'abc'"),
         (iter([()]), {}, "data: got a batch without tensors"),

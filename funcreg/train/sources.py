@@ -1,5 +1,6 @@
 """Passes over a source: anything that gives batches when it is iterated, such as a DataLoader."""
 
+import inspect
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -23,17 +24,24 @@ Kind = list[list[Any]]  # of a batch: the name, dtype and shape of each leaf
 def is_source(data: Any) -> bool:
     """Whether data is iterated for batches, and is no tree of tensors.
 
-    Raises:
-        FuncregError: for a data set, which gives samples.
+    A list of trees, such as `list(loader)`, is one of batches.
 
-    >>> is_source(iter([torch.ones(2)])), is_source([torch.ones(2)])
-    (True, False)
+    Raises:
+        FuncregError: for a data set, which gives samples, and for a function that has to be called first.
+
+    >>> is_source(iter([torch.ones(2)])), is_source([{"x": torch.ones(2)}]), is_source([torch.ones(2)])
+    (True, True, False)
     """
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         remedy = "Make batches of it: fr.train.loader(dataset, batch_size, key=key)."
         _checks.fail("data", f"a data set, which gives samples ({type(data).__name__})", "a source of batches", remedy)
     if isinstance(data, Tensor | str | bytes) or hasattr(data, "__array_interface__"):
         return False
+    if inspect.isroutine(data):
+        remedy = "Call it; one whose passes begin anew is a class with __iter__."
+        _checks.fail("data", f"a function ({_checks.describe(data)})", "what it gives", remedy)
+    if type(data) is list and data and all(isinstance(part, tuple | list | dict) for part in data):
+        return True
     return isinstance(data, Iterable) and any(leaf is data for leaf in tree.leaves(data))
 
 
@@ -122,6 +130,9 @@ class Sourced(Passes):
         for set_epoch in self.epochs:
             set_epoch(number)
         behind, smaller = start, None
+        if start and inspect.isgenerator(self.source) and inspect.getgeneratorstate(self.source) != "GEN_CREATED":
+            remedy = "Give a new one, whose batches before the checkpoint are read again."
+            _checks.fail("data", "a generator that has begun", "one that has not, to go on from a checkpoint", remedy)
         if isinstance(self.source, Loader):  # which need not read what is behind
             batches, behind = self.source.epoch(number, start), 0
         elif number and isinstance(self.source, Iterator):
