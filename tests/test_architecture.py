@@ -35,7 +35,7 @@ FORBIDDEN = {
 # file: (pattern, why)
 ALLOWED = {
     "model/__init__.py": (r"torch\.manual_seed\(", "init runs a module's own initialisation under a forked generator"),
-    "model/prototype.py": (r"layer\.training\b", "a train() of the layer's own is tried on a copy"),
+    "model/refused.py": (r"layer\.training\b", "a train() of the layer's own is tried on a copy"),
     "model/skeleton.py": (
         r"layer\.training\b|self\.training\b|x\.copy_\(result\)",
         "the layer is a copy of ours, in the mode that `train` asked for; a layer that works in place does here too",

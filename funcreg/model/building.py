@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from .. import _checks, _generators
-from .prototype import label
+from .refused import label
 
 
 def made(factory: Any, seed: int | None = None) -> nn.Module:

@@ -18,8 +18,7 @@ from torch._library.custom_ops import CustomOpDef
 
 from .. import _checks
 from .keyed import LayerGenerator
-
-_OWN = ("_parameters", "_buffers", "_modules")
+from .refused import OWN, held, label, refuse_what_needs_data
 
 
 def prototype(module: nn.Module) -> nn.Module:
@@ -28,7 +27,7 @@ def prototype(module: nn.Module) -> nn.Module:
     Raises:
         FuncregError: for what cannot be run without its own data, by the layer's name.
     """
-    _refuse(module)
+    refuse_what_needs_data(module)
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
         memo[id(parameter)] = twin = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
@@ -50,7 +49,7 @@ def duplicate(source: nn.Module) -> nn.Module:
     """A copy of a prototype that shares its tensors, registered or not."""
     memo: dict[int, Any] = {id(tensor): tensor for tensor in (*source.parameters(), *source.buffers())}
     for layer in source.modules():
-        for value in _held(vars(layer)):
+        for value in held(vars(layer)):
             if isinstance(value, Tensor):
                 memo.setdefault(id(value), value)
     return _copied(source, memo)
@@ -68,11 +67,6 @@ def copied(module: nn.Module) -> nn.Module:
     memo |= {id(each): each.detach().clone() for each in module.buffers()}
     memo |= {id(each): each.clone_state() for each in _kept(module) if isinstance(each, torch.Generator)}
     return _copied(module, memo)
-
-
-def label(name: str, layer: nn.Module) -> str:
-    """A layer as messages call it: its dotted name and its type."""
-    return f"{name or 'the module'} ({type(layer).__name__})"
 
 
 def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
@@ -108,23 +102,6 @@ def _cannot_be_copied(module: nn.Module, memo: dict[int, Any]) -> str:
             except Exception:
                 return f"{label(name, layer)}, whose attribute {attribute!r} cannot be copied"
     return f"a {type(module).__name__} that cannot be copied"
-
-
-def _held(value: Any, depth: int = 4) -> Iterator[Any]:
-    """What containers hold, some levels deep; not what modules and other objects do."""
-    if depth == 0:
-        return
-    if isinstance(value, dict):
-        parts = list(value.values())
-    elif isinstance(value, list | tuple | set | frozenset):
-        parts = list(value)
-    elif isinstance(value, functools.partial):
-        parts = [value.func, *value.args, *value.keywords.values()]
-    else:
-        return
-    for part in parts:
-        yield part
-        yield from _held(part, depth - 1)
 
 
 def _any(looks: Callable[[Any], bool], values: Iterable[Any]) -> bool:
@@ -166,7 +143,7 @@ def _functions_around(module: nn.Module, originals: set[int]) -> list[types.Func
                 return True
             return False
         if isinstance(value, functools.partial | dict | list | tuple | set):
-            return _any(looks, _held(value, 1))
+            return _any(looks, held(value, 1))
         return False
 
     for name, layer in module.named_modules():
@@ -217,8 +194,8 @@ def _kept(module: nn.Module) -> Iterator[Any]:
     """What layers keep beside tensors and layers of their own."""
     for layer in module.modules():
         for attribute, value in vars(layer).items():
-            if attribute not in _OWN and not isinstance(value, nn.Module | Tensor | str | int | float):
-                yield from (value, *_held(value))
+            if attribute not in OWN and not isinstance(value, nn.Module | Tensor | str | int | float):
+                yield from (value, *held(value))
 
 
 def _can_be_copied(value: Any) -> bool:
@@ -242,7 +219,7 @@ def _rebind_references(name: str, layer: nn.Module, twin: nn.Module, memo: dict[
             vars(twin)[attribute] = weakref.ref(memo[id(value())])
         elif isinstance(layer, nn.RNNBase):
             continue  # to its list of weights, which is not used
-        elif any(isinstance(part, weakref.ref) and id(part()) in originals for part in _held(value)):
+        elif any(isinstance(part, weakref.ref) and id(part()) in originals for part in held(value)):
             allowed = "one that is an attribute itself"
             _checks.fail("module", f"{label(name, layer)}, whose {attribute!r} holds a weak reference", allowed)
 
@@ -254,57 +231,3 @@ def _register_bare_parameters(layer: nn.Module, twin: nn.Module, registered: set
             del vars(twin)[attribute]
             own = twin._parameters if isinstance(value, nn.Parameter) else twin._buffers
             own[attribute] = memo[id(value)]
-
-
-def _refuse(module: nn.Module) -> None:
-    for name, layer in module.named_modules():
-        where = label(name, layer)
-        for hook in layer._forward_pre_hooks.values():
-            if type(hook).__name__ in ("SpectralNorm", "WeightNorm"):
-                _checks.fail(
-                    "module",
-                    f"{where} with the old {type(hook).__name__} hook, which writes into its buffers",
-                    "torch.nn.utils.parametrizations",
-                    "Use torch.nn.utils.parametrizations.spectral_norm or weight_norm.",
-                )
-        if isinstance(layer, torch.jit.ScriptModule) and any(True for _ in (*layer.parameters(), *layer.buffers())):
-            remedy = "Give the layer as it was before torch.jit.script."
-            _checks.fail("module", f"{where}, a TorchScript program with values of its own", "Python code", remedy)
-        for own, parameter in layer._parameters.items():
-            if parameter is not None and (parameter._backward_hooks or parameter._post_accumulate_grad_hooks):
-                got = f"{where}, whose parameter {own!r} has a hook on its gradient"
-                remedy = "Change the gradients where they are taken: a transform before the optimizer's."
-                _checks.fail("module", got, "parameters without hooks", remedy)
-        if isinstance(layer, nn.RNNBase):
-            continue  # it keeps its parameters in a list as well, but its pure forward takes them by name
-        for attribute, value in vars(layer).items():
-            if attribute in _OWN:
-                continue
-            if any(isinstance(each, nn.Parameter) for each in _held(value)):
-                _checks.fail(
-                    "module",
-                    f"{where}, whose attribute {attribute!r} keeps parameters where they cannot be replaced",
-                    "parameters that are attributes",
-                    "Use nn.ParameterList or nn.ParameterDict.",
-                )
-            if any(isinstance(each, Tensor) and each.grad_fn is not None for each in (value, *_held(value))):
-                _checks.fail(
-                    "module",
-                    f"{where}, whose attribute {attribute!r} was computed from parameters",
-                    "values computed in forward",
-                    "Compute it in forward, register it as a parameter or buffer, or clear what a call has left there.",
-                )
-        if type(layer).train is not nn.Module.train:
-            _refuse_train_that_changes_values(where, layer)
-
-
-def _refuse_train_that_changes_values(where: str, layer: nn.Module) -> None:
-    """A train() of its own may set flags; one that merges weights would work on copies without data."""
-    tried = copy.deepcopy(layer)
-    before = {name: tensor.detach().clone() for name, tensor in tried.state_dict(keep_vars=True).items()}
-    for mode in (not layer.training, layer.training):
-        tried.train(mode)
-        for name, tensor in tried.state_dict(keep_vars=True).items():
-            if name not in before or not torch.equal(tensor, before[name]):
-                remedy = "Keep its weights unmerged, or merge them for good before."
-                _checks.fail("module", f"{where}, whose train() changes {name!r}", "one that sets flags", remedy)

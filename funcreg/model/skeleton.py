@@ -17,8 +17,9 @@ from .. import _checks, random
 from .._functorch import needs_formulas
 from .keyed import CALL_STRIDE, Drawing, Keyed, Rehearsed
 from .modes import Mode, within
-from .prototype import duplicate, label
+from .prototype import duplicate
 from .recurrent import flat_weights, prepare
+from .refused import label
 from .registry import MOMENTUM, Draw, PureLayer, pure_layer, pure_layer_of
 
 # What a call lends to a layer beside its own tensors, as plain attributes: the layer's code does not meet them.

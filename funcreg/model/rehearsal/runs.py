@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from ... import _checks, random
 from ..checkpointing import without_checkpoints
 from ..keyed import Event, Rehearsed, keyed_functions
-from ..prototype import label
+from ..refused import label
 from ..skeleton import Skeleton
 from . import generators, snapshots
 
