@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from . import _checks
-from .losses.classes import as_classes, as_shares, check_integers
+from .losses.classes import as_classes, as_distributions, check_integers
 from .tree.values import precise
 
 __all__ = ["class_weights", "one_hot", "optimal_logit_gap", "smooth_labels"]
@@ -48,15 +48,15 @@ def smooth_labels(targets: Tensor, smoothing: float | Tensor) -> Tensor:
     `fr.losses.cross_entropy(..., smoothing=)` does it by itself.
 
     Args:
-        targets: probabilities (..., C), floating-point.
+        targets: probabilities (..., C), floating-point, which sum to 1.
         smoothing: in [0, 1], a number or a tensor of shape (); 1 gives 1 / C everywhere.
 
     Returns:
         targets' shape and dtype.
 
     Raises:
-        FuncregError: when targets are not floating-point (..., C), or they or smoothing are not in [0, 1]. In a
-            compiled program, and on a GPU, a target outside of it becomes NaN instead.
+        FuncregError: when targets are not floating-point (..., C), or they or smoothing are not in [0, 1], or a row
+            does not sum to 1. In a compiled program, and on a GPU, such a target becomes NaN instead.
 
     >>> smooth_labels(torch.tensor([0.0, 1.0, 0.0, 0.0]), 0.1)
     tensor([0.0250, 0.9250, 0.0250, 0.0250])
@@ -68,7 +68,7 @@ def smooth_labels(targets: Tensor, smoothing: float | Tensor) -> Tensor:
         allowed, remedy = "floating-point (..., C), C at least 1", "Class indices: fr.labels.one_hot(targets, C)."
         _checks.fail("targets", _checks.describe(targets), allowed, remedy)
     smoothing = _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
-    shares = as_shares(targets, precise(targets).dtype)
+    shares = as_distributions(targets, precise(targets).dtype)
     return ((1 - smoothing) * shares + smoothing / targets.shape[-1]).to(targets.dtype)
 
 

@@ -256,6 +256,30 @@ def test_targets_that_are_no_probabilities_are_refused_or_nan(loss: Callable[...
         assert loss(LOGITS, signs, reduction="none").isnan().tolist() == [False, False, True, False, False, False]
 
 
+@pytest.mark.parametrize(
+    "function", [lambda soft: losses.cross_entropy(LOGITS, soft), lambda soft: fr.labels.smooth_labels(soft, 0.1)]
+)
+def test_targets_of_another_sum_are_refused_or_nan(function: Callable[[Tensor], Tensor]) -> None:
+    wrong = torch.cat((SOFT[:2], torch.zeros_like(SOFT[:1]), SOFT[3:4] / 2, SOFT[4:]))
+    for call in (lambda: function(wrong), lambda: vmap(function)(wrong[None])):
+        with pytest.raises(fr.FuncregError, match="targets: got 2 of 6 rows that do not sum to 1"):
+            call()
+    with _jit.recording():  # as in a program that is being made
+        assert function(wrong).isnan().any()
+    for dtype in (torch.float16, torch.bfloat16):  # whose rounding is no fault
+        assert function(torch.softmax(drawn(5, 6, 4), -1).to(dtype)).isfinite().all()
+
+
+def test_an_ignored_class_beside_probabilities_is_refused() -> None:
+    for call in (
+        lambda: losses.cross_entropy(LOGITS, SOFT, ignore_index=1),
+        lambda: losses.accuracy(LOGITS, SOFT, ignore_index=1),
+        lambda: fr.uncertainty.conformal_quantile(LOGITS[:, 0], 0.5, ignore_index=1),
+    ):
+        with pytest.raises(fr.FuncregError, match="ignore_index: got 1"):
+            call()
+
+
 def test_divergence_is_the_cross_entropy_without_the_targets_entropy() -> None:
     soft, other = torch.softmax(LOGITS, dim=-1), drawn(8, 6, 4)
     entropy = -(soft * soft.log()).sum(dim=-1).mean()

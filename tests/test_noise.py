@@ -195,6 +195,13 @@ def test_tokens_keep_their_order_and_the_prefix_and_differ_by_sample(key: Tensor
     assert kept.unique().numel() == 20
 
 
+@pytest.mark.parametrize("tokens", [10, 20, 50, 197])
+def test_as_many_tokens_are_kept_as_the_rate_says(tokens: int) -> None:
+    for hundredths in range(0, 101, 5):
+        kept = noise.token_dropout(torch.zeros(1, tokens, 1), hundredths / 100, key=fr.random.key(0)).shape[1]
+        assert kept == max(1, tokens * (100 - hundredths) // 100)
+
+
 def test_tokens_of_a_batch_of_keys_equal_separate_calls_in_every_dtype(key: Tensor) -> None:
     x, keys = torch.arange(40.0).reshape(2, 10, 2), fr.random.split(key, 4)
     expected = torch.stack([noise.token_dropout(x, 0.3, key=each, prefix=1) for each in keys])

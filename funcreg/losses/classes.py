@@ -49,13 +49,16 @@ def check_integers(targets: Tensor, logits: Tensor | None = None) -> None:
     _checks.check_beside("targets", targets, logits, "logits")
 
 
-def check_ignored(ignore_index: int | None) -> None:
-    """Refuse what is neither None nor an integer.
+def check_ignored(ignore_index: int | None, no_classes: str = "") -> None:
+    """Refuse what is neither None nor an integer, or would have no effect beside targets that are `no_classes`.
 
     >>> check_ignored(-100)
     """
-    if ignore_index is not None:
-        _checks.check_count("ignore_index", ignore_index, -(2**63))
+    if ignore_index is None:
+        return
+    _checks.check_count("ignore_index", ignore_index, -(2**63))
+    if no_classes and ignore_index != -100:
+        _checks.fail("ignore_index", ignore_index, f"None or -100, as it has no effect beside {no_classes}")
 
 
 def as_classes(targets: Tensor, classes: int, ignore_index: int | None = None) -> Classes:
@@ -95,6 +98,26 @@ def as_shares(targets: Tensor, dtype: torch.dtype) -> Tensor:
     if bool(values.any()):
         got = f"{int(values.sum())} of {values.numel()} numbers outside of it"
         _checks.fail("targets", got, "probabilities in [0, 1]", "Of signs -1 and 1: (targets + 1) / 2.")
+    return shares
+
+
+def as_distributions(targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Targets (..., C) that are probabilities, as `as_shares`, and sum to 1 in each row.
+
+    >>> as_distributions(torch.tensor([0.5, 0.5]), torch.float32)
+    tensor([0.5000, 0.5000])
+    """
+    shares = as_shares(targets, dtype)
+    wrong = (shares.sum(dim=-1) - 1).abs() > _SLACK
+    values = _jit.known(wrong)
+    if values is None:
+        return torch.where(wrong.unsqueeze(-1), torch.nan, shares)
+    if bool(values.any()):
+        got = f"{int(values.sum())} of {values.numel()} rows that do not sum to 1"
+        remedy = (
+            "Of weights: targets / targets.sum(-1, keepdim=True). Of several labels: fr.losses.binary_cross_entropy."
+        )
+        _checks.fail("targets", got, "probabilities that do over the last axis", remedy)
     return shares
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .. import _checks
 from ..tree.values import precise
-from .classes import as_classes, as_shares, check_ignored, check_integers
+from .classes import as_classes, as_distributions, as_shares, check_ignored, check_integers
 from .reductions import REDUCTIONS, check_same_shape, reduce, reduce_examples, times
 
 
@@ -27,7 +27,7 @@ def cross_entropy(
 
     Args:
         logits: floating-point (..., C); classes are the last axis.
-        targets: integers (...) in [0, C), or probabilities (..., C).
+        targets: integers (...) in [0, C), or probabilities (..., C), which sum to 1.
         smoothing: in [0, 1], a number or a tensor of shape ().
         weight: (C,), one for each class. Default: 1.
         ignore_index: an integer target that has no part in values, gradients and the mean; None for no such one.
@@ -38,7 +38,8 @@ def cross_entropy(
 
     Raises:
         FuncregError: when the shapes do not fit or an argument is out of range. In a compiled program, and on a
-            GPU, an integer that is no class, or a probability outside of [0, 1], makes the loss NaN instead.
+            GPU, an integer that is no class, or probabilities outside of [0, 1] or of another sum, make the loss NaN
+            instead.
 
     >>> cross_entropy(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]), smoothing=0.1)
     tensor(0.2269)
@@ -57,7 +58,7 @@ def cross_entropy(
         weight = weight.to(precise(logits).dtype)
     if targets.is_floating_point():
         log_p = F.log_softmax(precise(logits), dim=-1)
-        soft = as_shares(targets, log_p.dtype)
+        soft = as_distributions(targets, log_p.dtype)
         soft = soft + smoothing * (1 / classes - soft)
         soft = soft if weight is None else soft * weight
         return reduce(-times(soft, log_p).sum(dim=-1).to(log_p.dtype), reduction)
@@ -209,4 +210,4 @@ def _check_classes(logits: Tensor, targets: Tensor, ignore_index: int | None) ->
         remedy = "Class indices must be integers: targets.long()." if targets.shape == logits.shape[:-1] else ""
         _checks.fail("targets", _checks.describe(targets), f"probabilities {tuple(logits.shape)}", remedy)
     _checks.check_beside("targets", targets, logits, "logits")
-    check_ignored(ignore_index)
+    check_ignored(ignore_index, "probabilities" if targets.is_floating_point() else "")

@@ -92,7 +92,7 @@ def token_dropout(x: Tensor, rate: float, *, key: Tensor, prefix: int = 0) -> Te
     tokens = x.shape[1] - prefix
     if tokens == 0:
         return x
-    kept = max(1, int(tokens * (1 - rate)))
+    kept = max(1, int(tokens - tokens * rate + 1e-9))  # of 20 tokens 0.1 is 2, though 1 - 0.9 is less
     order = torch.argsort(random.uniform(key, (x.shape[0], tokens)), dim=1, stable=True)[:, :kept]
     chosen = prefix + torch.sort(order, dim=1).values
     first = torch.arange(prefix, device=x.device).expand(x.shape[0], prefix)

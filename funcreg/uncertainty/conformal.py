@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _jit, random
-from ..losses.classes import as_classes, check_integers
+from ..losses.classes import as_classes, check_ignored, check_integers
 from ..losses.reductions import check_same_shape
 from ..tree.values import precise
 from .predictive import as_probabilities
@@ -66,6 +66,7 @@ def conformal_quantile(
     if targets is None:
         if scores.ndim != 1:
             _checks.fail("scores", _checks.describe(scores), "a tensor (n,)", "Of classes (..., C): pass targets.")
+        check_ignored(ignore_index, "no targets")
     else:
         check_integers(targets, scores)
         found = as_classes(targets, scores.shape[-1], ignore_index)
