@@ -2,6 +2,7 @@
 
 import types
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 import funcreg as fr
 from funcreg import optim, train
 from funcreg._jit import kind_of, remembered
+from funcreg._jit.traced import traced
 
 FACTOR = 2.0
 
@@ -269,6 +271,14 @@ def test_a_smaller_last_batch_is_said_once() -> None:
         assert float(mean(params, torch.ones(3, 2), torch.zeros(3, 2))) == 1
     mean(params, torch.ones(2, 2), torch.ones(2, 2))
     assert mean.compilations == 3
+
+
+def test_any_number_of_shapes_is_compiled_and_many_are_said() -> None:
+    total = traced(lambda x, scale: (x * scale).sum(), lambda graph, inputs: graph.forward)
+    for rows in range(1, 12):
+        with pytest.warns(UserWarning, match="was compiled 9 times. Each shape") if rows == 9 else nullcontext():
+            assert float(total(torch.ones(rows), 2.0)) == 2 * rows
+    assert total.compilations == 11
 
 
 def test_scalars_do_not_make_it_begin_anew() -> None:

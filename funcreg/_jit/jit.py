@@ -45,11 +45,11 @@ def jit(function: Callable[P, R], *, folder: str | Path | None = None) -> Compil
 
     Raises:
         FuncregError: when function cannot be called, folder is none, or this machine has no C++ compiler
-            (with a folder: when something is to be compiled).
+            (with a folder: when something is to be compiled); for more than 256 kinds of calls.
 
     Warns:
-        UserWarning: once, when it is compiled again for fewer rows than before: a smaller last batch; and
-            when a program cannot be kept.
+        UserWarning: once, when it is compiled again for fewer rows than before: a smaller last batch; once, when
+            it was compiled nine times; and when a program cannot be kept.
 
     >>> double = jit(lambda x, factor: x * factor) if can_compile() else lambda x, factor: x * factor
     >>> double(torch.ones(2), 2.0), double(torch.ones(2), 3.0)  # compiled once

@@ -14,7 +14,7 @@ from .. import _checks, _functorch
 from . import library
 from .kinds import as_data
 from .modes import compiling, recording
-from .traced import Compiled, explained, noticing_fewer_rows, whole
+from .traced import Compiled, explained, noticing_kinds, whole
 from .transcript import Transcript
 
 P = ParamSpec("P")
@@ -36,7 +36,7 @@ def kept(
     """
     folder, otherwise = _checked(folder), functools.cache(compiled)
     programs: dict[Hashable, Callable[[list[Tensor]], R] | None] = {}
-    compiled_for = noticing_fewer_rows(function)
+    compiled_for = noticing_kinds(function)
     own = others = 0
 
     @functools.wraps(function)

@@ -24,7 +24,15 @@ _FIXED = (
     *("__import_torch", "__import__('torch')", "__import_optree", "__import_funcreg", "__import_contextlib"),
     *("__builtins_dict__", "___unnamed_scope", "G['optree']", "G['whole']", "G['Tensor']"),
 )
+_MOST = 256  # programs of a function, as many as torch allows in all; it would stop at the eighth
+_MANY = 9  # of which it is said that they are many
 _IDENTITY = ".identity"  # which Model a Model's apply is of
+
+
+_FEWER = (
+    "Each shape, and each value that it closes over, is a program of its own: give it tensors of a few shapes, and "
+    "numbers as arguments. TORCH_LOGS=recompiles says what differed."
+)
 
 
 class Compiled(Protocol[P, Result]):
@@ -47,18 +55,19 @@ def traced(
     def program(*args: P.args, **kwargs: P.kwargs) -> R:
         return optree.tree_map(whole, function(*args, **kwargs))  # type: ignore[return-value]
 
-    compiled_for = noticing_fewer_rows(function)
+    compiled_for = noticing_kinds(function)
 
     def guards(all_of: Sequence[Any]) -> list[bool]:
         result.compilations += 1
         return _guards_that_can_fail(all_of)
 
-    # torch counts recompilations by code object, and gives up at the ninth: each program has its own.
+    # torch counts recompilations by code object: each program has its own.
     program.__code__ = program.__code__.replace()
     register_operators()
     known = ready(program)
-    kept: dict[str, Any] = {**(options or {}), "guard_filter_fn": guards}
-    compiled: Callable[..., R] = torch.compile(program, fullgraph=True, dynamic=False, backend=backend, options=kept)
+    kept = {"options": {**(options or {}), "guard_filter_fn": guards}, "recompile_limit": _MOST}
+    untyped: Any = torch.compile  # whose stub does not know the limit
+    compiled: Callable[..., R] = untyped(program, fullgraph=True, dynamic=False, backend=backend, **kept)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -75,6 +84,8 @@ def traced(
         if run is not None:
             return run(*given[0], **given[1])
         made = result.compilations
+        if made >= _MOST:
+            _checks.fail("function", f"one that was compiled {made} times", f"at most {_MOST} kinds of calls", _FEWER)
         try:
             results = compiled(*given[0], **given[1])
         except Exception as error:
@@ -117,29 +128,36 @@ def whole(leaf: Any) -> Any:
     return leaf
 
 
-def noticing_fewer_rows(function: Callable[..., Any]) -> Callable[[Sequence[Any]], None]:
-    """What is told the leaves that a program was compiled for, and says when the second look like a smaller batch."""
+def noticing_kinds(function: Callable[..., Any]) -> Callable[[Sequence[Any]], None]:
+    """What is told the leaves that a program was compiled for, and says where the user may not have meant it.
+
+    That is where the second look like a smaller batch, and where there are many.
+    """
     shapes: list[list[torch.Size]] = []
+    name = getattr(function, "__name__", "a function")
 
     def compiled_for(leaves: Sequence[Any]) -> None:
         shapes.append([leaf.shape for leaf in leaves if isinstance(leaf, Tensor)])
-        if len(shapes) != 2:
-            return
-        first, now = shapes
-        differ = [(old, new) for old, new in zip(first, now, strict=False) if old != new]
-        rows = {(old[0], new[0]) for old, new in differ if old[:1] and old[1:] == new[1:] and len(old) == len(new)}
-        if len(first) != len(now) or len(rows) != 1 or any(old[1:] != new[1:] for old, new in differ):
-            return
-        [(before, after)] = rows
-        if after < before:
+        if len(shapes) == 2 and (rows := _rows(*shapes)) and rows[1] < rows[0]:
             warnings.warn(
-                f"{getattr(function, '__name__', 'a function')} was compiled a second time, for {after} rows after "
-                f"{before}: a smaller last batch? Leave it out, or fill it up to {before} rows; each shape is a "
-                "program of its own, and `compilations` counts them.",
+                f"{name} was compiled a second time, for {rows[1]} rows after {rows[0]}: a smaller last batch? Leave "
+                f"it out, or fill it up to {rows[0]} rows; each shape is a program of its own, and `compilations` "
+                "counts them.",
                 stacklevel=3,
             )
+        if len(shapes) == _MANY:
+            warnings.warn(f"{name} was compiled {_MANY} times. {_FEWER}", stacklevel=3)
 
     return compiled_for
+
+
+def _rows(first: list[torch.Size], now: list[torch.Size]) -> tuple[int, int] | None:
+    """How many rows some tensors had, and have, where nothing else differs."""
+    differ = [(old, new) for old, new in zip(first, now, strict=False) if old != new]
+    if len(first) != len(now) or not all(old[:1] and new[:1] and old[1:] == new[1:] for old, new in differ):
+        return None
+    rows = {(old[0], new[0]) for old, new in differ}
+    return rows.pop() if len(rows) == 1 else None
 
 
 def explained(function: Callable[..., Any], given: Any, error: Exception) -> Exception:
