@@ -11,9 +11,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import hypothesis
 import pytest
 import torch
+import torch._inductor.config
 from torch import Tensor
 
 import funcreg as fr
+import tests.plain_loops  # noqa: F401  (a setting)
 from tests.optional import missing
 
 torch.set_num_threads(1)
@@ -35,6 +37,12 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests run on embedded data, whatever the shell says; those on real data ask for it."""
     monkeypatch.delenv("FUNCREG_DATA", raising=False)
     monkeypatch.delenv("FUNCREG_PRESET", raising=False)
+
+
+@pytest.fixture
+def compiled_as_users_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile by torch's own settings."""
+    monkeypatch.setattr(torch._inductor.config.cpp, "simdlen", None)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from funcreg._jit import kind_of, remembered
 from funcreg._jit.traced import traced
 
 FACTOR = 2.0
+pytestmark = pytest.mark.usefixtures("compiled_as_users_do")
 
 
 def programs() -> int:

@@ -17,6 +17,7 @@ from funcreg._jit.kept import kept
 from funcreg._jit.transcript import Transcript
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.usefixtures("compiled_as_users_do")  # as the process that is started does
 # A sweep of two small models, trained for two epochs, from a folder; and what it made of their weights.
 PROGRAM = """
 import sys

@@ -115,6 +115,9 @@ def test_it_runs_without_data(path: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setenv("FUNCREG_PRESET", "smoke")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "settings.py").write_text("import tests.plain_loops\n", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
     monkeypatch.delenv("FUNCREG_DATA", raising=False)
     before = path.read_bytes()

@@ -24,7 +24,7 @@ def _eigenvalue(params: Any, x: Tensor, y: Tensor, key: Tensor) -> Tensor:
     def loss(params: Any) -> Tensor:
         return losses.cross_entropy(torch.tanh(x @ params["w"]) + params["b"], y)
 
-    return sharpness.hessian_eigenvalue(loss, params, key=key, steps=3)
+    return sharpness.hessian_eigenvalue(loss, params, key=key, steps=2)
 
 
 CASES = [

@@ -51,7 +51,7 @@ _STEP_GATHERED = train.make_step(_loss_fn, _optimizer, average=_SWAG)
 def _train_gathered(params: Any, x: Any, y: Any, scale: Any, key: Any, **hparams: Any) -> Any:
     first, second = random.split(key)
     state = train.init(params, {}, _optimizer, key=first, hparams=hparams, average=_SWAG)
-    for _ in range(3):
+    for _ in range(2):
         state, _ = _STEP_GATHERED(state, train.Batch(x, y), hparams)
     return train.sample_variables(state, key=second, scale=scale)
 

@@ -142,7 +142,7 @@ CASES = [
     ),
     Case(
         "transforms.orthogonalize",
-        lambda grads, params: update_twice(transforms.orthogonalize(), grads, params)[0],
+        lambda grads, params: update_twice(transforms.orthogonalize(steps=2), grads, params)[0],
         MATRICES,
     ),
     *(

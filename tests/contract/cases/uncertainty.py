@@ -89,7 +89,7 @@ CASES = [
     ),
     Case(
         "uncertainty.fit_temperature",
-        uncertainty.fit_temperature,
+        lambda logits, targets: uncertainty.fit_temperature(logits, targets, steps=2),
         {"logits": drawn(211, 6, 4), "targets": CLASSES},
         at_least_float32=True,
     ),
