@@ -280,6 +280,23 @@ def test_an_ignored_class_beside_probabilities_is_refused() -> None:
             call()
 
 
+@pytest.mark.parametrize("size", [1.0, 0.1, 1e-3, 1e-5, 1e-6])
+def test_divergence_of_what_nearly_agrees_is_that_of_float64(size: float) -> None:
+    teacher = (3 * drawn(8, 20, 5)).float()
+    student = teacher + (size * drawn(9, 20, 5)).float()
+    for offsets in ((0.0, 0.0), (64.0, 0.0), (0.0, 1e4)):
+        pair = [
+            torch.cat((each + offset, torch.full((20, 1), -torch.inf)), dim=1)
+            for each, offset in zip((student, teacher), offsets, strict=True)
+        ]
+        wide = [each.double() for each in pair]
+        for reduction in ("none", "sum"):
+            ours, exact = (losses.kl_divergence(*each, reduction=reduction) for each in (pair, wide))
+            torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=0.0)
+        ours, exact = (grad(losses.kl_divergence)(*each) for each in (pair, wide))
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-6 * float(exact.abs().max()))
+
+
 def test_divergence_is_the_cross_entropy_without_the_targets_entropy() -> None:
     soft, other = torch.softmax(LOGITS, dim=-1), drawn(8, 6, 4)
     entropy = -(soft * soft.log()).sum(dim=-1).mean()

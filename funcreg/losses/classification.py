@@ -143,13 +143,13 @@ def kl_divergence(logits: Tensor, target_logits: Tensor, *, reduction: str = "me
     _checks.check_floating("target_logits", target_logits)
     _check_logits(logits)
     check_same_shape("target_logits", target_logits, "logits", logits)
-    log_q = F.log_softmax(precise(logits), dim=-1)
-    log_p = F.log_softmax(precise(target_logits), dim=-1)
+    z, t = precise(logits), precise(target_logits)
+    log_q, log_p = F.log_softmax(z, dim=-1), F.log_softmax(t, dim=-1)
     p, q = log_p.exp(), log_q.exp()
     # With q - p, whose sum is 0, no term is negative, and what two distributions that nearly agree differ by is kept.
-    gap = torch.where(p == 0, 0.0, log_q - log_p)
-    near, far = gap.clamp(max=1.0), gap.clamp(min=1.0)
-    terms = torch.where(gap < 1, p * (torch.expm1(near) - near), q - p - p * far)
+    gap = torch.where(p == 0, 0.0, _log_ratio(z, t, p, q, log_q - log_p))
+    far = gap.clamp(min=1.0)
+    terms = torch.where(gap < 1, p * _above_tangent(gap.clamp(max=1.0)), q - p - p * far)
     return reduce(torch.where(p == 0, q, terms).sum(dim=-1), reduction)
 
 
@@ -181,6 +181,31 @@ def accuracy(logits: Tensor, targets: Tensor, *, ignore_index: int | None = -100
     found = as_classes(targets, logits.shape[-1], ignore_index)
     hits = (logits.argmax(dim=-1) == found.indices).to(torch.float32)
     return reduce(found.counted(torch.where(unknown, torch.nan, hits)), reduction, found.share)
+
+
+def _log_ratio(z: Tensor, t: Tensor, p: Tensor, q: Tensor, rough: Tensor) -> Tensor:
+    """`log q - log p`, rough; of rows whose logits z - t are within 1, from those: right however near they are.
+
+    It is `d - log(sum p exp(d))`, d = z - t less any constant: an integer, by which the larger one is not rounded.
+    """
+    there = p > 0
+    offset = torch.where(there, z - t, -torch.inf).detach().amax(dim=-1, keepdim=True).round()
+    d = (z - offset.clamp(min=0.0)) - (t + offset.clamp(max=0.0))
+    fixed = d.detach()
+    reach = torch.where(there, fixed, -torch.inf).amax(dim=-1) - torch.where(there, fixed, torch.inf).amin(dim=-1)
+    near = ((reach <= 1) & (there | (q == 0)).all(dim=-1)).unsqueeze(-1) & there
+    d = torch.where(near, d, 0.0)
+    d = torch.where(near, d - (p * d).sum(dim=-1, keepdim=True).detach(), 0.0)
+    return torch.where(near, d - torch.log1p((p * torch.expm1(d)).sum(dim=-1, keepdim=True)), rough)
+
+
+def _above_tangent(x: Tensor) -> Tensor:
+    """`exp(x) - 1 - x`, by its series where that would cancel."""
+    small = x.clamp(-0.1, 0.1)
+    series = torch.ones_like(small)
+    for order in range(10, 2, -1):
+        series = 1 + series * small / order
+    return torch.where(x.abs() < 0.1, series * small * small / 2, torch.expm1(x) - x)
 
 
 def _of_class(values: Tensor, index: Tensor) -> Tensor:
