@@ -476,3 +476,34 @@ def test_a_module_is_deployed_with_its_own_values_everywhere() -> None:
     deployed = fr.to_module(module, params, state)
     torch.testing.assert_close(deployed(x), model.apply(params, state, x)[0])
     assert not torch.allclose(deployed(x), module(x))
+
+
+class Dropouts(nn.Module):
+    """Layers of one shape and rate, one of another shape, one of another rate, and one that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Dropout(0.5), nn.Dropout(0.5, inplace=True), nn.Dropout(0.5)
+        self.wide, self.rare = nn.Dropout(0.5), nn.Dropout(0.1)
+
+    def forward(self, x: Tensor, skip: bool = False) -> tuple[Tensor, ...]:
+        again = x if skip else self.third(x)
+        return self.first(x), self.second(x + 1), again, self.third(x), self.wide(x.repeat(1, 2)), self.rare(x)
+
+
+@pytest.mark.parametrize("rows", [3, 2])
+def test_layers_that_draw_together_draw_what_each_draws_alone(rows: int) -> None:
+    model, x = fr.from_module(Dropouts), inputs(rows, 4)
+
+    def draw(key: Tensor, *, x: Tensor = x, skip: bool = False) -> tuple[Tensor, ...]:
+        return model.apply({}, {}, x, skip, key=key)[0]
+
+    for key in fr.random.split(KEY, 3):
+        alone, *together = (draw(key) for _ in range(3))
+        batched = tuple(part[0] for part in vmap(draw)(key[None]))
+        draw(key, x=torch.ones(7, 4))
+        for each in (*together, batched, draw(key)):
+            assert all(map(torch.equal, each, alone))
+        assert all(map(torch.equal, draw(key, skip=True)[:2], alone))
+        own = fr.random.split(key, 5)  # a key a layer, in the order of their names
+        assert torch.equal(alone[1], fr.noise.dropout(x + 1, 0.5, key=own[1]))

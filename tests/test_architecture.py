@@ -53,7 +53,7 @@ ALLOWED = {
         "a module under test is put in the other mode, and its values put back",
     ),
     "testing/surroundings.py": (r"torch\.cuda\.manual_seed_all\(", "which generators have no part in a result"),
-    "noise/elements.py": (r"execution\.uniform\(.*\.ge_\(|mask\.mul_\(", "numbers that were just drawn, by a kernel"),
+    "noise/elements.py": (r"fresh\.ge_\(|mask\.mul_\(", "numbers that were just drawn, by a kernel"),
     "model/layers.py": (r"layer\.training\b", "the layer is a copy of ours, in the mode that `train` asked for"),
     "model/recurrent.py": (r"layer\.training\b", "the layer is a copy of ours, in the mode that `train` asked for"),
 }

@@ -7,6 +7,7 @@
     keyed/            the mode of torch that takes every draw in a forward from the call's key
     prototype.py      the module without its data, its code looking at the copy
     modes.py          whether noise is on, whether this is training
+    masks.py          those of small dropout layers, drawn together
     skeleton.py       one copy of that a mode: what a call lends to it, what it gives back
     rehearsal/        the first call of a kind, on copies: who draws, who is not pure
     checkpointing.py  activation checkpointing, which a pure call goes without

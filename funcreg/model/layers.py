@@ -23,6 +23,9 @@ def _noise_forward(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return forward
 
 
+dropout = _noise_forward(noise.dropout)
+
+
 def channel_dropout(unbatched_ndim: int) -> Callable[..., Tensor]:
     """`noise.channel_dropout` that also takes one example without its batch axis, as `Dropout1d`, `2d` and `3d` do.
 
@@ -173,7 +176,7 @@ def _avoid_nested_tensors(encoder: Any) -> None:
     encoder.use_nested_tensor = False
 
 
-register_layer(nn.Dropout, _noise_forward(noise.dropout), rate="p")
+register_layer(nn.Dropout, dropout, rate="p")
 register_layer(nn.AlphaDropout, _noise_forward(noise.alpha_dropout), rate="p")
 register_layer(nn.FeatureAlphaDropout, _noise_forward(noise.feature_alpha_dropout), rate="p")
 register_layer(nn.Dropout1d, _noise_forward(channel_dropout(2)), rate="p")

@@ -2,41 +2,41 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from .. import _checks, _jit, random
-from .registry import MOMENTUM
-from .skeleton import KEY, RATE, RATE_OF_ALL, Skeleton
+from .._functorch import is_wrapped
+from .skeleton import Skeleton
 
 Rates = float | Tensor | Mapping[str, float | Tensor]
 
 
 def lend_noise(skeleton: Skeleton, tensors: dict[str, Tensor], rates: Rates | None, *, key: Tensor) -> None:
     """Add the key and the rate of each layer that draws."""
-    registered = len(skeleton.noise)
-    drawing = skeleton.drawing
-    if not registered and not drawing:
+    noise, drawing = skeleton.noise, skeleton.drawing
+    if not noise and not drawing:
         return
     # Each layer's key depends on its place alone, not on which others were found to draw.
-    keys = random.split(key, registered + (len(skeleton.places) if drawing else 0))
+    keys = random.split(key, len(noise) + (len(skeleton.places) if drawing else 0))
+    if not torch.compiler.is_compiling():
+        skeleton.masks.begin(None if is_wrapped(keys) else keys)
     named = rates if isinstance(rates, Mapping) else {}
-    own = keys[:registered].unbind()
     of_all = None if rates is None or isinstance(rates, Mapping) else _as_rate(rates, key)
-    for place, name in enumerate(skeleton.noise):
-        slot = f"{name}.{KEY}" if name else KEY
-        if slot not in skeleton.slots:
+    for (name, own_rate), own in zip(noise.items(), keys[: len(noise)].unbind(), strict=True):
+        if name not in skeleton.awake:
             continue
-        tensors[slot] = own[place]
+        lent = skeleton.lent[name]
+        tensors[lent.key] = own
         if rates is not None:
-            rate = _as_rate(named.get(name, skeleton.noise[name]), key) if of_all is None else of_all
-            tensors[f"{name}.{RATE}" if name else RATE] = rate
+            tensors[lent.rate] = _as_rate(named.get(name, own_rate), key) if of_all is None else of_all
     for name in drawing:
-        prefix = f"{name}." if name else ""
-        tensors[prefix + KEY] = keys[registered + skeleton.places[name]]
+        lent = skeleton.lent[name]
+        tensors[lent.key] = keys[len(noise) + skeleton.places[name]]
         if of_all is not None:
-            tensors[prefix + RATE_OF_ALL] = of_all
+            tensors[lent.rate_of_all] = of_all
         elif name in named:
-            tensors[prefix + RATE] = _as_rate(named[name], key)
+            tensors[lent.rate] = _as_rate(named[name], key)
 
 
 def lend_momentum(skeleton: Skeleton, tensors: dict[str, Tensor], momentum: float | Tensor) -> None:
@@ -49,7 +49,7 @@ def lend_momentum(skeleton: Skeleton, tensors: dict[str, Tensor], momentum: floa
         _checks.fail("momentum", _checks.describe(momentum), "None, since this module has no running statistics")
     device = next(iter(tensors.values())).device
     for name in skeleton.tracked:
-        tensors[f"{name}.{MOMENTUM}" if name else MOMENTUM] = _jit.as_data(momentum, device)
+        tensors[skeleton.lent[name].momentum] = _jit.as_data(momentum, device)
 
 
 def _as_rate(rate: float | Tensor, key: Tensor) -> Tensor:

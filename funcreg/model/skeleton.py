@@ -7,7 +7,7 @@ attribute that a forward sets is put back.
 
 import types
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from torch.func import functional_call
 from .. import _checks, random
 from .._functorch import needs_formulas
 from .keyed import CALL_STRIDE, Drawing, Keyed, Rehearsed
+from .layers import dropout
+from .masks import Masks
 from .modes import Mode, within
 from .prototype import duplicate
 from .recurrent import flat_weights, prepare
@@ -23,10 +25,19 @@ from .refused import label
 from .registry import MOMENTUM, Draw, PureLayer, pure_layer, pure_layer_of
 
 # What a call lends to a layer beside its own tensors, as plain attributes: the layer's code does not meet them.
-KEY, RATE, RATE_OF_ALL = "noise_key", "noise_rate", "noise_rate_of_all"
+_LENT = KEY, RATE, RATE_OF_ALL, _ = "noise_key", "noise_rate", "noise_rate_of_all", MOMENTUM
 _FORWARD_STRIDE = 2**48  # draws between two calls of a layer with draws of its own
 
 Slot = tuple[dict[str, Any], str, Any]
+
+
+class Lent(NamedTuple):
+    """The slots of what a call lends to one layer."""
+
+    key: str
+    rate: str
+    rate_of_all: str
+    momentum: str
 
 
 class Skeleton:
@@ -55,6 +66,8 @@ class Skeleton:
         self.calls: dict[str, int] = {}  # of each noisy layer so far, in this forward
         self.layers = dict(self.module.named_modules())
         self.places = {name: place for place, name in enumerate(self.layers)}
+        self.labels = {name: label(name, layer) for name, layer in self.layers.items()}
+        self.lent = {name: Lent(*(f"{name}.{what}" if name else what for what in _LENT)) for name in self.layers}
         self.callers: dict[str, nn.Module] = {}
         self.module.train(True)
         # A train() of its own may keep a part from it, such as a backbone's batch norm.
@@ -65,6 +78,7 @@ class Skeleton:
         for name, layer in self.layers.items():
             self._make_pure(name, layer)
         self._find_slots()
+        self.masks = Masks({name: place for place, name in enumerate(self.noise)})
 
     def _make_pure(self, name: str, layer: nn.Module) -> None:
         if type(layer).__name__ == "OptimizedModule":  # of torch.compile, which does not run inside of a transform
@@ -105,23 +119,31 @@ class Skeleton:
             self._lend_to(name, KEY)
             if mode.rated:
                 self._lend_to(name, RATE)
-        skeleton = self
+        skeleton, together = self, forward is dropout and not mode.rated
 
         def noisy(self: Any, *args: Any, **kwargs: Any) -> Any:
             rate = self.noise_rate if mode.rated else getattr(self, attribute)
             quiet = skeleton.rehearsal is not None and skeleton.rehearsal.neutral
             if quiet or not self.training or not (mode.rated or rate):
                 return forward(self, None, *args, **kwargs)
-            result = forward(self, Draw(skeleton._next_key(name, self.__dict__, CALL_STRIDE), rate), *args, **kwargs)
+            drawn = Draw(skeleton._next_key(name, self.__dict__, CALL_STRIDE), rate)
+            mask = skeleton._drawn_together(name, rate, args) if together else None
+            result = forward(self, drawn, *args, **kwargs) if mask is None else args[0] * mask
             return skeleton._written_back(name, result, *args) if writes else result
 
         def silent(self: Any, *args: Any, **kwargs: Any) -> Any:
             if mode.train and self.training and getattr(self, attribute) and not skeleton.is_frozen(name):
-                allowed = f"a key, since train=True and this layer draws: {label(name, self)}"
+                allowed = f"a key, since train=True and this layer draws: {skeleton.labels[name]}"
                 _checks.fail("key", None, allowed, "Pass key=fr.random.key(seed).")
             return forward(self, None, *args, **kwargs)
 
         _replace_forward(layer, noisy if name in self.awake else silent)
+
+    def _drawn_together(self, name: str, rate: float, args: tuple[Any, ...]) -> Tensor | None:
+        """The mask of a dropout layer, if it was drawn with others'."""
+        if torch.compiler.is_compiling() or self.rehearsal is not None or self.calls[name] > 1:
+            return None
+        return self.masks.of(name, args[0], rate) if len(args) == 1 and type(args[0]) is Tensor else None
 
     def _written_back(self, name: str, result: Tensor, x: Tensor) -> Tensor:
         """The result of a noise layer that works in place, written into its input where that is used afterwards."""
@@ -166,11 +188,11 @@ class Skeleton:
 
     def mode_around(self, name: str, lent: dict[str, Any]) -> Keyed:
         """The mode of torch around one call of a layer, with what this call lends it."""
-        drawing, layer = self.drawing[name], self.layers[name]
+        drawing = self.drawing[name]
         key = None if lent.get(KEY) is None else self._next_key(name, lent, _FORWARD_STRIDE)
         named = lent.get(RATE)
         return Keyed(
-            label(name, layer),
+            self.labels[name],
             key,
             rate=lent.get(RATE_OF_ALL) if named is None else named,
             named=named is not None,

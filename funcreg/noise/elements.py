@@ -30,11 +30,29 @@ def dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
     Srivastava, Hinton, Krizhevsky, Sutskever and Salakhutdinov, "Dropout", JMLR 2014.
     """
     rate = check(x, rate, key=key)
-    if x.dtype == torch.float32 and not isinstance(rate, Tensor) and execution.kernels_draw(key):
-        # The numbers that were just drawn become the mask in place: half the time for a small layer.
-        mask = execution.uniform(key, tuple(x.shape)).ge_(rate)
-        return x * (mask if rate == 1 else mask.mul_(1 / (1 - rate)))
+    if x.dtype == torch.float32 and not isinstance(rate, Tensor):
+        fresh = execution.by_kernel(key, x.shape)
+        if fresh is not None:
+            return x * _as_mask(fresh, rate)
     return drop(x, rate, execution.kept(key, tuple(x.shape), rate))
+
+
+def dropout_masks(keys: Tensor, shape: tuple[int, ...], rate: float) -> tuple[Tensor, ...] | None:
+    """What `dropout` multiplies float32 numbers of a shape by, for each of some keys (n, 2), if a kernel draws.
+
+    >>> keys, x = random.split(random.key(0)), torch.ones(3, 4)
+    >>> masks = dropout_masks(keys, x.shape, 0.5)
+    >>> masks is None or torch.equal(masks[1], dropout(x, 0.5, key=keys[1]))
+    True
+    """
+    fresh = execution.each_by_kernel(keys, shape)
+    return None if fresh is None else _as_mask(fresh, rate).unbind()
+
+
+def _as_mask(fresh: Tensor, rate: float) -> Tensor:
+    """A mask in the place of the numbers that were just drawn: half the time for a small layer."""
+    mask = fresh.ge_(rate)
+    return mask if rate == 1 else mask.mul_(1 / (1 - rate))
 
 
 def alpha_dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:

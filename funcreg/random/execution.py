@@ -11,7 +11,7 @@ is about twice as fast, unless the program holds many: each costs some 4 s to co
 `compiled_draws_are("native")` is what a model with many noise layers asks for.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -145,9 +145,16 @@ def kept(key: Tensor, shape: tuple[int, ...], rate: float | Tensor) -> Tensor:
     return (_uniform_kernel(key, shape) if execution == "kernel" else uniform(key, shape)) >= rate
 
 
-def kernels_draw(key: Tensor) -> bool:
-    """Whether draws from this key are calls of a native kernel, whose results nobody else holds."""
-    return _execution(key) == "kernel"
+def by_kernel(key: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    """`uniform` where it is a call of a native kernel, whose result nobody else holds, so that it may be written in."""
+    return _uniform_kernel(key, shape) if _execution(key) == "kernel" else None
+
+
+def each_by_kernel(keys: Tensor, shape: tuple[int, ...]) -> Tensor | None:
+    """The same for several keys (n, 2): (n, *shape)."""
+    if _execution(keys) != "kernel":
+        return None
+    return _uniform_kernel(_aligned(keys, shape), (len(keys), *shape))
 
 
 def _execution(key: Tensor) -> str:
@@ -228,7 +235,7 @@ def _operator(schema: str, kernel: Callable[..., Tensor], fake: Callable[..., Te
     return operator
 
 
-def _aligned(key: Tensor, shape: list[int]) -> Tensor:
+def _aligned(key: Tensor, shape: Sequence[int]) -> Tensor:
     """Keys (*batch, 2) as (*batch, 1, ..., 1, 2), one axis for each of a member's own."""
     return key.contiguous().reshape(*key.shape[:-1], *(1 for _ in shape), 2)
 

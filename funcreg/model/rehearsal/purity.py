@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ... import _generators
 from ..._functorch import outside_transforms
 from ..keyed import running
-from .generators import GLOBAL, torch_states
+from .generators import GLOBAL, comparable
 
 REMEDY = (
     "Assign the buffer (self.buffer = new) instead of writing into it, draw by torch's functions or fr.random, "
@@ -64,7 +65,7 @@ class Spy(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(func)
-        before = torch_states() if torch.Tag.nondeterministic_seeded in func.tags else None
+        before = _states() if torch.Tag.nondeterministic_seeded in func.tags else None
         if func._schema.is_mutable:
             for argument, value in zip(func._schema.arguments, args, strict=False):
                 written = argument.alias_info is not None and argument.alias_info.is_write
@@ -73,7 +74,7 @@ class Spy(TorchDispatchMode):
                     self._add(f"writes into {target} in place", name)
         result = func(*args, **(kwargs or {}))
         # An operator that may draw need not: attention without dropout carries the tag too.
-        if before is not None and before != torch_states():
+        if before is not None and before != _states():
             self._add(GLOBAL, name)
         return result
 
@@ -89,27 +90,31 @@ class Watch:
     Six tensors take 3 microseconds, most of them for the generator.
     """
 
-    __slots__ = ("cpu", "gpu", "tensors", "versions")
+    __slots__ = ("cpu", "gpus", "tensors", "versions")
 
     def __init__(self, tensors: list[Tensor]) -> None:
         self.tensors, self.versions, self.cpu = tensors, _versions(tensors), _state()
-        self.gpu = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+        self.gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
 
     def broken(self, names: Iterable[str]) -> Sequence[str]:
         """What was done, in words; empty when the call was pure. The generators are put back."""
         versions, cpu = _versions(self.tensors), _state()
         drew = _differ(cpu.data_ptr(), self.cpu.data_ptr(), _STATE_SIZE)
-        if versions == self.versions and not drew and self.gpu is None:
+        if versions == self.versions and not drew and self.gpus is None:
             return ()
         every = zip(names, self.versions, versions, strict=False)  # what was lent later follows
         found = [f"writes into {name} in place" for name, before, now in every if before != now]
         if drew:
             torch.random.set_rng_state(self.cpu)
             found.append(GLOBAL)
-        if self.gpu is not None and not torch.equal(self.gpu, torch.cuda.get_rng_state()):
-            torch.cuda.set_rng_state(self.gpu)
+        if self.gpus is not None and not all(map(torch.equal, self.gpus, torch.cuda.get_rng_state_all())):
+            torch.cuda.set_rng_state_all(self.gpus)
             found.append(f"{GLOBAL} of a GPU")
         return found
+
+
+def _states() -> Any:
+    return comparable(_generators.states())
 
 
 def _versions(tensors: list[Tensor]) -> list[int]:
