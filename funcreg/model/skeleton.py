@@ -275,8 +275,7 @@ class _Method(nn.Module):
 
     def __init__(self, module: nn.Module, method: str) -> None:
         super().__init__()
-        self.module = module
-        self.method = method
+        self.module, self.method = module, method
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return getattr(self.module, self.method)(*args, **kwargs)
