@@ -75,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
         help="take more members, four times as many each time and at most N, until each claim is decided or its "
         "smallest effect of interest excluded; the intervals, wider for it, hold at all looks together",
     )
+    run.add_argument(
+        "--at-once",
+        action="store_true",
+        help="with --members: take all N at once, whatever fewer would say, for claims that an earlier run left "
+        "undecided, their smallest effect of interest excluded or not; the intervals hold at that look too",
+    )
     run.add_argument("--seed", type=_seed, default=0, help="of every key (default: %(default)s)")
     run.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     run.add_argument(
@@ -160,6 +166,7 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
         data=data.data_root(arguments.data_root, download=arguments.download),
         bars=not arguments.quiet,
         members_up_to=arguments.members,
+        at_once=arguments.at_once,
     )
     if arguments.tensorboard:
         tensorboard.summary_writer()

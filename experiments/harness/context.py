@@ -21,7 +21,8 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Context:
     """The circumstances of a run. `bars` shows progress on stderr; `logs` keep what every fit measures;
-    `unfinished` keeps the pieces of a long one; `members_up_to`: how many members may be taken to decide its claims.
+    `unfinished` keeps the pieces of a long one; `members_up_to`: how many members may be taken to decide its claims,
+    and `at_once`: all of them are, whatever fewer would say.
     """
 
     seed: int = 0
@@ -31,6 +32,7 @@ class Context:
     logs: Logs | None = None
     unfinished: Unfinished | None = None
     members_up_to: int | None = None
+    at_once: bool = False
 
     def keys(self, num: int) -> list[Tensor]:
         """`num` keys from the seed, on the device: all that an experiment draws comes from them."""

@@ -28,6 +28,7 @@ def answered(experiment: Experiment, preset: str, context: Context, out: Path) -
     had = {
         **{name: record.get(name) for name in ("preset", "seed", "data_root", "members_up_to")},
         "settings": {**record["settings"], **_members_at_first(experiment, preset, context)},
+        "at_once": record.get("at_once", False),
         "device": record["hardware"]["device"],
         **{name: record["versions"].get(name) for name in _VERSIONS},
     }
@@ -41,6 +42,7 @@ def asked(experiment: Experiment, preset: str, context: Context) -> dict[str, An
         "preset": preset,
         "settings": plain(asdict(experiment.load().PRESETS[preset])),
         "members_up_to": context.members_up_to,
+        "at_once": context.at_once,
         "seed": context.seed,
         "device": str(context.device),
         "data_root": data_root(experiment, context),

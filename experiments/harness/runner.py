@@ -59,6 +59,7 @@ def run(experiment: Experiment, preset: str, context: Context, out: Path) -> dic
         "command": _command(experiment, preset, context, result),
         "settings": asdict(settings),
         **({"members_up_to": context.members_up_to, "looks": len(counts)} if counts else {}),
+        **({"at_once": True} if context.at_once else {}),
         "seed": context.seed,
         "data_root": request.data_root(experiment, context),
         "seconds": round(seconds, 2),
@@ -90,6 +91,8 @@ def _members(settings: Any, context: Context) -> list[int]:
     """
     first, limit = getattr(settings, request.MEMBERS, None), context.members_up_to
     if limit is None:
+        if context.at_once:
+            raise LabError("--at-once says how --members N are taken. Give both.")
         return []
     if first is None:
         raise LabError("it cannot take more members to decide its claims. Run it without --members.")
@@ -100,13 +103,12 @@ def _members(settings: Any, context: Context) -> list[int]:
 
 def _answer(module: Any, settings: Any, counts: Sequence[int], context: Context) -> tuple[Any, Result]:
     """The settings and the result of the last look: with which no claim is open, or with as many members as allowed."""
-    result: Result = module.main(settings, context)
-    for count in counts[1:]:
+    *earlier, last = [replace(settings, **{request.MEMBERS: count}) for count in counts] or [settings]
+    for fewer in [] if context.at_once else earlier:
+        result: Result = module.main(fewer, context)
         if not any(claim.verdict.open for claim in result.claims):
-            break
-        settings = replace(settings, **{request.MEMBERS: count})
-        result = module.main(settings, context)
-    return settings, result
+            return fewer, result
+    return last, module.main(last, context)
 
 
 def run_all(
@@ -244,6 +246,7 @@ def _command(experiment: Experiment, preset: str, context: Context, result: Resu
     real = request.data_root(experiment, context) and any("in place of" not in source for source in result.data)
     options = [f"--preset {preset}"] if preset != "quick" else []
     options += [f"--members {context.members_up_to}"] if context.members_up_to else []
+    options += ["--at-once"] if context.at_once else []
     options += [f"--seed {context.seed}"] if context.seed else []
     options += ["--data-root DATA"] if real else []
     options += [f"--device {context.device}"] if context.device.type != "cpu" else []

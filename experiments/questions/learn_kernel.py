@@ -31,7 +31,7 @@ from ..report import plots
 from ..report.claims import is_larger
 from ..report.decisions import every
 from ..report.estimates import Estimate, curve, estimate, number, paired
-from ..report.result import Claim, Result, Table
+from ..report.result import Claim, Result, Table, short
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,9 @@ def main(settings: Settings, context: Context) -> Result:
         for task, key in zip(settings.tasks, context.track(keys, "task"), strict=True)
     }
     values = {"seeds": settings.seeds, "runs": runs}
+    kept = {"seeds": settings.seeds, "runs": {name: _kept(run) for name, run in runs.items()}}
     sources = [f"generated: {_describe(task)}, drawn anew for each seed" for task in settings.tasks]
-    return Result(values, _claims(values), _tables(values), sources)
+    return Result(kept, _claims(values), _tables(values), sources)
 
 
 def _describe(task: Task) -> str:
@@ -155,6 +156,12 @@ def _run(task: Task, settings: Settings, key: Tensor, context: Context) -> dict[
         "truth": truth[seed],
     }
     return run
+
+
+def _kept(run: dict[str, Any]) -> dict[str, Any]:
+    """What the record has of a run: four digits of each seed's errors, and of the scores what the tables say."""
+    errors = {name: short(run[name]) for name in ("errors", "sinusoid", "least_squares") if name in run}
+    return {**run, **errors, "scores": {name: _by_loss(score) for name, score in run["scores"].items()}}
 
 
 def _draw(task: Task, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
