@@ -192,7 +192,26 @@ def test_a_run_takes_more_members_until_its_claims_are_decided(
     assert record()["claims"][0]["allows"].endswith("5, is excluded")
     assert len(counts) < 4, "what is sure to be too small needs no more"
 
+    # An effect that is sure to be small is taken up again, by the limits of as many looks.
+    effect, small = 0.4, dict(record())
+    assert small["looks"] == 4
+    counts.clear()
+    assert cli.main([*command, "--members", "256", "--at-once"]) == 0
+    found = records.read_record(tmp_path / "first.json")
+    assert counts == [256]
+    assert (found["looks"], found["at_once"], found["claims"][0]["verdict"]) == (4, True, CONFIRMED)
+    with looks(4):
+        assert found["claims"][0]["numbers"]["difference"]["low"] == pytest.approx(estimate(effect + noise).low)
+    assert found["command"] == "python -m experiments run first --members 256 --at-once"
+    assert "at once to 256; intervals hold at all of 4 looks" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert cli.main([*command, "--members", "256", "--at-once", "--resume"]) == 0
+    assert counts == [256], "it is the same request"
+    assert cli.main([*command, "--members", "256", "--resume"]) == 0
+    assert len(counts) > 1, "it is another"
+
     capsys.readouterr()
+    assert cli.main([*command, "--at-once"]) == 2
+    assert "Give both" in capsys.readouterr().err
     assert cli.main([*command, "--members", "3"]) == 2
     assert "--members 3: it has 4 from the first" in capsys.readouterr().err
     module.PRESETS = {name: Point() for name in presets}

@@ -78,6 +78,9 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+_KEPT = {"time", "time, rescaled", "frequency", "error"}  # of every seed
+
+
 def main(settings: Settings, context: Context) -> Result:
     """Train all losses x seeds of a task as the members of one fit."""
     keys = context.keys(len(settings.tasks))
@@ -159,9 +162,13 @@ def _run(task: Task, settings: Settings, key: Tensor, context: Context) -> dict[
 
 
 def _kept(run: dict[str, Any]) -> dict[str, Any]:
-    """What the record has of a run: four digits of each seed's errors, and of the scores what the tables say."""
-    errors = {name: short(run[name]) for name in ("errors", "sinusoid", "least_squares") if name in run}
-    return {**run, **errors, "scores": {name: _by_loss(score) for name, score in run["scores"].items()}}
+    """What the record has of a run: each seed's errors that a claim or a figure is about, of all else the estimates."""
+    kept = {**run, "scores": {name: _by_loss(score) for name, score in run["scores"].items()}}
+    for name in run.keys() & {"errors", "sinusoid"}:
+        kept[name] = {kind: short(each) if kind in _KEPT else _by_loss(each) for kind, each in run[name].items()}
+    if "least_squares" in run:
+        kept["least_squares"] = {name: estimate(each.tolist()) for name, each in run["least_squares"].items()}
+    return kept
 
 
 def _draw(task: Task, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -273,7 +280,7 @@ def _claims(values: dict[str, Any]) -> list[Claim]:
             f"cosine with the true kernel from {float(cosines.min()):.3f} to {float(cosines.max()):.3f}, positive in "
             f"{int((cosines > 0).sum())} of {n} seeds: 1 - r sees the sign",
             0 < int((cosines < 0).sum()) < n,
-            {"cosine": cosines.tolist(), "n": n},
+            {"smallest": float(cosines.min()), "largest": float(cosines.max()), "n": n},
         ),
         Claim(
             "The spectral loss gets the magnitudes and leaves the error in time",

@@ -116,15 +116,10 @@ def _members(record: Record) -> str:
     """Whether more members were taken to decide the claims."""
     if "members_up_to" not in record:
         return "as many as the preset has"
-    together = f"intervals hold at all of {record['looks']} looks together"
+    together = f"{record['members_up_to']:,}; intervals hold at all of {record['looks']} looks together"
     if record.get("at_once"):
-        return (
-            f"raised to {record['members_up_to']:,} at once, after an earlier record left a claim undecided; {together}"
-        )
-    return (
-        f"raised until each claim was decided or its smallest effect of interest excluded, to at most "
-        f"{record['members_up_to']:,}; {together}"
-    )
+        return f"raised, after an earlier look had left a claim undecided, at once to {together}"
+    return f"raised until each claim was decided or its smallest effect of interest excluded, to at most {together}"
 
 
 def _versions(record: Record) -> str:

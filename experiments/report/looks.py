@@ -7,6 +7,9 @@ looks share and however few the members are. The share to spare is for the look 
 of taking more. That is a group-sequential rule which spends its error evenly over the looks. Pocock's boundary, which
 knows how nested looks correlate, is narrower by a twentieth, but holds for many members only.
 
+They hold together whatever ends the run, and a look that is left out costs nothing: so one that stopped because an
+effect was sure to be small may be taken up again, and go at once to the limit, where K + 1 looks at most were taken.
+
 Jennison and Turnbull, "Interim analyses: the repeated confidence interval approach", 1989.
 """
 
