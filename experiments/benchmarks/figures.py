@@ -91,7 +91,7 @@ def _lines(axes: Axes, rows: list[Record], quantity: str, scale: float) -> None:
 
 
 def _label(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
-    """Each line's name at its end, moved up where the one below is too near."""
+    """Each line's name at its end, moved up where the one below is too near; the axis leaves room for the highest."""
     if not ends:
         return
     low, high = axes.get_ylim()
@@ -101,3 +101,4 @@ def _label(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     for x, y, name, color in sorted(ends, key=lambda end: end[1]):
         at = max(y, at * gap)
         axes.text(x * 1.15, at, name, color=color, fontsize=8, va="center")
+    axes.set_ylim(top=max(high, at * gap**0.6))

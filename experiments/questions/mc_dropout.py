@@ -467,7 +467,7 @@ def _draw_quality(quality: dict[str, Any]) -> Figure:
         each = [[scale * value for value in measured[name]] for measured in quality.values()]
         plots.strip(axis, [names.get(method, method) for method in quality], each)
         axis.set_xlabel(label)
-        axis.margins(x=0.15)
+        axis.margins(x=0.25)
     return figure
 
 

@@ -34,7 +34,7 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 SEQUENTIAL = "cividis"
 DIVERGING = "RdBu_r"
 _HALO = withStroke(linewidth=3, foreground="white")  # keeps text legible on lines and dots
-_SHORT = 32  # a logarithmic axis of less from end to end has too few powers of ten to be read by
+_SHORT = 40  # a logarithmic axis of less from end to end has too few powers of ten to be read by
 
 _STYLE: Any = {
     "font.size": 11,
@@ -167,7 +167,8 @@ def strip(
     for row, (values, color) in enumerate(zip(members, colors, strict=False)):
         result = estimate(values)
         jitter = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else np.zeros(1)
-        axes.plot(values, row + jitter, "o", color=color, alpha=0.35, markersize=4, markeredgewidth=0)
+        pale = 0.35 * min(1.0, 8 / len(values) ** 0.5)  # so that the mean is seen among hundreds
+        axes.plot(values, row + jitter, "o", color=color, alpha=pale, markersize=4, markeredgewidth=0)
         reach = [[result.mean - result.low], [result.high - result.mean]]
         axes.errorbar(
             [result.mean], [row], xerr=reach, fmt="D", color=color, markersize=6, capsize=4, markeredgecolor="white"
