@@ -153,6 +153,9 @@ def test_report_counts_by_part(tmp_path: Path) -> None:
     refuted = text.partition('<section id="refuted">')[2].partition("</section>")[0]
     assert re.findall(r'<li><a href="#b">b</a>: <b>(.*?)</b><br>(.*?)</li>', refuted) == [("No.", "0")]
     assert refuted.count("<li>") == 1
+    undecided = text.partition('<section id="undecided">')[2].partition("</section>")[0]
+    assert undecided.count("<li>") == 1
+    assert "Still allowed: " in undecided
 
 
 def test_a_refuted_claim_that_goes_on_from_others_is_shown_after_them(tmp_path: Path) -> None:

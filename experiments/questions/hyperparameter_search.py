@@ -32,7 +32,7 @@ from ..parts.trials import AXES, MEASURES, Points, Trials, TrialSettings
 from ..report import estimates, plots
 from ..report.claims import is_larger
 from ..report.estimates import estimate, number
-from ..report.result import Claim, Result, Table, plain
+from ..report.result import Claim, Result, Table, plain, short
 
 _GRID, _RANDOM, _COORDINATE, _BAYESIAN, _GRADIENT = "grid", "random", "coordinate-wise", "Bayesian (TPE)", "gradient"
 
@@ -207,7 +207,7 @@ def _summary(found: Found, settings: Settings) -> dict[str, Any]:
     picked = {name: found.all(name).gather(1, chosen).squeeze(1) for name in (*MEASURES, *AXES)}
     first = {f"first_{name}": found.all(name)[:, 0] for name in MEASURES}
     best = losses.cummin(dim=1).values
-    return {"trials": cost.cumsum(0), "best": estimates.curve(best), **picked, **first}
+    return {"trials": cost.cumsum(0), "best": estimates.curve(best), **short({**picked, **first})}
 
 
 def _checked_gradient(task: Trials) -> dict[str, Any]:
@@ -227,8 +227,7 @@ def _checked_gradient(task: Trials) -> dict[str, Any]:
             result["exact"][axis] = exact[axis]
             result["difference"][axis] = (ends[0] - ends[1]) / (2 * step)
     pairs = [torch.stack(list(result[kind].values())) for kind in ("exact", "difference")]
-    result["error"] = float((pairs[0] - pairs[1]).abs().max() / pairs[0].abs().max())
-    return result
+    return {**short(result), "error": float((pairs[0] - pairs[1]).abs().max() / pairs[0].abs().max())}
 
 
 def _sweep_time(task: Trials, settings: Settings) -> dict[str, Any]:
