@@ -2,12 +2,15 @@
 
 Part: D
 Command: python -m experiments run sharpness --data-root DATA
-Runtime: smoke 3 s, quick 121 s of one core; long is for hours of a CPU, full for a GPU
-Answer: SAM and SWA do, EMA not surely; none predicts better at this size, 1,000 images of CIFAR-10 at 8x8 (n = 4). The
-    top eigenvalue is 54.8 for SGD, and times 0.65 for SAM (95% 0.47 to 0.90), 0.90 for SWA (0.83 to 0.97), 0.92 for EMA
-    (0.81 to 1.05). Test accuracy is 38.35%, and changes by -1.93 points for SAM (-4.80 to 0.95), -0.25 for SWA (-1.05
-    to 0.55), -1.42 for EMA (-1.58 to -1.27), whose average lags behind so short a run. Both passes of SAM draw the
-    same noise, and its radius 0 is SGD to the bit.
+Runtime: smoke 3 s, quick 121 s and long 1,884 s of one core; full is for a GPU
+Answer: not where the images are fitted, and yes, by little (n = 12, 2,000 images of CIFAR-10 at 16x16, 30 epochs, the
+    preset long). All four get every training image right. The top eigenvalue is 3.37 for SGD, and times 1.50 for SAM
+    (95% 1.03 to 2.19), 1.27 for EMA (1.00 to 1.62), 1.28 for SWA (1.05 to 1.56): the curvature of cross-entropy falls
+    with the loss, which SGD takes lowest, 0.0027 nats against 0.0072, 0.0053, 0.0045. Test accuracy is 55.22%, and
+    changes by 0.18 points for SAM (-0.65 to 1.00, undecided), 0.42 for EMA (0.31 to 0.53), 0.12 for SWA (0.02 to
+    0.23); the test loss falls from 2.17 to 1.91, 2.01, 2.08. In quick, 10 epochs at 8x8 that leave images unlearnt,
+    SAM's place was the flatter one, times 0.65 (n = 4; 0.47 to 0.90), and none was seen to predict better. Both passes of
+    SAM draw the same noise, and its radius 0 is SGD to the bit.
 """
 
 import math
