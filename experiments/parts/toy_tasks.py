@@ -104,6 +104,18 @@ def at_end(measured: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: values[..., -1] for name, values in measured.items()}
 
 
+def counts(ends: dict[str, Tensor], task: Task) -> dict[str, Any]:
+    """What a record keeps of them: how many points of each part each seed gets wrong, (arms, seeds)."""
+    points = {"train": task.train, "validation": task.samples - task.train}
+    wrong = {part: (n * (1 - ends[f"{part}_accuracy"].double())).round().long() for part, n in points.items()}
+    return {"points": points, "wrong": wrong}
+
+
+def accuracies(record: dict[str, Any]) -> dict[str, Tensor]:
+    """The accuracies that `counts` were made of."""
+    return {f"{part}_accuracy": 1 - torch.tensor(record["wrong"][part]) / n for part, n in record["points"].items()}
+
+
 def gap(ends: dict[str, Tensor], unit: str = "accuracy") -> Tensor:
     """How much worse validation is than training: in points of accuracy, or in loss."""
     if unit == "loss":

@@ -52,21 +52,12 @@ def main(settings: Settings, context: Context) -> Result:
         runs.append({"name": task.name, "ends": ends})
     claims = [claim for run in runs for claim in _claims(run, settings.rates)]
     tables = [_table(run, settings) for run in runs]
-    kept = [_kept(run["ends"], task) for run, task in zip(runs, settings.tasks, strict=True)]
+    kept = [
+        {"name": task.name, **toy_tasks.counts(run["ends"], task)}
+        for run, task in zip(runs, settings.tasks, strict=True)
+    ]
     values = {"tasks": kept, "rates": settings.rates, "seeds": settings.seeds}
     return Result(values, claims, tables, [task.source for task in settings.tasks])
-
-
-def _kept(ends: dict[str, Tensor], task: Task) -> dict[str, Any]:
-    """What the record has of a task: how many points of each part each seed gets wrong, at each rate."""
-    points = {"train": task.train, "validation": task.samples - task.train}
-    wrong = {part: (n * (1 - ends[f"{part}_accuracy"].double())).round().long() for part, n in points.items()}
-    return {"name": task.name, "points": points, "wrong": wrong}
-
-
-def _accuracies(run: dict[str, Any]) -> dict[str, Tensor]:
-    """Of a task in a record, (rates, seeds), as `toy_tasks.train` names them."""
-    return {f"{part}_accuracy": 1 - torch.tensor(run["wrong"][part]) / n for part, n in run["points"].items()}
 
 
 def _claims(run: dict[str, Any], rates: tuple[float, ...]) -> list[Claim]:
@@ -137,7 +128,7 @@ def figures(result: Result) -> dict[str, Figure]:
         "its 95% interval (bars); band: one sd over seeds, each with its own data.",
     )
     for i, run in enumerate(values["tasks"]):
-        ends = _accuracies(run)
+        ends = toy_tasks.accuracies(run)
         _draw(axes[0, 0], values["rates"], 100 * ends["validation_accuracy"], run["name"], i)
         _draw(axes[0, 1], values["rates"], toy_tasks.gap(ends), run["name"], i)
     axes[0, 1].axhline(0, color="#999999", linewidth=1)

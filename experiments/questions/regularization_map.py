@@ -14,6 +14,7 @@ Answer: nowhere better than without by half a point (n = 128 seeds, --members 12
 
 import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +80,8 @@ def main(settings: Settings, context: Context) -> Result:
         "rates": settings.rates,
         "decays": settings.decays,
         "seeds": settings.seeds,
-        **{name: each.float() for name, each in measured.items()},
+        **toy_tasks.counts(ends, settings.task),
+        "validation_loss": [estimate(seeds.tolist()) for seeds in measured["validation_loss"].flatten(0, 1)],
         "timing": {
             "models": arms.members,
             "program": seconds,
@@ -233,29 +235,30 @@ def figures(result: Result) -> dict[str, Figure]:
         f"means over {n} seeds, each with its own data. Darker is better; the frames are the highest accuracy and the "
         "smallest gap.",
     )
-    _heatmap(axes[0, 0], values, "validation_accuracy", "Validation accuracy (%)", 1)
-    _heatmap(axes[0, 1], values, "gap", "Gap (points of accuracy)", -1)
+    ends = toy_tasks.accuracies(values)
+    accuracy, gap = 100 * ends["validation_accuracy"].mean(dim=1), toy_tasks.gap(ends).mean(dim=1)
+    _heatmap(axes[0, 0], values, accuracy.tolist(), "Validation accuracy (%)", 1, ".1f")
+    _heatmap(axes[0, 1], values, gap.tolist(), "Gap (points of accuracy)", -1, ".1f")
     loss, loss_axes = plots.canvas(
         height=4.2,
         width=6.0,
         caption=f"Validation loss on the same map, mean over {n} seeds: what accuracy does not show, how sure the "
         "network is where it is wrong. Darker is better; the frame is the smallest.",
     )
-    _heatmap(loss_axes[0, 0], values, "validation_loss", "Validation loss (nats)", -1)
+    losses = [each["mean"] for each in values["validation_loss"]]
+    _heatmap(loss_axes[0, 0], values, losses, "Validation loss (nats)", -1, ".3f")
     return {"map": figure, "loss": loss}
 
 
-def _heatmap(axes: Axes, values: dict[str, Any], name: str, title: str, sign: int) -> None:
-    """Means as colours and numbers; the best cell framed. Darker is better."""
-    means = torch.tensor(values[name]).mean(dim=-1)
+def _heatmap(axes: Axes, values: dict[str, Any], cells: Sequence[float], title: str, sign: int, shown: str) -> None:
+    """Means of each cell as colours and numbers; the best cell framed. Darker is better."""
+    means = torch.tensor(cells).reshape(len(values["rates"]), -1)
     plots.picture(axes, -sign * means, cmap=plots.SEQUENTIAL, aspect="auto")
     middle = float(means.min() + means.max()) / 2
     for i, j in itertools.product(*map(range, means.shape)):
         value = float(means[i, j])
         color = "white" if sign * (value - middle) > 0 else "black"
-        axes.text(
-            j, i, f"{value:.3f}" if name.endswith("loss") else f"{value:.1f}", ha="center", va="center", color=color
-        )
+        axes.text(j, i, format(value, shown), ha="center", va="center", color=color)
     best = divmod(int((sign * means).argmax()), means.shape[1])
     axes.add_patch(Rectangle((best[1] - 0.5, best[0] - 0.5), 1, 1, fill=False, edgecolor=plots.VERMILLION, linewidth=3))
     axes.set_xticks(range(means.shape[1]), [f"{decay:g}" for decay in values["decays"]])

@@ -9,8 +9,8 @@ Answer: not where the images are fitted, and yes, by little (n = 12, 2,000 image
     with the loss, which SGD takes lowest, 0.0027 nats against 0.0072, 0.0053, 0.0045. Test accuracy is 55.22%, and
     changes by 0.18 points for SAM (-0.65 to 1.00, undecided), 0.42 for EMA (0.31 to 0.53), 0.12 for SWA (0.02 to
     0.23); the test loss falls from 2.17 to 1.91, 2.01, 2.08. In quick, 10 epochs at 8x8 that leave images unlearnt,
-    SAM's place was the flatter one, times 0.65 (n = 4; 0.47 to 0.90), and none was seen to predict better. Both passes of
-    SAM draw the same noise, and its radius 0 is SGD to the bit.
+    SAM's place was the flatter one, times 0.65 (n = 4; 0.47 to 0.90), and none was seen to predict better. Both passes
+    of SAM draw the same noise, and its radius 0 is SGD to the bit.
 """
 
 import math
