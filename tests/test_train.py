@@ -823,6 +823,28 @@ def test_bad_fit_arguments_are_named(changes: dict, message: str) -> None:
         quick_fit(**changes)
 
 
+@pytest.mark.parametrize(
+    ("impurity", "message"),
+    [
+        (lambda params, batch: torch.rand(()), "step: got one that draws from the global generator.*from the key"),
+        (lambda params, batch: standard_random.random(), "step: got one that draws from Python's random"),
+        (lambda params, batch: params["0.bias"].detach().zero_().sum(), r"writes into params's 0\.bias in place"),
+        (lambda params, batch: batch.x.mul_(2).sum(), "writes into batch's x in place.*Compute a new tensor"),
+    ],
+)
+def test_a_step_that_is_not_pure_is_named(impurity: Any, message: str) -> None:
+    def impure(params, state, batch, *, key, hparams):
+        extra = impurity(params, batch)
+        loss, rest = loss_fn(params, state, batch, key=key, hparams=hparams)
+        return loss + 0 * extra, rest
+
+    states = torch.get_rng_state(), standard_random.getstate()
+    with pytest.raises(FuncregError, match=message):
+        quick_fit(step=train.make_step(impure, optimizer))
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert standard_random.getstate() == states[1]
+
+
 def test_a_train_state_of_members_needs_members() -> None:
     with pytest.raises(FuncregError, match=r"members: got None.*Pass members=2"):
         quick_fit(tree.stack([begin(0), begin(1)]))

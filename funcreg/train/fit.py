@@ -17,6 +17,7 @@ from .average import variables
 from .chunk_size import FEW, quickest
 from .chunks import Chunks
 from .feed import Feed
+from .first_call import looked_at
 from .program import dense, program_of
 from .result import Epoch, FitResult, result_of
 from .run import Run, advance, choose, end, start
@@ -72,8 +73,8 @@ def fit(
         data: a tree of tensors with a shared first axis, the sample, usually `Batch(x, y)`; numpy's
             arrays, and memory-mapped ones of either (`numpy.memmap`, `torch.from_file`), of which only
             the batches are read, are taken as they are. Or a source: what gives batches, trees of
-            tensors, when it is iterated: `fr.train.loader`, a DataLoader, a generator function's
-            object; a pair of tensors is a `Batch`. Where the step is compiled all batches have one
+            tensors, when it is iterated: `fr.train.loader`, a DataLoader, a list of batches, a generator
+            function's object; a pair of tensors is a `Batch`. Where the step is compiled all batches have one
             shape, and a last smaller one is left out, with a warning. Batches are moved to the
             parameters' device.
         key: int64 (2,), which shuffles; other than train_state's. With batches="own" it may be a key each,
@@ -125,7 +126,8 @@ def fit(
         the whole epochs, and so is the checkpoint.
 
     Raises:
-        FuncregError: for bad arguments, a checkpoint of other arguments, or divergence.
+        FuncregError: for bad arguments, a checkpoint of other arguments, divergence, or a step whose first call
+            draws from a global generator or writes into its arguments.
 
     >>> from funcreg import optim, random, train
     >>> def loss_fn(params, state, batch, *, key, hparams):
@@ -196,7 +198,7 @@ def fit(
             at_once = quickest(step, run.train_state, batch, hparams, own=passes.own is not None)
     chunks = Chunks(members, at_once)
     program = program_of(step, batched=members is not None, own=passes.own is not None, bare=hparams is None, jit=jit)
-    program, settings = chunks.over(program), chunks.split(hparams)
+    program, settings = chunks.over(looked_at(program)), chunks.split(hparams)
     given = functools.partial(chunks.lazily, passes.taken) if passes.own else chunks.repeated
 
     def keep(run: Run, interrupted: bool) -> int:

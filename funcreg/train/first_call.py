@@ -1,0 +1,55 @@
+"""The first call that a fit makes of its step, and what gives it away as no pure function.
+
+A step that draws from a global generator would end elsewhere after a resume; one that writes into what it is given
+changes the caller's data.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from .. import _checks, tree
+from ..model.rehearsal.generators import Generators
+from ..tree.structure import entry
+from .step import Metrics, Step, TrainState
+
+
+def looked_at(program: Step) -> Step:
+    """The same step, of which the first call is looked at.
+
+    Raises:
+        FuncregError: from the first call, for a draw without a key, or a write into an argument, by its name.
+    """
+    seen = False
+
+    def step(train_state: TrainState, batch: Any, hparams: Any) -> tuple[TrainState, Metrics]:
+        nonlocal seen
+        if seen:
+            return program(train_state, batch, hparams)
+        seen = True
+        given = {"params": train_state.params, "state": train_state.state, "batch": batch, "hparams": hparams}
+        written, generators = _writes(given), Generators({})
+        try:
+            returned = program(train_state, batch, hparams)
+        finally:
+            drew = generators.put_back()
+        for what in drew:
+            remedy = "Draw with fr.random from the key that loss_fn gets."
+            _checks.fail("step", f"one that {what}", "one whose draws come from its key", remedy)
+        for name, before in written.items():
+            if _writes(given)[name] != before:
+                remedy = "Compute a new tensor: x * 2 rather than x.mul_(2)."
+                _checks.fail("step", f"one that writes into {name} in place", "a pure function", remedy)
+        return returned
+
+    return step
+
+
+def _writes(given: dict[str, Any]) -> dict[str, int]:
+    """How often each tensor has been written into."""
+    return {
+        entry(argument, name): leaf._version
+        for argument, values in given.items()
+        for name, leaf in zip(tree.names(values), tree.leaves(values), strict=True)
+        if isinstance(leaf, Tensor) and not leaf.is_inference()
+    }
