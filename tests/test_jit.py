@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import funcreg as fr
 from funcreg import optim, train
-from funcreg._jit import kind_of, remembered
-from funcreg._jit.traced import traced
+from funcreg._jit import kind_of, remembered, traced
 
 FACTOR = 2.0
 pytestmark = pytest.mark.usefixtures("compiled_as_users_do")
@@ -79,6 +78,35 @@ def test_changes_of_the_callers_globals_and_closures_are_seen() -> None:
     shift = 0.0
     assert torch.equal(compiled(x), torch.full((2,), 5.0))
     FACTOR = 2.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda module: module.eval(),
+        lambda module: setattr(module[0], "p", 1.0),
+        lambda module: module.__setitem__(1, nn.Tanh()),
+        lambda module: setattr(module[2], "weight", nn.Parameter(torch.ones(2, 2))),
+        lambda module: module[2].load_state_dict({"weight": torch.ones(2, 2), "bias": torch.ones(2)}),
+    ],
+)
+def test_changes_of_a_callers_module_are_seen(change: Callable[[Any], Any]) -> None:
+    module = nn.Sequential(Halves(), nn.ReLU(), nn.Linear(2, 2))
+    function = traced(lambda x: module(x), lambda graph, inputs: graph.forward)
+    x = torch.tensor([[1.0, -2.0]])
+    with torch.no_grad():
+        assert torch.equal(function(x), module(x))
+        change(module)
+        assert torch.equal(function(x), module(x))
+
+
+class Halves(nn.Module):
+    """What evaluates other than it trains, by a number of its own."""
+
+    p = 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.p if self.training else -x
 
 
 class Settings:

@@ -179,18 +179,13 @@ def explained(function: Callable[..., Any], given: Any, error: Exception) -> Exc
 def _guards_that_can_fail(guards: Sequence[Any]) -> list[bool]:
     """Which of the conditions on a compiled program are worth a check at each call.
 
-    Arguments, the caller's closures and globals, and which model it is, are. The insides of torch,
-    optree and funcreg, of a Model's apply, and of modules, which a pure function does not change, are not;
-    checking them takes a third of the time of a small step.
+    Arguments, the caller's closures and globals, modules among them, and which model it is, are. The insides of
+    torch, optree and funcreg, and of a Model's apply, are not; checking them takes a third of the time of a small step.
     """
-    modules = torch.compiler.skip_guard_on_all_nn_modules_unsafe(guards)
     models = {guard.name for guard in guards if guard.has_value and _is_apply(guard.value)}
     inside = *_FIXED, *(f"{model}{after}" for model in models for after in (".", ")"))
     identities = {model + _IDENTITY for model in models}
-    return [
-        guard.name in identities or (kept and not any(part in guard.name for part in inside))
-        for kept, guard in zip(modules, guards, strict=True)
-    ]
+    return [guard.name in identities or not any(part in guard.name for part in inside) for guard in guards]
 
 
 def _is_apply(value: Any) -> bool:
