@@ -40,9 +40,10 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def compiled_as_users_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def compiled_as_users_do() -> Generator[None, None, None]:
     """Compile by torch's own settings."""
-    monkeypatch.setattr(torch._inductor.config.cpp, "simdlen", None)
+    with torch._inductor.config.patch({"cpp.simdlen": None}):  # which pytest's monkeypatch would delete at the end
+        yield
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def looked_at(program: Step) -> Step:
             _checks.fail("step", f"one that {what}", "one whose draws come from its key", remedy)
         for name, before in written.items():
             if _writes(given)[name] != before:
-                remedy = "Compute a new tensor: x * 2 rather than x.mul_(2)."
+                remedy = "Compute a new tensor: x * 2 rather than x *= 2."
                 _checks.fail("step", f"one that writes into {name} in place", "a pure function", remedy)
         return returned
 
