@@ -847,3 +847,12 @@ def test_rows_of_ignored_targets_may_be_anything(
     slope, value = grad_and_value(score)(padded, ignored)
     own_slope, own = grad_and_value(score)(p, targets)
     torch.testing.assert_close((value, slope), (own, torch.cat((own_slope, torch.zeros(2, 3)))))
+
+
+@pytest.mark.parametrize("apart", [1.0, 1e-2, 1e-4])
+def test_mutual_information_of_samples_that_nearly_agree_is_that_of_float64(apart: float) -> None:
+    logits = fr.random.normal(fr.random.key(0), (1, 5, 10)) + apart * fr.random.normal(fr.random.key(1), (8, 5, 10))
+    samples = torch.softmax(logits, dim=-1)
+    ours, exact = (fr.uncertainty.from_samples(each).mutual_information for each in (samples, samples.double()))
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=0.0)

@@ -29,7 +29,11 @@ class Predictive(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Sums over the samples so far, in the form that two of them can be merged."""
+    """Sums over the samples so far, in the form that two of them can be merged.
+
+    Mean and own are in float64 for classes: of samples that nearly agree, mutual information is what little their
+    entropies differ by. The results are in the dtype of squares.
+    """
 
     count: int  # pyright: ignore[reportIncompatibleMethodOverride] (a field may hide tuple.count)
     mean: Tensor
@@ -80,7 +84,9 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 def of_classes(probabilities: Tensor) -> Moments:
     """Of probabilities (T, ..., C)."""
-    return moments(probabilities, _entropy(probabilities))
+    wide = probabilities.to(torch.float64)
+    each = moments(wide, _entropy(wide))
+    return each._replace(squares=each.squares.to(probabilities.dtype))
 
 
 def moments(samples: Tensor, own: Tensor) -> Moments:
@@ -96,7 +102,7 @@ def merge(one: Moments, other: Moments) -> Moments:
     return Moments(
         count=count,
         mean=one.mean + step * (other.count / count),
-        squares=one.squares + other.squares + step**2 * (one.count * other.count / count),
+        squares=one.squares + other.squares + (step**2 * (one.count * other.count / count)).to(one.squares.dtype),
         own=one.own + other.own,
     )
 
@@ -104,13 +110,14 @@ def merge(one: Moments, other: Moments) -> Moments:
 def predictive(moments: Moments) -> Predictive:
     """What they say together."""
     total, expected = _entropy(moments.mean), moments.own / moments.count
-    return Predictive(
+    results = Predictive(
         mean=moments.mean,
         variance=moments.squares / moments.count,
         entropy=total,
         expected_entropy=expected,
         mutual_information=(total - expected).clamp_min(0.0),  # below 0 by rounding only (Jensen)
     )
+    return Predictive(*(each.to(moments.squares.dtype) for each in results))
 
 
 def _entropy(probabilities: Tensor) -> Tensor:
