@@ -285,6 +285,14 @@ def test_arrays_that_torch_has_no_tensor_for_are_named(array: Any, message: str)
 # What goes wrong
 
 
+def test_a_list_of_batches_is_compared_with_the_checkpoints(tmp_path: Path) -> None:
+    batches = list(DataLoader(TensorDataset(X, Y), batch_size=10))
+    fitted(batches, epochs=1, checkpoint=tmp_path / "run")
+    assert same_bits(fitted(batches, checkpoint=tmp_path / "run").train_state, fitted(batches).train_state)
+    with pytest.raises(FuncregError, match=r"checkpoint: got .*a list of 5 batches sha256"):
+        fitted([*batches[:-1], [X[:10], Y[:10]]], checkpoint=tmp_path / "run")
+
+
 def test_a_generator_that_has_begun_is_no_source_to_go_on_with(tmp_path: Path) -> None:
     endless = (Batch(X + number, Y) for number in itertools.count())
     fitted(endless, epoch_steps=2, epochs=1, checkpoint=tmp_path / "run")

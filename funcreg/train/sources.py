@@ -1,5 +1,6 @@
 """Passes over a source: anything that gives batches when it is iterated, such as a DataLoader."""
 
+import hashlib
 import inspect
 import warnings
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from .. import _checks, tree
 from ..tree.structure import entry
 from .arrays import as_tensors
 from .feed import Passes
+from .fingerprint import fingerprint
 from .generators import Draws
 from .loader import Loader
 from .step import Batch
@@ -79,7 +81,7 @@ def to_device(batch: tree.Tree, device: torch.device) -> tree.Tree:
 
 
 def described(source: Any) -> dict[str, Any]:
-    """What is known of a source before it is iterated.
+    """What is known of a source before it is iterated: of a list, all.
 
     >>> described(iter([]))
     {'data': 'a list_iterator'}
@@ -87,6 +89,9 @@ def described(source: Any) -> dict[str, Any]:
     if isinstance(source, Loader):
         return {f"data's {name}": value for name, value in source.described().items()}
     size = _length(source)
+    if type(source) is list:
+        digest = hashlib.sha256(repr(fingerprint("data", as_tensors("data", source))).encode()).hexdigest()
+        return {"data": f"a list of {size} batches sha256:{digest[:16]}"}
     return {"data": f"a {type(source).__name__}" + ("" if size is None else f" of {size} batches")}
 
 
