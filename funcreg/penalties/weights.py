@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 from .. import _checks, tree
@@ -112,7 +113,7 @@ def group_lasso(params: tree.Tree, strength: float | Tensor, *, mask: tree.Mask 
     Yuan and Lin, "Model selection and estimation in regression with grouped variables", JRSS B 2006.
     """
     groups = [_slices(name, leaf, dim) for name, leaf in core.selected(params, mask)]
-    terms = [math.sqrt(each.shape[1]) * length(each, 1).sum() for each in groups]
+    terms = [math.sqrt(each.shape[1]) * torch.sum(length(each, 1)) for each in groups]
     return core.scaled("strength", strength, terms)
 
 
