@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from .. import _checks, random
 from .._functorch import needs_formulas
-from .keyed import CALL_STRIDE, Drawing, Keyed, Rehearsed
+from .keyed import CALL_STRIDE, Drawing, Keyed, Rehearsed, in_place_of_the_outer
 from .layers import dropout
 from .masks import Masks
 from .modes import Mode, within
@@ -181,7 +181,8 @@ class Skeleton:
             # Read here rather than kept: a later kind of call may have found out more.
             if skeleton.rehearsal is not None or not (skeleton.drawing[name].always or needs_formulas()):
                 return run(*args, **kwargs)
-            with skeleton.mode_around(name, self.__dict__):
+            mode = skeleton.mode_around(name, self.__dict__)
+            with mode if torch.compiler.is_compiling() else in_place_of_the_outer(mode):
                 return run(*args, **kwargs)
 
         _replace_forward(layer, forward)
@@ -259,8 +260,7 @@ class Skeleton:
             self.callers[method] = _Method(self.module, method)
 
     def _lend_to(self, name: str, attribute: str) -> None:
-        own = self.layers[name].__dict__
-        own.setdefault(attribute, None)
+        (own := vars(self.layers[name])).setdefault(attribute, None)
         self.slots[f"{name}.{attribute}" if name else attribute] = (own, attribute, None)
 
     def _find_slots(self) -> None:

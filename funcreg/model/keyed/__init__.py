@@ -17,7 +17,17 @@ without a key. A draw without one (`torch.randn`) has no off: it is refused.
 
 from . import distributions, factories, in_place, noise, statistics  # noqa: F401  (importing them fills the table)
 from .backward import keyed_functions
-from .mode import CALL_STRIDE, Drawing, Keyed, LayerGenerator
+from .mode import CALL_STRIDE, Drawing, Keyed, LayerGenerator, in_place_of_the_outer
 from .rehearsed import Event, Rehearsed, running
 
-__all__ = ["CALL_STRIDE", "Drawing", "Event", "Keyed", "LayerGenerator", "Rehearsed", "keyed_functions", "running"]
+__all__ = [
+    "CALL_STRIDE",
+    "Drawing",
+    "Event",
+    "Keyed",
+    "LayerGenerator",
+    "Rehearsed",
+    "in_place_of_the_outer",
+    "keyed_functions",
+    "running",
+]

@@ -1,12 +1,17 @@
 """The mode of torch that takes every draw in a forward from the call's key, wherever the code that draws lives."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn, Self
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.overrides import (
+    TorchFunctionMode,
+    _pop_mode,  # pyright: ignore[reportPrivateUsage]
+    _push_mode,  # pyright: ignore[reportPrivateUsage]
+)
 
 from ... import _checks, random
 from ..._functorch import in_transform, is_wrapped, outside_transforms
@@ -220,3 +225,22 @@ class Keyed(TorchFunctionMode):
         assert self.key is not None
         self.draws += 1
         return random.skip(self.key, (self.draws - 1) * CALL_STRIDE) if self.draws > 1 else self.key
+
+
+@contextmanager
+def in_place_of_the_outer(mode: Keyed) -> Iterator[None]:
+    """Run in a mode; one that a layer around runs in would come after it at each function, with nothing left to do.
+
+    >>> with Keyed("a", None), in_place_of_the_outer(Keyed("b", None)):
+    ...     torch._C._len_torch_function_stack()
+    1
+    """
+    depth = torch._C._len_torch_function_stack()
+    around = depth > 0 and isinstance(torch._C._get_function_stack_at(depth - 1), Keyed)
+    outer = _pop_mode() if around else None
+    try:
+        with mode:
+            yield
+    finally:
+        if outer is not None:
+            _push_mode(outer)
