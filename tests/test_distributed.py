@@ -65,6 +65,19 @@ def test_shards_are_batches_of_their_own_with_folded_keys() -> None:
     assert not torch.equal(after["1.running_mean"], state["1.running_mean"])
 
 
+def test_what_no_shard_changes_keeps_its_bits() -> None:
+    """(a + a + a) / 3 is not always a: a frozen weight would wander."""
+    state = {"frozen": random.normal(random.key(0), (100,)), "half": random.normal(random.key(1), (100,)).half()}
+
+    def loss_fn(params: Any, state: Any, batch: Any, **_: Any) -> Any:
+        return (params["w"] * batch).mean(), (state, {})
+
+    step = distributed.data_parallel(loss_fn, shards=7)
+    batch = random.normal(random.key(2), (14,))
+    _, (after, _) = step({"w": torch.ones(())}, state, batch, key=random.key(3), hparams=None)
+    assert_close(after, state)
+
+
 def test_one_process_can_differentiate_through_shards() -> None:
     lr, batches = torch.tensor(0.1, dtype=torch.float64), tree.stack([tree.map(lambda leaf: leaf[:16], jobs.DATA)] * 2)
 

@@ -153,14 +153,14 @@ def _leaves(part: Any) -> list[Tensor]:
 
 
 def _mean(each: Any) -> Tensor:
-    """The mean of some tensors, added one by one, in float32 at least; the first where they are integers."""
+    """The mean of some tensors, added one by one, in float32 at least; the first where they agree, or are integers."""
     first, *rest = each
     if not (first.is_floating_point() or first.is_complex()):
         return first
-    total = first.to(torch.promote_types(first.dtype, torch.float32))
+    total, agree = first.to(torch.promote_types(first.dtype, torch.float32)), torch.ones_like(first, dtype=torch.bool)
     for other in rest:
-        total = total + other
-    return (total / len(each)).to(first.dtype)
+        total, agree = total + other, agree & (other == first)
+    return torch.where(agree, first, (total / len(each)).to(first.dtype))  # what is constant stays so, to the bit
 
 
 @torch.library.custom_op("funcreg::average_over_ranks", mutates_args=())
