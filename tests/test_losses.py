@@ -170,7 +170,7 @@ OF_CLASSES: dict[str, Callable[[Tensor], Tensor]] = {
     "negative_log_likelihood": lambda y: fr.uncertainty.negative_log_likelihood(P, y),
     "brier": lambda y: fr.uncertainty.brier(P, y),
     "expected_calibration_error": lambda y: fr.uncertainty.expected_calibration_error(P, y),
-    "fit_temperature": lambda y: fr.uncertainty.fit_temperature(LOGITS, y),
+    "fit_temperature": lambda y: fr.uncertainty.fit_temperature(LOGITS, y, steps=2),
     "class_weights": lambda y: fr.labels.class_weights(y, 4),
     "one_hot": lambda y: fr.labels.one_hot(y, 4),
     "one_hot, integers": lambda y: fr.labels.one_hot(y, 4, dtype=torch.int64),
