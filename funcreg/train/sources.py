@@ -37,14 +37,18 @@ def is_source(data: Any) -> bool:
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         remedy = "Make batches of it: fr.train.loader(dataset, batch_size, key=key)."
         _checks.fail("data", f"a data set, which gives samples ({type(data).__name__})", "a source of batches", remedy)
-    if isinstance(data, Tensor | str | bytes) or hasattr(data, "__array_interface__"):
+    if _is_array(data) or isinstance(data, str | bytes):
         return False
     if inspect.isroutine(data):
         remedy = "Call it; one whose passes begin anew is a class with __iter__."
         _checks.fail("data", f"a function ({_checks.describe(data)})", "what it gives", remedy)
     if type(data) is list and data and all(isinstance(part, tuple | list | dict) for part in data):
-        return True
+        return any(map(_is_array, tree.leaves(data[0])))
     return isinstance(data, Iterable) and any(leaf is data for leaf in tree.leaves(data))
+
+
+def _is_array(data: Any) -> bool:
+    return isinstance(data, Tensor) or hasattr(data, "__array_interface__")
 
 
 def as_batch(raw: Any) -> Any:
