@@ -16,6 +16,7 @@ from torch import Tensor
 
 import funcreg as fr
 import tests.plain_loops  # noqa: F401  (a setting)
+from funcreg.tree import norms
 from tests.optional import missing
 
 torch.set_num_threads(1)
@@ -44,6 +45,12 @@ def compiled_as_users_do() -> Generator[None, None, None]:
     """Compile by torch's own settings."""
     with torch._inductor.config.patch({"cpp.simdlen": None}):  # which pytest's monkeypatch would delete at the end
         yield
+
+
+@pytest.fixture
+def norms_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sum norms on the CPU as where nobody waits for their values: in float64."""
+    monkeypatch.setattr(norms, "readable", lambda values: None)
 
 
 @pytest.fixture

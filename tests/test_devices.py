@@ -13,7 +13,6 @@ from torch.func import vmap
 import funcreg as fr
 from funcreg import optim, random, train, tree
 from funcreg.train import Batch
-from funcreg.tree import norms
 from tests import networks
 from tests.contract.case import Case
 from tests.simulated_gpu import CPU, GPU, simulated_gpu
@@ -21,6 +20,7 @@ from tests.test_contract import CASES
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 needs_compiler = pytest.mark.skipif(not fr.can_compile(), reason="needs a C++ compiler")
+pytestmark = pytest.mark.usefixtures("norms_unread")
 # What says where its result lies, and what has no tensor to say so.
 ELSEWHERE = ("tree.to", "labels.optimal_logit_gap")
 
@@ -79,12 +79,6 @@ def test_the_simulated_gpu_is_as_strict_as_a_real_one() -> None:
         assert not devices.reads
         assert (float(x[0, 0]), x.cpu().numpy().shape, x.tolist()[0]) == (1.0, (2, 3), [1.0, 1.0, 1.0])
         assert devices.reads.total() == 3
-
-
-@pytest.fixture(autouse=True)
-def _norms_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the CPU, too, norms are summed as where nobody waits for their values: in float64."""
-    monkeypatch.setattr(norms, "readable", lambda values: None)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.name not in ELSEWHERE], ids=str)

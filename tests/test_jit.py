@@ -1,5 +1,6 @@
 """`fr.jit`: compiles once for every number, again for a new shape, and sees what its caller changes."""
 
+import functools
 import types
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -308,6 +309,22 @@ def test_any_number_of_shapes_is_compiled_and_many_are_said() -> None:
         with pytest.warns(UserWarning, match="was compiled 9 times. Each shape") if rows == 9 else nullcontext():
             assert float(total(torch.ones(rows), 2.0)) == 2 * rows
     assert total.compilations == 11
+
+
+def test_calls_of_several_modes_in_a_program_need_no_call_before() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3), torch.nn.Dropout(0.5))
+    (params, state), x = fr.variables(module), fr.random.normal(fr.random.key(0), (4, 3))
+    given = params, state, x, fr.random.key(1)
+
+    def outputs(apply: Any, params: Any, state: Any, x: Tensor, key: Tensor) -> list[Tensor]:
+        noisy = {"key": key}
+        modes: list[Any] = [{}, noisy, {**noisy, "train": True}, {**noisy, "train": True, "frozen": ("1",)}]
+        return [apply(params, state, x, **mode)[0] for mode in modes]
+
+    model, fresh = fr.from_module(module), fr.from_module(module)
+    found = traced(functools.partial(outputs, fresh.apply), lambda graph, inputs: graph.forward)(*given)
+    for one, other in zip(found, outputs(model.apply, *given), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_scalars_do_not_make_it_begin_anew() -> None:

@@ -27,7 +27,7 @@ from .traced import concrete, described_rates, description, example, example_val
 
 Params = dict[str, Tensor]
 State = dict[str, Tensor]
-
+Planned = tuple[tuple[str, ...], tuple[str, ...], bool, str]  # of a Plan, and the attribute that keeps the skeleton
 _MANY_DRAWS = 4  # noise layers above which compiled draws are native: each pure one takes 4 s to compile
 _NOTHING: frozenset[str] = frozenset()
 _identities = itertools.count()
@@ -38,9 +38,8 @@ class Apply:
 
     def __init__(self, module: nn.Module, *, rnn: str) -> None:
         self.source, self.rnn, self.identity = prototype(module), rnn, next(_identities)
-        evaluating = Mode(noise=False, rated=False, train=False)
-        first = Skeleton(self.source, evaluating, rnn=rnn)
-        self.skeletons: dict[Mode, Skeleton] = {evaluating: first}  # of the modes that there were calls in
+        self.skeletons: dict[Mode, Skeleton] = {}  # of the modes that there were calls in
+        first = self._skeleton(Mode(noise=False, rated=False, train=False))
         self.rates, self.tracked = first.noise, first.tracked
         self.signature = Signature(module, self.source, first.noise, first.trains, first.layers.keys())
         self.buffers = [name for name, _ in module.named_buffers()]
@@ -167,8 +166,8 @@ class Apply:
         watched = torch.is_grad_enabled() and any(each.requires_grad for each in tensors.values())
         cast = tuple([(n, each.dtype) for n, each in tensors.items() if each.dtype != self.signature.kinds[n][1]])
         settings = (mode.noise, mode.rated, mode.train, tuple(sorted(mode.frozen)), method, described, cast)
-        resets, written, copies_inputs = self.plan_traced(settings, watched, *given)
-        skeleton = self.skeletons[mode]
+        resets, written, copies_inputs, attribute = self.plan_traced(settings, watched, *given)
+        skeleton: Skeleton = getattr(self, attribute)
         before = {name: tensors[name] for name in resets}
         for name in written:
             tensors[name] = tensors[name].clone()
@@ -181,10 +180,10 @@ class Apply:
         tensors.update(before)
         return output
 
-    def _plan_traced(self) -> Callable[..., tuple[tuple[str, ...], tuple[str, ...], bool]]:
+    def _plan_traced(self) -> Callable[..., Planned]:
         """What a program that is being traced asks once: a rehearsal on example values of the same shapes."""
 
-        def plan(settings: Any, watched: bool, args: Any, named: Any) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+        def plan(settings: Any, watched: bool, args: Any, named: Any) -> Planned:
             noise, rated, train, frozen, method, described, cast = settings
             mode = Mode(noise, rated, train, frozenset(frozen))
             rates = dict(described) if isinstance(described, tuple) else described
@@ -203,7 +202,7 @@ class Apply:
                 self.signature.check_reached(rates, found)
             if method is not None:
                 self.skeletons[mode].prepare_method(method)
-            return found.resets, found.written, found.copies_inputs
+            return found.resets, found.written, found.copies_inputs, f"skeleton_{[*self.skeletons].index(mode)}"
 
         return plan
 
@@ -222,9 +221,7 @@ class Apply:
         method: str | None,
     ) -> Plan:
         """Look at a call of a new kind, on copies and in plain torch, before it is made."""
-        if mode not in self.skeletons:
-            self.skeletons[mode] = Skeleton(self.source, mode, rnn=self.rnn)
-        skeleton = self.skeletons[mode]
+        skeleton = self._skeleton(mode)
         wrapped = (tensors, args, named, rates)
 
         def look() -> Plan:
@@ -239,6 +236,13 @@ class Apply:
             return shielded(look)
         except (RuntimeError, TypeError, AssertionError) as error:
             raise explained(error, skeleton) from error
+
+    def _skeleton(self, mode: Mode) -> Skeleton:
+        """Kept as an attribute too: a program that is being traced does not see what is added to a dict meanwhile."""
+        if mode not in self.skeletons:
+            setattr(self, f"skeleton_{len(self.skeletons)}", Skeleton(self.source, mode, rnn=self.rnn))
+            self.skeletons[mode] = getattr(self, f"skeleton_{len(self.skeletons)}")
+        return self.skeletons[mode]
 
     def _lend(
         self,
