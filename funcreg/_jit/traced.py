@@ -24,11 +24,10 @@ _FIXED = (
     *("__import_torch", "__import__('torch')", "__import_optree", "__import_funcreg", "__import_contextlib"),
     *("__builtins_dict__", "___unnamed_scope", "G['optree']", "G['whole']", "G['Tensor']"),
 )
-_MOST = 256  # programs of a function, as many as torch allows in all; it would stop at the eighth
-_MANY = 9  # of which it is said that they are many
 _IDENTITY = ".identity"  # which Model a Model's apply is of
 
-
+_MOST = 256  # programs of a function, as many as torch allows in all; it would stop at the eighth
+_MANY = 9  # of which it is said that they are many
 _FEWER = (
     "Each shape, and each value that it closes over, is a program of its own: give it tensors of a few shapes, and "
     "numbers as arguments. TORCH_LOGS=recompiles says what differed."
