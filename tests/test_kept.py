@@ -1,5 +1,6 @@
 """`fr.jit(f, folder=...)`: a later process starts from what an earlier one compiled, and never from anything else."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import funcreg as fr
 from funcreg._jit import library
@@ -122,6 +125,8 @@ def test_one_kind_of_arguments_is_one_program(tmp_path: Path, compiled_for: list
     assert program({"x": x.double()}, 2.0)["x"].dtype == torch.float64
     with torch.autocast("cpu", torch.bfloat16):
         program({"x": x}, 2.0)
+    with torch.device("meta"):
+        assert in_folder(lambda x: x * torch.ones(4, device="cpu"), tmp_path)(x).device.type == "cpu"
     # As in another process: the same programs.
     before = set(compiled_for)
     in_folder(function, tmp_path)({"x": x}, 7.0)
@@ -130,6 +135,27 @@ def test_one_kind_of_arguments_is_one_program(tmp_path: Path, compiled_for: list
     again({"x": x}, 2.0)
     with pytest.warns(UserWarning, match="for 2 rows after 4: a smaller last batch"):
         again({"x": x[:2]}, 2.0)
+
+
+def test_what_a_function_can_tell_apart_is_another_kind(tmp_path: Path, compiled_for: list[str]) -> None:
+    """The order of a dict's keys, and what new tensors are when nothing is said."""
+    difference = in_folder(lambda tree: (lambda a, b: a - b)(*tree.values()), tmp_path)
+    for order in (("a", "b"), ("b", "a"), ("a", "b")):
+        tree = {name: torch.tensor([float(ord(name))]) for name in order}
+        assert difference(tree).item() == ord(order[0]) - ord(order[1])
+    thirds, x = in_folder(lambda x: x + torch.arange(3) / 3, tmp_path), torch.ones(3)
+    made = in_folder(lambda x: torch.zeros(len(x)), tmp_path)
+    assert (thirds(x).dtype, made(x).device.type) == (torch.float32, "cpu")
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert thirds(x).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):
+        assert made(x).device.type == "meta"
+    double = in_folder(lambda x: x * 2, tmp_path)
+    double(x)
+    assert "mul" in make_fx(double)(x).code, "under a tracer it is what it is made of"
 
 
 def test_another_function_is_another_program(tmp_path: Path, compiled_for: list[str]) -> None:
@@ -197,6 +223,9 @@ def test_a_function_of_values_is_refused(tmp_path: Path) -> None:
     program = fr.jit(lambda x: x * 2 if x.sum() > 0 else x, folder=tmp_path)
     with pytest.raises(fr.FuncregError, match="cannot be compiled whole"):
         program(torch.ones(2))
+    for outside in (lambda x: float(x.numpy().sum()), lambda x: x.tolist()[0], lambda x: float(np.asarray(x)[0])):
+        with pytest.warns(UserWarning, match="of Tensor"):
+            assert library.written(tmp_path / "it.so", lambda x, o=outside: [x * o(x)], [torch.ones(2)], {}) is None
     with pytest.raises(ZeroDivisionError):
         fr.jit(lambda x: x / (1 // 0), folder=tmp_path)(torch.ones(2))
     assert not list(tmp_path.iterdir())
@@ -211,6 +240,35 @@ def test_a_program_that_torch_cannot_write_is_said(tmp_path: Path, monkeypatch: 
     with pytest.warns(UserWarning, match=r"cannot keep a program in a file \(NotImplementedError: an operator\)"):
         assert program(torch.ones(1)).tolist() == [2.0]
     assert program(torch.zeros(1)).tolist() == [1.0]
+
+
+def test_a_folder_that_cannot_keep_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_built", lambda *arguments: b"no library")
+    x = torch.ones(1)
+
+    def once(why: str) -> None:
+        program = in_folder(lambda x: x + 1, tmp_path / "programs")
+        with pytest.warns(UserWarning, match=why):
+            assert program(x).tolist() == [2.0]
+        assert program(x).tolist() == [2.0]
+
+    def full(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[:3])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    once("the system does not load what lies in")
+    with monkeypatch.context() as changed:
+        changed.setattr(Path, "write_bytes", full)
+        once("No space left on device")
+    with monkeypatch.context() as changed:
+        changed.setattr(os, "access", lambda *arguments: False)  # of a folder that is only read
+        once("cannot be written")
+    assert not list(tmp_path.glob("programs/*.unfinished"))
+    gone = in_folder(lambda x: x + 1, tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.warns(UserWarning, match="is not there any more"):
+        assert gone(x).tolist() == [2.0]
 
 
 @pytest.mark.parametrize("folder", [3, "", "a file"])

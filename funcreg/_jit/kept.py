@@ -12,8 +12,8 @@ from torch import Tensor
 
 from .. import _checks, _functorch
 from . import library
-from .kinds import as_data
-from .modes import compiling, recording
+from .kinds import as_data, flattened
+from .modes import compiling, recording, watched_by_torch
 from .traced import Compiled, explained, noticing_kinds, whole
 from .transcript import Transcript
 
@@ -45,7 +45,7 @@ def kept(
         if compiling():
             return function(*args, **kwargs)
         given: Any = (args, kwargs)
-        leaves, structure = optree.tree_flatten(given)
+        leaves, structure = flattened(given)
         leaves = [as_data(leaf) for leaf in leaves]
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         program, kind = None, _kind(leaves, structure)
@@ -99,12 +99,14 @@ def _kind(leaves: Sequence[Any], structure: Any) -> Hashable | None:
         else:
             kinds.append((leaf.shape, leaf.stride(), leaf.dtype))
     cast_to = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
-    kind = (structure, watching, torch.get_num_threads(), cast_to, *kinds)
+    fresh = torch.get_default_dtype(), torch.get_default_device()
+    products = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
+    kind = (structure, watching, torch.get_num_threads(), cast_to, *fresh, *products, *kinds)
     try:
         hash(kind)
     except TypeError:  # of a leaf that is no tensor
         return None
-    return None if _functorch.in_transform() else kind
+    return None if _functorch.in_transform() or watched_by_torch() else kind
 
 
 def _program(

@@ -1,5 +1,6 @@
 """What a program depends on, and what was made for it before."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -9,6 +10,19 @@ import torch
 from torch import Tensor
 
 T = TypeVar("T")
+
+_IN_ORDER = "funcreg, dicts in order"
+_for_good = contextlib.ExitStack()
+_for_good.enter_context(optree.dict_insertion_ordered(True, namespace=_IN_ORDER))
+
+
+def flattened(arguments: Any) -> tuple[list[Any], Any]:
+    """Leaves, and a structure which tells dicts apart by the order of their keys, as a function can.
+
+    >>> flattened({"a": 1, "b": 2})[1] == flattened({"b": 1, "a": 2})[1]
+    False
+    """
+    return optree.tree_flatten(arguments, namespace=_IN_ORDER)
 
 
 def as_data(leaf: Any, device: torch.device | None = None) -> Any:
@@ -27,7 +41,7 @@ def kind_of(arguments: Any) -> Hashable:
     >>> kind_of({"x": torch.zeros(2)}) == kind_of({"x": torch.ones(2)}) != kind_of({"x": torch.ones(3)})
     True
     """
-    leaves, structure = optree.tree_flatten(arguments)
+    leaves, structure = flattened(arguments)
     tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
     devices = sorted({leaf.device.type for leaf in tensors if not leaf.is_meta})
     casts = [(name, torch.get_autocast_dtype(name)) for name in devices if torch.is_autocast_enabled(name)]

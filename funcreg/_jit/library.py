@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from .modes import recording
 
@@ -24,6 +25,7 @@ Run = Callable[[list[Tensor]], list[Tensor]]
 
 _ENDING = ".so"  # what torch loads
 _SIZE = hashlib.sha256().digest_size
+_READ_OUTSIDE = {"numpy", "tolist", "__array__", "__dlpack__"}
 
 
 class ValuesNeeded(Exception):
@@ -59,18 +61,54 @@ def written(
     Raises:
         ValuesNeeded: when there is no one program for all values.
     """
+    if not os.access(path.parent, os.W_OK):
+        _not_kept(f"{path.parent} is not there any more, or cannot be written")
+        return None
     try:
         content = _built(_graph(function, tensors), tensors, options)
     except ValuesNeeded:
         raise
     except Exception as error:
-        first = f"{type(error).__name__}: {error}".splitlines()[0]
-        warnings.warn(f"torch cannot keep a program in a file ({first}): each process compiles it anew.", stacklevel=4)
+        _not_kept(f"{type(error).__name__}: {error}".splitlines()[0])
         return None
+    try:
+        _save(path, content + _seal(path, content))
+    except OSError as error:  # a full disk
+        _not_kept(f"{path.parent}: {error.strerror}")
+        return None
+    if (run := loaded(path)) is None:
+        _not_kept(f"the system does not load what lies in {path.parent}")
+    return run
+
+
+def _not_kept(why: str) -> None:
+    warnings.warn(f"torch cannot keep a program in a file ({why}): each process compiles it anew.", stacklevel=5)
+
+
+def _save(path: Path, content: bytes) -> None:
     beside = path.with_name(f"{path.stem}-{secrets.token_hex(4)}.unfinished")
-    beside.write_bytes(content + _seal(path, content))
-    os.replace(beside, path)  # so that a file is whole, whenever a process is killed
-    return loaded(path)
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)  # so that a file is whole, whenever a process is killed
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Refuses what hands a tensor's numbers to others, who would find none in a traced one, and say nothing."""
+
+    @classmethod
+    def around(cls, function: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*tensors: Tensor) -> Any:
+            with cls():
+                return function(*tensors)
+
+        return guarded
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in _READ_OUTSIDE:
+            raise NotImplementedError(f"of Tensor.{func.__name__}")
+        return func(*args, **(kwargs or {}))
 
 
 def _graph(function: Callable[..., list[Tensor]], tensors: list[Tensor]) -> torch.fx.GraphModule:
@@ -81,7 +119,7 @@ def _graph(function: Callable[..., list[Tensor]], tensors: list[Tensor]) -> torc
 
     try:
         with recording():
-            pure = torch.func.functionalize(function)
+            pure = torch.func.functionalize(_WithoutValues.around(function))
             return make_fx(pure, tracing_mode="fake", _allow_non_fake_inputs=True)(*tensors)
     except (DataDependentOutputException, DynamicOutputShapeException, GuardOnDataDependentSymNode) as error:
         raise ValuesNeeded(str(error)) from error

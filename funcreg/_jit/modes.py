@@ -43,6 +43,16 @@ def compiling() -> bool:
     return torch.compiler.is_compiling() or _recording
 
 
+def watched_by_torch() -> bool:
+    """Whether a mode of torch's looks at each operator: traces it, counts it, or makes another of it.
+
+    >>> watched_by_torch()
+    False
+    """
+    inside: Any = torch._C
+    return bool(inside._is_tracing() or inside._len_torch_dispatch_stack())
+
+
 def known(tensor: Tensor) -> Tensor | None:
     """A tensor's values, of all members of a vmap; None where a look would wait, or a program is being made.
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch.autograd import profiler
 
+from .modes import watched_by_torch
+
 GUARDS = "fr.jit's guards"  # what the profiler calls the look at them
 Program = Callable[..., Any]
 
@@ -31,12 +33,11 @@ def ready(function: FunctionType) -> Callable[[tuple[Any, ...], dict[str, Any]],
     code, scope, closure = function.__code__, function.__globals__, function.__closure__
     own = {name: cell.cell_contents for name, cell in zip(code.co_freevars, closure or (), strict=True)}
     inside: Any = torch._C
-    tracing, modes = inside._is_tracing, inside._len_torch_dispatch_stack
     listed = getattr(inside._dynamo.eval_frame, "_debug_get_cache_entry_list", lambda code: ())
 
     def found(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Program | None:
         stance = getattr(sys.modules.get("torch._dynamo.eval_frame"), "_stance", None)
-        if tracing() or modes() or stance is None or stance.stance != "default":
+        if watched_by_torch() or stance is None or stance.stance != "default":
             return None
         known = {**own, "args": args, "kwargs": kwargs}
         for made in listed(code):
