@@ -77,7 +77,8 @@ def test_changes_of_the_callers_globals_and_closures_are_seen() -> None:
     FACTOR = 5.0
     assert torch.equal(compiled(x), torch.full((2,), 6.0))
     shift = 0.0
-    assert torch.equal(compiled(x), torch.full((2,), 5.0))
+    with pytest.warns(UserWarning, match="3 times for one kind of arguments"):
+        assert torch.equal(compiled(x), torch.full((2,), 5.0))
     FACTOR = 2.0
 
 
@@ -185,7 +186,11 @@ def test_another_model_in_the_same_closure_is_another_program() -> None:
 
 def test_many_functions_of_one_source_are_many_programs() -> None:
     functions = [fr.jit(lambda x, shift=shift: x + shift) for shift in range(10)]  # torch.compile gives up at nine
-    assert [float(function(torch.zeros(()))) for function in functions] == list(range(10))
+    with pytest.warns(
+        UserWarning, match=r"fr.jit got 5 functions <lambda> .*: call fr.jit once, outside of a loop"
+    ) as told:
+        assert [float(function(torch.zeros(()))) for function in functions] == list(range(10))
+    assert len(told) == 1
 
 
 def test_some_steps_of_a_sweep_are_one_program() -> None:
@@ -309,6 +314,29 @@ def test_any_number_of_shapes_is_compiled_and_many_are_said() -> None:
         with pytest.warns(UserWarning, match="was compiled 9 times. Each shape") if rows == 9 else nullcontext():
             assert float(total(torch.ones(rows), 2.0)) == 2 * rows
     assert total.compilations == 11
+
+
+def test_what_changes_beside_the_arguments_is_said() -> None:
+    settings = types.SimpleNamespace(factor=1.0)
+    scaled = traced(lambda x, by=None: (by or torch.clone)(x) * settings.factor, lambda graph, inputs: graph.forward)
+    x = torch.ones(2)
+    for factor in (1.0, 2.0, 1.0, 2.0, 3.0):
+        settings.factor = factor
+        with (
+            pytest.warns(UserWarning, match="3 times for one kind of arg.* closes over")
+            if factor == 3
+            else nullcontext()
+        ):
+            assert torch.equal(scaled(x), x * factor)
+    for factor in (1.0, 2.0, 3.0):
+        with pytest.warns(UserWarning, match="a function among its arguments") if factor == 3 else nullcontext():
+            assert torch.equal(scaled(x, lambda x, factor=factor: x * factor), x * factor * 3)
+
+
+def test_a_number_that_sets_a_shape_is_refused_with_the_remedy() -> None:
+    reshaped = traced(lambda x, rows: x.reshape(rows, -1), lambda graph, inputs: graph.forward)
+    with pytest.raises(fr.FuncregError, match=r"one that sets a shape is closed over: functools\.partial"):
+        reshaped(torch.ones(6), 2)
 
 
 def test_calls_of_several_modes_in_a_program_need_no_call_before() -> None:

@@ -48,8 +48,9 @@ def jit(function: Callable[P, R], *, folder: str | Path | None = None) -> Compil
             (with a folder: when something is to be compiled); for more than 256 kinds of calls.
 
     Warns:
-        UserWarning: once, when it is compiled again for fewer rows than before: a smaller last batch; once, when
-            it was compiled nine times; and when a program cannot be kept.
+        UserWarning: once, when it is compiled again for fewer rows than before: a smaller last batch; when it
+            was compiled three times for one kind of arguments, as what it closes over changed; when it was compiled
+            nine times; for the fifth function of one source, as of jit in a loop; and when a program cannot be kept.
 
     >>> double = jit(lambda x, factor: x * factor) if can_compile() else lambda x, factor: x * factor
     >>> double(torch.ones(2), 2.0), double(torch.ones(2), 3.0)  # compiled once

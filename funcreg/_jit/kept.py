@@ -14,7 +14,8 @@ from .. import _checks, _functorch
 from . import library
 from .kinds import as_data, flattened
 from .modes import compiling, recording, watched_by_torch
-from .traced import Compiled, explained, noticing_kinds, whole
+from .notices import noticing_kinds
+from .traced import Compiled, explained, whole
 from .transcript import Transcript
 
 P = ParamSpec("P")
@@ -54,7 +55,7 @@ def kept(
                 programs[kind], made = _program(function, leaves, structure, folder, options, otherwise)
                 if made:
                     own += 1
-                    compiled_for(tensors)
+                    compiled_for(leaves, structure)
             program = programs[kind]
         if program is None:
             results = otherwise()(*args, **kwargs)

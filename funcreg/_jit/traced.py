@@ -2,7 +2,6 @@
 
 import functools
 import operator
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from .. import _checks
 from .kinds import as_data
 from .modes import compiling, register_operators
+from .notices import FEWER, noticing_kinds
 from .ready import ready
 
 P = ParamSpec("P")
@@ -27,11 +27,6 @@ _FIXED = (
 _IDENTITY = ".identity"  # which Model a Model's apply is of
 
 _MOST = 256  # programs of a function, as many as torch allows in all; it would stop at the eighth
-_MANY = 9  # of which it is said that they are many
-_FEWER = (
-    "Each shape, and each value that it closes over, is a program of its own: give it tensors of a few shapes, and "
-    "numbers as arguments. TORCH_LOGS=recompiles says what differed."
-)
 
 
 class Compiled(Protocol[P, Result]):
@@ -84,7 +79,7 @@ def traced(
             return run(*given[0], **given[1])
         made = result.compilations
         if made >= _MOST:
-            _checks.fail("function", f"one that was compiled {made} times", f"at most {_MOST} kinds of calls", _FEWER)
+            _checks.fail("function", f"one that was compiled {made} times", f"at most {_MOST} kinds of calls", FEWER)
         try:
             results = compiled(*given[0], **given[1])
         except Exception as error:
@@ -92,7 +87,7 @@ def traced(
                 raise
             raise explained(function, given, error) from error
         if result.compilations > made:
-            compiled_for(optree.tree_leaves(given))
+            compiled_for(*optree.tree_flatten(given))
         return results
 
     result = cast("Compiled[P, R]", call)
@@ -127,38 +122,6 @@ def whole(leaf: Any) -> Any:
     return leaf
 
 
-def noticing_kinds(function: Callable[..., Any]) -> Callable[[Sequence[Any]], None]:
-    """What is told the leaves that a program was compiled for, and says where the user may not have meant it.
-
-    That is where the second look like a smaller batch, and where there are many.
-    """
-    shapes: list[list[torch.Size]] = []
-    name = getattr(function, "__name__", "a function")
-
-    def compiled_for(leaves: Sequence[Any]) -> None:
-        shapes.append([leaf.shape for leaf in leaves if isinstance(leaf, Tensor)])
-        if len(shapes) == 2 and (rows := _rows(*shapes)) and rows[1] < rows[0]:
-            warnings.warn(
-                f"{name} was compiled a second time, for {rows[1]} rows after {rows[0]}: a smaller last batch? Leave "
-                f"it out, or fill it up to {rows[0]} rows; each shape is a program of its own, and `compilations` "
-                "counts them.",
-                stacklevel=3,
-            )
-        if len(shapes) == _MANY:
-            warnings.warn(f"{name} was compiled {_MANY} times. {_FEWER}", stacklevel=3)
-
-    return compiled_for
-
-
-def _rows(first: list[torch.Size], now: list[torch.Size]) -> tuple[int, int] | None:
-    """How many rows some tensors had, and have, where nothing else differs."""
-    differ = [(old, new) for old, new in zip(first, now, strict=False) if old != new]
-    if len(first) != len(now) or not all(old[:1] and new[:1] and old[1:] == new[1:] for old, new in differ):
-        return None
-    rows = {(old[0], new[0]) for old, new in differ}
-    return rows.pop() if len(rows) == 1 else None
-
-
 def explained(function: Callable[..., Any], given: Any, error: Exception) -> Exception:
     """Why a function cannot be compiled: what the function itself raises, or else what the compiler says."""
     try:
@@ -169,10 +132,17 @@ def explained(function: Callable[..., Any], given: Any, error: Exception) -> Exc
     first = str(error).strip().splitlines()[0]
     if first.startswith("FuncregError: "):  # of what is refused in compiled programs alone
         return _checks.FuncregError(first.removeprefix("FuncregError: "))
+    remedy = "Call it without fr.jit (jit=False)."
+    if any(_is_count(leaf) for leaf in optree.tree_leaves(given)):
+        remedy += " Whole numbers in its arguments are data; one that sets a shape is closed over: functools.partial."
     return _checks.FuncregError(
         f"function: got one that cannot be compiled whole ({first}{f', in {where}' if where else ''}); expected one "
-        "that does the same whatever the values. Call it without fr.jit (jit=False)."
+        f"that does the same whatever the values. {remedy}"
     )
+
+
+def _is_count(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and not leaf.ndim and not leaf.is_floating_point()
 
 
 def _guards_that_can_fail(guards: Sequence[Any]) -> list[bool]:
