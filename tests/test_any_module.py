@@ -507,3 +507,109 @@ def test_layers_that_draw_together_draw_what_each_draws_alone(rows: int) -> None
         assert all(map(torch.equal, draw(key, skip=True)[:2], alone))
         own = fr.random.split(key, 5)  # a key a layer, in the order of their names
         assert torch.equal(alone[1], fr.noise.dropout(x + 1, 0.5, key=own[1]))
+
+
+class NormAndRelu(nn.BatchNorm1d):
+    """Batch norm by inheritance, as timm's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
+class Normed(nn.Module):
+    """Batch norms of every kind, one of them called twice, inside of a layer with draws of its own."""
+
+    def __init__(self, rate: float = 0.0) -> None:
+        super().__init__()
+        self.rate = rate
+        self.first, self.average = nn.BatchNorm1d(4), nn.BatchNorm1d(4, momentum=None)
+        self.alike, self.inner = NormAndRelu(4, momentum=0.3), Gated()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.alike(self.average(self.first(self.first(x))))
+        return F.dropout(self.inner(x), self.rate, self.training)
+
+
+def test_batch_statistics_of_eager_training_are_torchs_to_the_bit() -> None:
+    layers = Normed()
+    module = nn.Sequential(layers.first, layers.first, layers.average, layers.alike, nn.Linear(4, 2))
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    for step in range(3):
+        x = inputs(3, 4) + step
+        given, before = state, fr.tree.map(torch.clone, state)
+        y, state = model.apply(params, state, x, train=True)
+        with torch.no_grad():
+            assert torch.equal(y, module(x))
+        assert all(torch.equal(state[name], own) for name, own in module.named_buffers())
+        assert all(torch.equal(given[name], own) for name, own in before.items())
+
+
+def test_a_variance_that_overflows_is_nan_whoever_normalises() -> None:
+    x = inputs(4, 4) * torch.tensor([1.0, 1e30, 1.0, 1.0])
+    for layer in (nn.BatchNorm1d(4), NormAndRelu(4), nn.BatchNorm1d(4, momentum=0.0)):
+        module = nn.Sequential(layer)
+        params, state = fr.variables(module)
+        y, after = fr.from_module(module).apply(params, state, x, train=True)
+        assert y[:, 1].isnan().all()
+        assert y[:, [0, 2, 3]].isfinite().all()
+        assert not after["0.running_var"][1].isfinite()
+        assert state["0.running_var"].equal(torch.ones(4))
+
+
+def test_batch_norm_of_one_row_is_refused_whatever_came_first() -> None:
+    for layer in (nn.BatchNorm1d(4), NormAndRelu(4)):
+        model, variables = fr.from_module(nn.Sequential(layer)), fr.variables(nn.Sequential(layer))
+        for rows in (3, 1, 3):
+            if rows > 1:
+                model.apply(*variables, inputs(rows, 4), train=True)
+                continue
+            with pytest.raises(fr.FuncregError, match="more than one value per channel"):
+                model.apply(*variables, inputs(rows, 4), train=True)
+
+
+def test_batch_norm_beside_statistics_of_another_precision_is_the_formulas() -> None:
+    layer, x = nn.BatchNorm1d(4), inputs(3, 4).double()
+    params, state = fr.variables(layer)
+    expected, stats = fr.norm.batch_norm(x, fr.norm.init_batch_stats(4), train=True)
+    for _ in range(2):
+        y, after = fr.from_module(layer).apply(params, state, x, train=True)
+        assert torch.equal(y, expected)
+        assert torch.equal(after["running_var"], stats.var)
+
+
+def test_layers_inside_of_one_that_draws_have_its_draws_and_theirs() -> None:
+    module, x, keys = Normed(0.3), inputs(5, 4), fr.random.split(KEY, 3)
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+
+    def step(key: Tensor) -> Any:
+        return model.apply(params, state, x, key=key, train=True)
+
+    eager = [step(key) for key in keys]
+    batched = vmap(step)(keys)
+    for i, (y, after) in enumerate(eager):
+        torch.testing.assert_close(batched[0][i], y)
+        torch.testing.assert_close(fr.tree.map(lambda each, i=i: each[i], batched[1]), after)
+        assert 0 < (y == 0).sum() < y.numel()
+    assert (eager[0][0] != eager[1][0]).any()
+
+
+class OfACopy(nn.Module):
+    """Runs a copy of a layer, changed for the purpose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = NormAndRelu(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        twin = copy.deepcopy(self.part)
+        twin.eps = 3.0
+        return self.part(x) + twin(x)
+
+
+def test_a_copy_that_a_forward_makes_runs_as_itself() -> None:
+    module, x = OfACopy(), inputs(3, 4)
+    variables = fr.variables(module)
+    with torch.no_grad():
+        expected = module.train()(x)
+    y, _ = fr.from_module(module).apply(*variables, x, train=True)
+    torch.testing.assert_close(y, expected)

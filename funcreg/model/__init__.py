@@ -8,7 +8,9 @@
     prototype.py      the module without its data, its code looking at the copy
     modes.py          whether noise is on, whether this is training
     masks.py          those of small dropout layers, drawn together
-    skeleton.py       one copy of that a mode: what a call lends to it, what it gives back
+    slots.py          where a module keeps its tensors: what a call lends and takes back
+    moving.py         batch statistics in eager training: on copies, by torch's own kernels
+    skeleton.py       one copy of that a mode, its layers replaced or run in modes of torch
     rehearsal/        the first call of a kind, on copies: who draws, who is not pure
     checkpointing.py  activation checkpointing, which a pure call goes without
     arguments.py      what a call may be given

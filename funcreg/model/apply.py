@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from .. import _checks, _jit, random
-from .._functorch import needs_formulas, sees_random_functions, traced_as_constant
-from .arguments import Signature, joined
+from .._functorch import sees_random_functions, traced_as_constant
+from .arguments import Signature, cloned, joined, kind_of, persistent, ties
 from .checkpointing import without_checkpoints
 from .explained import explained
 from .keyed import keyed_functions
@@ -43,8 +43,8 @@ class Apply:
         self.rates, self.tracked = first.noise, first.tracked
         self.signature = Signature(module, self.source, first.noise, first.trains, first.layers.keys())
         self.buffers = [name for name, _ in module.named_buffers()]
-        self.persistent = _persistent(module)
-        self.ties = _ties(self.source, self.signature.parameters | self.signature.buffers)
+        self.persistent = persistent(module)
+        self.ties = ties(self.source, self.signature.parameters | self.signature.buffers)
         self.known: dict[Any, tuple[Skeleton, Plan]] = {}  # by the kind of an eager call
         self.plans: dict[Any, Plan] = {}  # by the kind of one in a program that is traced
         self.plan_traced = traced_as_constant(self._plan_traced())
@@ -72,7 +72,7 @@ class Apply:
             mode = Mode(key is not None, rates is not None, train, parts)
             output = self._traced(mode, tensors, args, named, key, rates, momentum, method)
             return output, {name: tensors[name] for name in state}
-        inputs = None if len(args) == 1 and type(args[0]) is Tensor and not named else (_kind_of(args), _kind_of(named))
+        inputs = None if len(args) == 1 and type(args[0]) is Tensor and not named else (kind_of(args), kind_of(named))
         rated = frozenset(rates) if isinstance(rates, Mapping) else rates is not None
         kind = (key is not None, rated, train, parts, method, inputs)
         known = self.known.get(kind)
@@ -115,12 +115,38 @@ class Apply:
         method: str | None,
     ) -> Any:
         """The call in eager code: its output, and in `tensors` the new state."""
+        moving, given = skeleton.moving, (args, named, key, rates, momentum, method)
+        if momentum is not None or not moving.can_natively(tensors):
+            return self._run(skeleton, plan, tensors, *given)
+        copies = moving.copied(tensors)
+        with moving:  # what torch's own kernels cannot do, formulas do, or say why not by the layer's name
+            output = self._run(skeleton, plan, copies, *given)
+            if not moving.overflowed(copies):
+                tensors.update(copies)
+                return output
+        output = self._run(skeleton, plan, tensors, *given)
+        moving.settle()
+        return output
+
+    def _run(
+        self,
+        skeleton: Skeleton,
+        plan: Plan,
+        tensors: dict[str, Tensor],
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        key: Tensor | None,
+        rates: Rates | None,
+        momentum: float | Tensor | None,
+        method: str | None,
+    ) -> Any:
         before = {name: tensors[name] for name in plan.resets} if plan.resets else None
         for name in plan.written:
             tensors[name] = tensors[name].clone()
         if plan.copies_inputs:
-            args, named = _cloned((args, named))
-        watched = {n: each for n, each in tensors.items() if n not in plan.written} if plan.written else tensors
+            args, named = cloned((args, named))
+        copies = plan.written | skeleton.moving.names if skeleton.moving.natively else plan.written
+        watched = {n: each for n, each in tensors.items() if n not in copies} if copies else tensors
         watch = Watch(list(watched.values()))
         if self.ties or key is not None or momentum is not None:
             self._lend(skeleton, tensors, key, rates, momentum)
@@ -128,7 +154,7 @@ class Apply:
         try:
             if "" in skeleton.drawing or plan.setters or plan.checkpoints or plan.backward:
                 with contextlib.ExitStack() as around:
-                    around.enter_context(_around(skeleton, tensors))
+                    around.enter_context(_around(skeleton, tensors, args))
                     if plan.setters:
                         around.enter_context(put_back({name: skeleton.layers[name] for name in plan.setters}))
                     if plan.checkpoints:
@@ -172,10 +198,10 @@ class Apply:
         for name in written:
             tensors[name] = tensors[name].clone()
         if copies_inputs:
-            args, named = _cloned((args, named))
+            args, named = cloned((args, named))
         self._lend(skeleton, tensors, key, rates, momentum)
         many = len(self.rates) + len(skeleton.drawing) > _MANY_DRAWS
-        with random.compiled_draws_are("native") if many else nullcontext(), _around(skeleton, tensors):
+        with random.compiled_draws_are("native") if many else nullcontext(), _around(skeleton, tensors, args):
             output = skeleton.call_traced(tensors, args, named, method)
         tensors.update(before)
         return output
@@ -201,8 +227,13 @@ class Apply:
             if rates is not None:
                 self.signature.check_reached(rates, found)
             if method is not None:
-                self.skeletons[mode].prepare_method(method)
-            return found.resets, found.written, found.copies_inputs, f"skeleton_{[*self.skeletons].index(mode)}"
+                self.skeletons[mode].slots.prepare_method(method)
+            return (
+                found.resets,
+                tuple(sorted(found.written)),
+                found.copies_inputs,
+                f"skeleton_{[*self.skeletons].index(mode)}",
+            )
 
         return plan
 
@@ -261,40 +292,7 @@ class Apply:
             lend_momentum(skeleton, tensors, momentum)
 
 
-def _around(skeleton: Skeleton, tensors: dict[str, Tensor]) -> Any:
+def _around(skeleton: Skeleton, tensors: dict[str, Tensor], args: tuple[Any, ...]) -> Any:
     """What is around a call of the module itself, if it draws: a mode of torch."""
-    drawing = skeleton.drawing.get("")
-    if drawing is None or not (drawing.always or needs_formulas()):
-        return nullcontext()
-    return skeleton.mode_around("", {slot: tensors.get(slot) for slot in (KEY, RATE, RATE_OF_ALL, MOMENTUM)})
-
-
-def _persistent(module: nn.Module) -> dict[str, bool]:
-    """For each buffer, whether it is part of the module's state dict."""
-    return {
-        f"{prefix}.{name}" if prefix else name: name not in layer._non_persistent_buffers_set
-        for prefix, layer in module.named_modules()
-        for name, buffer in layer._buffers.items()
-        if buffer is not None
-    }
-
-
-def _ties(module: nn.Module, names: Set[str]) -> dict[str, str]:
-    """For each further name of a parameter or buffer, the one among `names`."""
-    both = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
-    own = {id(tensor): name for name, tensor in both if name in names}
-    return {name: own[id(tensor)] for name, tensor in both if name not in names}
-
-
-def _kind_of(arguments: Any) -> Any:
-    """What of arguments may decide what a forward does, short of numbers: a value that a dict can look up."""
-    kind = type(arguments)
-    if kind is tuple or kind is list:
-        return (kind, *[_kind_of(each) for each in arguments])
-    if kind is dict:
-        return tuple([(name, _kind_of(each)) for name, each in arguments.items()])
-    return arguments if kind is bool or kind is str or arguments is None else kind
-
-
-def _cloned(arguments: Any) -> Any:
-    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, arguments)
+    lent: Any = {slot: tensors.get(slot) for slot in (KEY, RATE, RATE_OF_ALL, MOMENTUM)}
+    return skeleton.mode_around("", lent, args) or nullcontext()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from .. import _checks
 from .lending import Rates
@@ -226,3 +227,35 @@ def _own_names(module: nn.Module) -> frozenset[str]:
         return frozenset(inspect.signature(module.forward).parameters)
     except (TypeError, ValueError):
         return frozenset()
+
+
+def kind_of(arguments: Any) -> Any:
+    """What of arguments may decide what a forward does, short of numbers: a value that a dict can look up."""
+    kind = type(arguments)
+    if kind is tuple or kind is list:
+        return (kind, *[kind_of(each) for each in arguments])
+    if kind is dict:
+        return tuple([(name, kind_of(each)) for name, each in arguments.items()])
+    return arguments if kind is bool or kind is str or arguments is None else kind
+
+
+def cloned(arguments: Any) -> Any:
+    """Arguments whose tensors are copies."""
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, arguments)
+
+
+def persistent(module: nn.Module) -> dict[str, bool]:
+    """For each buffer, whether it is part of the module's state dict."""
+    return {
+        f"{prefix}.{name}" if prefix else name: name not in layer._non_persistent_buffers_set
+        for prefix, layer in module.named_modules()
+        for name, buffer in layer._buffers.items()
+        if buffer is not None
+    }
+
+
+def ties(module: nn.Module, names: Set[str]) -> dict[str, str]:
+    """For each further name of a parameter or buffer, the one among `names`."""
+    both = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    own = {id(tensor): name for name, tensor in both if name in names}
+    return {name: own[id(tensor)] for name, tensor in both if name not in names}

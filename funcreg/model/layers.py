@@ -54,7 +54,8 @@ def _stochastic_depth(layer: Any, draw: Draw | None, x: Tensor) -> Tensor:
     return x if draw is None else noise.drop_path(x, draw.rate, key=draw.key, mode=layer.mode)
 
 
-def _batch_norm(layer: Any, x: Tensor) -> Tensor:
+def batch_norm(layer: Any, x: Tensor) -> Tensor:
+    """Batch norm, its new statistics assigned."""
     layer._check_input_dim(x)
     tracked = layer.running_mean is not None
     if tracked and not layer.training and _fused(layer):
@@ -185,7 +186,7 @@ register_layer(nn.Dropout3d, _noise_forward(channel_dropout(4)), rate="p")
 register_layer("torchvision.ops.stochastic_depth.StochasticDepth", _stochastic_depth, rate="p")
 register_layer("timm.layers.drop.DropPath", _drop_path, rate="drop_prob")
 for _type in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
-    register_layer(_type, _batch_norm, tracks=True)
+    register_layer(_type, batch_norm, tracks=True)
 for _type in (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d):
     register_layer(_type, _instance_norm, tracks=True)
 register_layer(nn.LayerNorm, _in_the_weights_dtype(_layer_norm))

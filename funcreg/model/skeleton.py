@@ -6,29 +6,30 @@ attribute that a forward sets is put back.
 """
 
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from .. import _checks, random
 from .._functorch import needs_formulas
-from .keyed import CALL_STRIDE, Drawing, Keyed, Rehearsed, in_place_of_the_outer
-from .layers import dropout
+from .keyed import CALL_STRIDE, Drawing, Keyed, Rehearsed, called_in
+from .layers import batch_norm, dropout
 from .masks import Masks
 from .modes import Mode, within
+from .moving import Moving
 from .prototype import duplicate
 from .recurrent import flat_weights, prepare
 from .refused import label
 from .registry import MOMENTUM, Draw, PureLayer, pure_layer, pure_layer_of
+from .slots import Slots
 
 # What a call lends to a layer beside its own tensors, as plain attributes: the layer's code does not meet them.
 _LENT = KEY, RATE, RATE_OF_ALL, _ = "noise_key", "noise_rate", "noise_rate_of_all", MOMENTUM
+_HALF = (torch.float16, torch.bfloat16)
 _FORWARD_STRIDE = 2**48  # draws between two calls of a layer with draws of its own
-
-Slot = tuple[dict[str, Any], str, Any]
 
 
 class Lent(NamedTuple):
@@ -47,8 +48,8 @@ class Skeleton:
     own rates; awake: those that do in this mode. trains: the layers that train() puts into training mode.
     tracked: those with running statistics.
     drawing: the layers found to draw by themselves, each with its place among all layers.
-    slots: where each tensor is kept, under every name: a layer's dictionary, the key there, and what lies
-    there between calls.
+    surrounded: the layers that are run in a mode of torch of their own, or in none.
+    slots: where each tensor is kept. moving: the buffers of batch statistics.
     """
 
     def __init__(self, source: nn.Module, mode: Mode, *, rnn: str) -> None:
@@ -59,16 +60,17 @@ class Skeleton:
         self.awake: set[str] = set()
         self.tracked: list[str] = []
         self.drawing: dict[str, Drawing] = {}
+        self.surrounded: set[str] = set()
         self.rehearsal: Rehearsed | None = None
         self.woken: set[str] = set()  # layers in training mode for their noise alone
         self.writes: set[str] = set()  # registered noise layers whose input is used after they have changed it
-        self.slots: dict[str, Slot] = {}
+        self.slots = Slots(self.module)
+        self.moving = Moving()
         self.calls: dict[str, int] = {}  # of each noisy layer so far, in this forward
         self.layers = dict(self.module.named_modules())
         self.places = {name: place for place, name in enumerate(self.layers)}
         self.labels = {name: label(name, layer) for name, layer in self.layers.items()}
         self.lent = {name: Lent(*(f"{name}.{what}" if name else what for what in _LENT)) for name in self.layers}
-        self.callers: dict[str, nn.Module] = {}
         self.module.train(True)
         # A train() of its own may keep a part from it, such as a backbone's batch norm.
         self.trains = {name for name, layer in self.layers.items() if layer.training and not self.is_frozen(name)}
@@ -77,7 +79,7 @@ class Skeleton:
             self.layers[name].eval()
         for name, layer in self.layers.items():
             self._make_pure(name, layer)
-        self._find_slots()
+        self.slots.find()
         self.masks = Masks({name: place for place, name in enumerate(self.noise)})
 
     def _make_pure(self, name: str, layer: nn.Module) -> None:
@@ -102,6 +104,8 @@ class Skeleton:
             _replace_forward(layer, entry.forward)
             if entry.tracks and getattr(layer, "running_mean", None) is not None:
                 self.tracks(name)
+                if entry.forward is batch_norm and layer.training:
+                    self._moves_statistics(name, layer)
             return
         rate = _own_rate(name, layer, entry)
         self.noise[name] = rate
@@ -139,6 +143,16 @@ class Skeleton:
 
         _replace_forward(layer, noisy if name in self.awake else silent)
 
+    def _moves_statistics(self, name: str, layer: nn.Module) -> None:
+        self.moving.add(name, "running_mean", "running_var", "num_batches_tracked")
+        moving, own = self.moving, type(layer).forward
+
+        def forward(self: Any, x: Tensor) -> Tensor:
+            alike = moving.natively and x.dtype is self._buffers["running_mean"].dtype and not needs_formulas()
+            return own(self, x) if alike else batch_norm(self, x)
+
+        _replace_forward(layer, forward)
+
     def _drawn_together(self, name: str, rate: float, args: tuple[Any, ...]) -> Tensor | None:
         """The mask of a dropout layer, if it was drawn with others'."""
         if torch.compiler.is_compiling() or self.rehearsal is not None or self.calls[name] > 1:
@@ -163,33 +177,42 @@ class Skeleton:
         return within(name, self.mode.frozen)
 
     def learns(self, name: str, drawing: Drawing) -> None:
-        """Note that a layer draws by itself, and run its forward in a mode of torch from now on."""
+        """Note that a layer draws by itself or moves batch statistics."""
         known = self.drawing.get(name)
-        self.drawing[name] = drawing = drawing if known is None else known.joined(drawing)
-        layer = self.layers[name]
+        self.drawing[name] = drawing if known is None else known.joined(drawing)
         if drawing.statistics:
             self.tracks(name)
-        if known is not None:
-            return
-        for attribute in (KEY, RATE, RATE_OF_ALL):
-            self._lend_to(name, attribute)
-        if name == "":
+        for statistics in drawing.statistics if self.mode.train else ():
+            self.moving.add(*statistics)
+        if known is None:
+            for attribute in (KEY, RATE, RATE_OF_ALL):
+                self._lend_to(name, attribute)
+            self.surround(name)
+
+    def surround(self, name: str) -> None:
+        """Run a layer's forward in a mode of torch where it needs one, and in none where it does not."""
+        if name in self.surrounded or name == "":
             return  # the module itself is run in a mode by whoever calls it: its forward, or another method
-        run, skeleton = layer.forward, self
+        self.surrounded.add(name)
+        skeleton, run = self, _own_forward(self.layers[name])
 
         def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-            # Read here rather than kept: a later kind of call may have found out more.
-            if skeleton.rehearsal is not None or not (skeleton.drawing[name].always or needs_formulas()):
-                return run(*args, **kwargs)
-            mode = skeleton.mode_around(name, self.__dict__)
-            with mode if torch.compiler.is_compiling() else in_place_of_the_outer(mode):
-                return run(*args, **kwargs)
+            if skeleton.rehearsal is not None:
+                return run(self, *args, **kwargs)
+            mode = skeleton.mode_around(name, self.__dict__, args)
+            if not torch.compiler.is_compiling():
+                return called_in(mode, run, self, *args, **kwargs)
+            with nullcontext() if mode is None else mode:
+                return run(self, *args, **kwargs)
 
-        _replace_forward(layer, forward)
+        _replace_forward(self.layers[name], forward)
 
-    def mode_around(self, name: str, lent: dict[str, Any]) -> Keyed:
-        """The mode of torch around one call of a layer, with what this call lends it."""
-        drawing = self.drawing[name]
+    def mode_around(self, name: str, lent: Mapping[str, Any], args: tuple[Any, ...]) -> Keyed | None:
+        """The mode of torch around one call of a layer, with what this call lends it; None where it needs none."""
+        # Read here rather than kept: a later kind of call may have found out more.
+        drawing = self.drawing.get(name)
+        if drawing is None or not (drawing.always or needs_formulas() or self._moves(drawing, args)):
+            return None
         key = None if lent.get(KEY) is None else self._next_key(name, lent, _FORWARD_STRIDE)
         named = lent.get(RATE)
         return Keyed(
@@ -205,7 +228,12 @@ class Skeleton:
             quiet=self.is_frozen(name),
         )
 
-    def _next_key(self, name: str, lent: dict[str, Any], stride: int) -> Tensor:
+    def _moves(self, drawing: Drawing, args: tuple[Any, ...]) -> bool:
+        """Whether a layer is to move batch statistics by formulas."""
+        natively = self.moving.natively and not (args and getattr(args[0], "dtype", None) in _HALF)
+        return bool(drawing.statistics) and not natively
+
+    def _next_key(self, name: str, lent: Any, stride: int) -> Tensor:
         """The key of a layer's call: the one that was lent, and further along its stream in the same forward again."""
         key = lent[KEY]
         if torch.compiler.is_dynamo_compiling():  # where a draw that nobody uses costs nothing
@@ -224,61 +252,29 @@ class Skeleton:
         kwargs: dict[str, Any],
     ) -> Any:
         """Call what runs the skeleton's module on these tensors; those in `reads` are what they are after it then."""
-        slots = self.slots
-        for name, tensor in tensors.items():
-            own, slot, _ = slots[name]
-            own[slot] = tensor
         self.calls.clear()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            # All are read before any is put back: a layer under two names has one slot for both.
-            for name in reads:
-                own, slot, _ = slots[name]
-                tensors[name] = own[slot]
-            for name in tensors:
-                own, slot, between = slots[name]
-                own[slot] = between
+        return self.slots.call(tensors, reads, function, args, kwargs)
 
     def call_traced(
         self, tensors: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], method: str | None
     ) -> Any:
-        """The same in a program that is being traced: by `torch.func.functional_call`, which the compiler knows."""
+        """The same in a program that is being traced."""
         if not torch.compiler.is_dynamo_compiling():  # which counts otherwise: see _next_key
             self.calls.clear()
-        if method is None:
-            return functional_call(self.module, tensors, args, kwargs, tie_weights=False)
-        inner = {f"module.{name}": tensor for name, tensor in tensors.items()}
-        output = functional_call(self.callers[method], inner, args, kwargs, tie_weights=False)
-        for name in tensors:
-            tensors[name] = inner[f"module.{name}"]
-        return output
-
-    def prepare_method(self, method: str) -> None:
-        """Make what calls another method, before a program is traced that does."""
-        if method not in self.callers:
-            self.callers[method] = _Method(self.module, method)
+        return self.slots.call_traced(tensors, args, kwargs, method)
 
     def _lend_to(self, name: str, attribute: str) -> None:
-        (own := vars(self.layers[name])).setdefault(attribute, None)
-        self.slots[f"{name}.{attribute}" if name else attribute] = (own, attribute, None)
-
-    def _find_slots(self) -> None:
-        for prefix, layer in self.module.named_modules(remove_duplicate=False):
-            for own in (layer._parameters, layer._buffers):
-                for slot, tensor in own.items():
-                    self.slots[f"{prefix}.{slot}" if prefix else slot] = (own, slot, tensor)
+        self.slots.add(name, self.layers[name], attribute)
 
 
-class _Method(nn.Module):
-    """Calls a method of a module by its name."""
-
-    def __init__(self, module: nn.Module, method: str) -> None:
-        super().__init__()
-        self.module, self.method = module, method
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self.module, self.method)(*args, **kwargs)
+def _own_forward(layer: nn.Module) -> Callable[..., Any]:
+    """A layer's forward as a function of the layer, which may be a copy that the forward of another makes."""
+    replaced: Any = vars(layer).get("forward", type(layer).forward)
+    if replaced is type(layer).forward:
+        return replaced
+    if isinstance(replaced, types.MethodType) and replaced.__self__ is layer:
+        return replaced.__func__
+    return lambda self, *args, **kwargs: replaced(*args, **kwargs)
 
 
 def _replace_forward(layer: nn.Module, forward: Callable[..., Any]) -> None:

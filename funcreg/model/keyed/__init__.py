@@ -17,7 +17,7 @@ without a key. A draw without one (`torch.randn`) has no off: it is refused.
 
 from . import distributions, factories, in_place, noise, statistics  # noqa: F401  (importing them fills the table)
 from .backward import keyed_functions
-from .mode import CALL_STRIDE, Drawing, Keyed, LayerGenerator, in_place_of_the_outer
+from .mode import CALL_STRIDE, Drawing, Keyed, LayerGenerator, called_in
 from .rehearsed import Event, Rehearsed, running
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "Keyed",
     "LayerGenerator",
     "Rehearsed",
-    "in_place_of_the_outer",
+    "called_in",
     "keyed_functions",
     "running",
 ]

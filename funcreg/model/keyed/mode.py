@@ -1,8 +1,7 @@
 """The mode of torch that takes every draw in a forward from the call's key, wherever the code that draws lives."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn, Self
 
 import torch
@@ -68,7 +67,7 @@ class LayerGenerator(torch.Generator):
 class Drawing(NamedTuple):
     """What a layer with draws of its own needs: how a mode of torch runs around its forward.
 
-    always: in every call, rather than only inside of transforms and compiled programs.
+    always: in every call, since it draws, rather than only inside of transforms and compiled programs.
     copies: draws in place are copied into their tensor, since it is used after them.
     statistics: the running statistics that it moves: (the layer that holds them, name of the mean, of the variance).
     """
@@ -227,20 +226,28 @@ class Keyed(TorchFunctionMode):
         return random.skip(self.key, (self.draws - 1) * CALL_STRIDE) if self.draws > 1 else self.key
 
 
-@contextmanager
-def in_place_of_the_outer(mode: Keyed) -> Iterator[None]:
-    """Run in a mode; one that a layer around runs in would come after it at each function, with nothing left to do.
+def called_in(mode: Keyed | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function in a mode, or in none, instead of in that of the layer around.
 
-    >>> with Keyed("a", None), in_place_of_the_outer(Keyed("b", None)):
-    ...     torch._C._len_torch_function_stack()
+    That would come after it at each function, with nothing left to do, and each takes microseconds.
+
+    >>> with Keyed("a", None):
+    ...     called_in(Keyed("b", None), torch._C._len_torch_function_stack)
+    ...     called_in(None, torch._C._len_torch_function_stack)
     1
+    0
     """
     depth = torch._C._len_torch_function_stack()
     around = depth > 0 and isinstance(torch._C._get_function_stack_at(depth - 1), Keyed)
+    if mode is None and not around:
+        return function(*args, **kwargs)
     outer = _pop_mode() if around else None
+    if mode is not None:
+        _push_mode(mode)
     try:
-        with mode:
-            yield
+        return function(*args, **kwargs)
     finally:
+        if mode is not None:
+            _pop_mode()
         if outer is not None:
             _push_mode(outer)

@@ -73,6 +73,7 @@ class Rehearsed(Keyed):
         self.neutral, self.evaluates, self.copies = neutral, evaluates, True
         self.name, self.shaken = "", shaken
         self.events: list[Event] = []
+        self.draws_in: set[str] = set()  # layers, registered ones too, in whose code there was noise or a draw
         self.inside = ""
         self.written: dict[int, tuple[Any, str]] = {}  # address -> a storage that was drawn into, and where
         self.used: set[str] = set()  # layers that use a tensor after a draw into it
@@ -130,6 +131,8 @@ class Rehearsed(Keyed):
         return later
 
     def saw(self, function: str, kind: str, active: bool) -> None:
+        if kind != "formula":
+            self.draws_in |= {self.name, self.inside, *(self.registers or ())}
         if self.registers is not None:
             if active:
                 self.events.append(Event(*self.registers, function, "backward", True))

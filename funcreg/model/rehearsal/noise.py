@@ -74,7 +74,7 @@ def wake_noise(rehearsal: Rehearsal) -> tuple[Impurity, ...]:
 
 def _switches(rehearsal: Rehearsal, layer: str, noisy: set[str]) -> set[str]:
     """Which layers to put into training mode next, for a draw that a layer makes there."""
-    for name in (layer, *_ancestors(layer)):
+    for name in (layer, *ancestors(layer)):
         if name not in noisy and name not in rehearsal.skeleton.pure:
             return {name}
     inside = {name for name in rehearsal.skeleton.trains if within(name, (layer,))}
@@ -209,7 +209,7 @@ def _drawn(rehearsal: Rehearsal, seed: int, **settings: Any) -> Draws:
     return drawn
 
 
-def _ancestors(name: str) -> Iterator[str]:
+def ancestors(name: str) -> Iterator[str]:
     """The names of the layers around a layer, innermost first."""
     while name:
         name = name.rpartition(".")[0]

@@ -18,7 +18,7 @@ from ..skeleton import KEY, RATE, RATE_OF_ALL
 from .backward import Backward, rehearse_backward
 from .differences import difference, same_values
 from .generators import Generators, own_generators
-from .noise import check_state_is_kept
+from .noise import ancestors, check_state_is_kept
 from .purity import Impurity, Spy
 from .repeats import unrepeatable
 from .runs import Rehearsal, hooked
@@ -38,7 +38,7 @@ class Plan(NamedTuple):
 
     rateable: frozenset[str] = frozenset()
     setters: tuple[str, ...] = ()
-    written: tuple[str, ...] = ()
+    written: frozenset[str] = frozenset()
     resets: tuple[str, ...] = ()
     copies_inputs: bool = False
     checkpoints: bool = False
@@ -78,13 +78,14 @@ def plan(rehearsal: Rehearsal) -> Plan:
             return Plan(impure=unlike)
     for layer in {event.inside for event in draws}:
         skeleton.learns(layer, Drawing(always=True))
+    _learn_silence(rehearsal, seen)
     if skeleton.mode.noise and not skeleton.mode.train:
         check_state_is_kept(rehearsal, lent, tensors)
     rates = {event.inside for event in seen.events if event.kind == "rate"}
     return Plan(
         frozenset(rates | ran),
         tuple(sorted(setters)),
-        tuple(written),
+        frozenset(written),
         tuple(resets),
         any(not same_values(one, other) for one, other in zip(inputs, given, strict=True)),
         rehearsal.checkpoints,
@@ -115,10 +116,20 @@ def _learn(rehearsal: Rehearsal, seen: Rehearsed) -> None:
     rated = skeleton.mode.rated
     for name in {event.inside for event in seen.events}:
         own = [event for event in seen.events if event.inside == name]
-        always = any(e.kind != "formula" and (e.active or (rated and e.kind == "rate")) for e in own)
+        noise = (e for e in own if e.kind not in ("formula", "statistics"))
+        always = any(e.active or (rated and e.kind == "rate") for e in noise)
         found = tuple(dict.fromkeys(statistics.get(name, ())))
         skeleton.learns(name, Drawing(always, name in seen.used, found))
     skeleton.writes |= seen.used & set(skeleton.noise)
+
+
+def _learn_silence(rehearsal: Rehearsal, seen: Rehearsed) -> None:
+    """Teach the skeleton which layers, right inside of one that draws, ran without a draw in their own code."""
+    skeleton = rehearsal.skeleton
+    for name, _ in hooked(rehearsal.layers):
+        around = skeleton.drawing.get(next((outer for outer in ancestors(name) if outer in rehearsal.ran), ""))
+        if name in rehearsal.ran - seen.draws_in and around is not None and around.always and not around.copies:
+            skeleton.surround(name)
 
 
 def _written(
@@ -127,6 +138,8 @@ def _written(
     """(buffers of batch statistics written in place, buffers to reset, [(name, what was done to it)])."""
     written, resets, impure = [], [], []
     moving = {owner for _, owner, _, _ in seen.running_statistics}
+    slots = rehearsal.skeleton.slots
+    kept = {(id(slots[name][0]), slots[name][1]) for name in rehearsal.buffers}
     for name, tensor in lent.items():
         owner, _, attribute = name.rpartition(".")
         if attribute in _LENT:
@@ -140,7 +153,8 @@ def _written(
         if after is tensor:
             continue
         if name not in rehearsal.buffers:
-            impure.append((name, f"replaces the parameter {name}"))
+            if (id(slots[name][0]), slots[name][1]) not in kept:  # under another name of its layer
+                impure.append((name, f"replaces the parameter {name}"))
             continue
         if not isinstance(after, Tensor) or after.shape != tensor.shape:
             if rehearsal.buffers[name]:

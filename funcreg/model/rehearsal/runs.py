@@ -47,6 +47,7 @@ class Rehearsal:
         self.computed: dict[int, weakref.ref[Tensor]] = {}  # by all runs, from what they were given
         self.stale: set[str] = set()  # layers that use what a run before has computed
         self.output: Any = None  # of the last run
+        self.ran: set[str] = set()  # layers that were called
 
     def mode(self, seed: int = 0, **settings: Any) -> Rehearsed:
         """The mode of torch that writes down what a run calls."""
@@ -124,6 +125,7 @@ class Rehearsal:
         """Look, at each call of a layer, whether it is a copy, or a call that the backward pass would run again."""
 
         def copied(layer: nn.Module, *_: Any) -> None:
+            self.ran.add(self.names.get(id(layer), ""))
             runs = vars(layer).get("forward")
             if isinstance(runs, types.MethodType) and runs.__self__ is not layer and id(runs.__self__) in self.names:
                 did = f"{self.labels[self.names[id(runs.__self__)]]}, of which the forward runs a copy"

@@ -1,0 +1,81 @@
+"""Where a module keeps its tensors: a call lends it others, and takes back what it has assigned."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+Slot = tuple[dict[str, Any], str, Any]
+
+
+class Slots(dict[str, Slot]):
+    """By every name of a tensor: a layer's dictionary, the key there, and what lies there between calls."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.callers: dict[str, nn.Module] = {}
+
+    def find(self) -> None:
+        """Add the slots of all parameters and buffers."""
+        for prefix, layer in self.module.named_modules(remove_duplicate=False):
+            for own in (layer._parameters, layer._buffers):
+                for slot, tensor in own.items():
+                    self[f"{prefix}.{slot}" if prefix else slot] = (own, slot, tensor)
+
+    def add(self, prefix: str, layer: nn.Module, attribute: str) -> None:
+        """Add an attribute of a layer that a call may lend; None between calls."""
+        (own := vars(layer)).setdefault(attribute, None)
+        self[f"{prefix}.{attribute}" if prefix else attribute] = (own, attribute, None)
+
+    def call(
+        self,
+        tensors: dict[str, Tensor],
+        reads: Iterable[str],
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Call what runs the module on these tensors; those in `reads` are what they are after it then."""
+        for name, tensor in tensors.items():
+            own, slot, _ = self[name]
+            own[slot] = tensor
+        try:
+            return function(*args, **kwargs)
+        finally:
+            # All are read before any is put back: a layer under two names has one slot for both.
+            for name in reads:
+                own, slot, _ = self[name]
+                tensors[name] = own[slot]
+            for name in tensors:
+                own, slot, between = self[name]
+                own[slot] = between
+
+    def call_traced(
+        self, tensors: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], method: str | None
+    ) -> Any:
+        """The same in a program that is being traced: by `torch.func.functional_call`, which the compiler knows."""
+        if method is None:
+            return functional_call(self.module, tensors, args, kwargs, tie_weights=False)
+        inner = {f"module.{name}": tensor for name, tensor in tensors.items()}
+        output = functional_call(self.callers[method], inner, args, kwargs, tie_weights=False)
+        for name in tensors:
+            tensors[name] = inner[f"module.{name}"]
+        return output
+
+    def prepare_method(self, method: str) -> None:
+        """Make what calls another method, before a program is traced that does."""
+        if method not in self.callers:
+            self.callers[method] = _Method(self.module, method)
+
+
+class _Method(nn.Module):
+    """Calls a method of a module by its name."""
+
+    def __init__(self, module: nn.Module, method: str) -> None:
+        super().__init__()
+        self.module, self.method = module, method
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self.module, self.method)(*args, **kwargs)
