@@ -512,8 +512,8 @@ def test_layers_that_draw_together_draw_what_each_draws_alone(rows: int) -> None
 class NormAndRelu(nn.BatchNorm1d):
     """Batch norm by inheritance, as timm's."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).relu()
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).relu()
 
 
 class Normed(nn.Module):
