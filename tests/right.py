@@ -83,6 +83,58 @@ def optional(x: Tensor, *, key: Tensor | None = None) -> Tensor:
     return x if key is None else fr.noise.dropout(x, 0.5, key=key)
 
 
+class Surrogate(torch.autograd.Function):
+    """Rounds, with the gradient of what is not rounded; `Reversed` hands on, with the gradient's negative."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.round()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return grad
+
+
+class Reversed(Surrogate):
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return -grad
+
+
+class Exponential(Surrogate):
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.exp()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * ctx.saved_tensors[0]
+
+
+def mixed(x: Tensor, *, key: Tensor) -> Tensor:
+    """A key that is split twice, for one half each time."""
+    others = fr.random.permutation(fr.random.split(key)[1], len(x))
+    share = fr.random.uniform(fr.random.split(key)[0], (len(x), 1)).to(x.dtype)
+    return share * x + (1 - share) * x[others]
+
+
+def layers(x: Tensor, *, key: Tensor) -> Tensor:
+    for layer in range(3):
+        x = fr.noise.dropout(x, 0.3, key=fr.random.fold_in(key, layer))
+    rest = fr.random.fold_in(key, 3)
+    return fr.noise.dropout(fr.noise.dropout(x, 0.3, key=rest), 0.3, key=fr.random.skip(rest, x.numel()))
+
+
 @functools.cache
 def window(size: int) -> Tensor:
     return torch.hann_window(size)
@@ -115,6 +167,12 @@ OTHERS: dict[str, Call] = {
     "a namespace": call(lambda x: (SETTINGS.log.debug("x"), x * SETTINGS.scale * SETTINGS.window.to(x.dtype))[1], X),
     "a cached constant": call(lambda x: x * window(6).to(x.dtype), X),
     "a key that may be left out": call(optional, X, key=fr.random.key(9)),
+    "a straight-through estimator": call(Surrogate.apply, X), "a reversed gradient": call(Reversed.apply, X),
+    "an exponential of one's own": call(lambda x: (3 * Exponential.apply(x)).sum(), X),
+    "a key that is split twice": call(mixed, X, key=fr.random.key(9)),
+    "a key for each layer": call(layers, X, key=fr.random.key(9)),
+    "the same noise for each member": call(
+        lambda x, *, key: torch.func.vmap(lambda row: fr.noise.dropout(row, 0.5, key=key))(x), X, key=fr.random.key(9)),
     "only a key": call(lambda *, key: fr.random.randint(key, (5,), 0, 1000), key=fr.random.key(9)),
     "a setting of hardly an effect": call(lambda x, eps: (x / (x.norm() + eps)).to(x.dtype), X,
                                           batched={"eps": (1e-12, 1e-11, 1e-10)}),
@@ -132,6 +190,8 @@ LOSSES: dict[str, Call] = {
     "huber_loss": call(F.huber_loss, X, Y),
     "kl_div": call(partial(F.kl_div, reduction="batchmean"), F.log_softmax(X, 1), PROBABILITIES.flip(0)),
     "binary_cross_entropy_with_logits": call(F.binary_cross_entropy_with_logits, X, PROBABILITIES),
+    "masked": call(lambda p, t, mask: ((p - t) ** 2 * mask).sum() / mask.sum().clamp(min=1), X, Y, Y > X),
+    "class weights": call(lambda p, t, w: F.cross_entropy(p, t, weight=w), X, CLASSES, PROBABILITIES[0]),
     "hinge_embedding_loss": call(F.hinge_embedding_loss, X, torch.tensor([[1.0], [-1.0], [1.0], [1.0]]).expand(4, 6)),
     "multi_margin_loss": call(F.multi_margin_loss, X, CLASSES),
 }  # fmt: skip

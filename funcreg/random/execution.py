@@ -29,6 +29,7 @@ _aten: Any = torch.ops.aten
 _native_devices: dict[str, bool] = {}
 _forced: str = "auto"
 _compiled: str = "pure"
+_seen: Callable[[Tensor, int, bool], None] | None = None
 
 
 def backend(device: str = "cpu") -> str:
@@ -106,9 +107,27 @@ class compiled_draws_are:
         _compiled = self.previous
 
 
+@contextmanager
+def watched(seen: Callable[[Tensor, int, bool], None]) -> Iterator[None]:
+    """Inside the block, tell of each draw its key (..., 2), how many blocks of the stream it takes, and if for keys.
+
+    >>> with watched(lambda key, blocks, for_keys: print(key, blocks, for_keys)):
+    ...     _ = words(torch.tensor([7, 0]), (5,))
+    tensor([7, 0]) 2 False
+    """
+    global _seen
+    previous, _seen = _seen, seen
+    try:
+        yield
+    finally:
+        _seen = previous
+
+
 def split(key: Tensor, num: int) -> Tensor:
     """`num` keys from one, as a (num, 2) tensor."""
     _checks.check_key(key)
+    if _seen is not None:
+        _seen(key, num, True)
     execution = _execution(key)
     if execution == "kernel":
         return _split_kernel(key, num)
@@ -118,6 +137,8 @@ def split(key: Tensor, num: int) -> Tensor:
 def words(key: Tensor, shape: tuple[int, ...]) -> Tensor:
     """32-bit words in an int64 tensor of the given shape."""
     _checks.check_key(key)
+    if _seen is not None:
+        _seen(key, _blocks(shape), False)
     execution = _execution(key)
     if execution == "kernel":
         return _words_kernel(key, shape)
@@ -129,6 +150,8 @@ def words(key: Tensor, shape: tuple[int, ...]) -> Tensor:
 def uniform(key: Tensor, shape: tuple[int, ...]) -> Tensor:
     """float32 numbers in [0, 1) of the given shape."""
     _checks.check_key(key)
+    if _seen is not None:
+        _seen(key, _blocks(shape), False)
     execution = _execution(key)
     if execution == "kernel":
         return _uniform_kernel(key, shape)
@@ -140,20 +163,24 @@ def uniform(key: Tensor, shape: tuple[int, ...]) -> Tensor:
 def kept(key: Tensor, shape: tuple[int, ...], rate: float | Tensor) -> Tensor:
     """`uniform(key, shape) >= rate`, to multiply with: bool, or int8, which is quicker to compute."""
     execution = _execution(key)
-    if _PACKS and execution == "pure":
+    if _PACKS and execution == "pure" and _seen is None:
         return philox.kept(key, _size(shape), rate).reshape(shape)
-    return (_uniform_kernel(key, shape) if execution == "kernel" else uniform(key, shape)) >= rate
+    return (_uniform_kernel(key, shape) if execution == "kernel" and _seen is None else uniform(key, shape)) >= rate
 
 
 def by_kernel(key: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     """`uniform` where it is a call of a native kernel, whose result nobody else holds, so that it may be written in."""
-    return _uniform_kernel(key, shape) if _execution(key) == "kernel" else None
+    if _execution(key) != "kernel":
+        return None
+    return _uniform_kernel(key, shape) if _seen is None else uniform(key, shape)
 
 
 def each_by_kernel(keys: Tensor, shape: tuple[int, ...]) -> Tensor | None:
     """The same for several keys (n, 2): (n, *shape)."""
     if _execution(keys) != "kernel":
         return None
+    if _seen is not None:
+        _seen(keys, _blocks(shape), False)
     return _uniform_kernel(_aligned(keys, shape), (len(keys), *shape))
 
 
@@ -194,6 +221,11 @@ def _size(shape: tuple[int, ...]) -> int:
     for length in shape:
         size *= length
     return size
+
+
+def _blocks(shape: Sequence[int]) -> int:
+    """How many blocks, of four words each, a draw takes."""
+    return -(-_size(tuple(shape)) // 4)
 
 
 # The kernels take keys (*batch, 2) for results (*batch, *shape): what vmap needs.

@@ -7,8 +7,10 @@
     surroundings.py   what is global: generators, settings, the environment
     closures.py       what a function closes over
     calls.py          what every rule does with an example
+    drawing.py        what is drawn from which key
     purity.py         rules of what stays as it is: arguments, global state, state; of results, keys and modes
     transformed.py    rules of vmap, of settings, of gradients, of dtypes
+    backward.py       gradients that are written by hand
     compiling.py      compiled is eager, and compiles once
     reports.py        what was found
     check.py          a function through every rule

@@ -87,7 +87,10 @@ def _own_draws(tried: Example, leaves: list[Any]) -> Finding:
     equal = leaves[0][:1].expand(COPIES, *leaves[0].shape[1:])
     for turn in range(4):  # a draw of nothing is possible
         key = random.fold_in(leaves[tried.keyed], turn)
-        each = _images(tried.call(replaced(leaves, [0, tried.keyed], [equal, key])))
+        try:
+            each = _images(tried.call(replaced(leaves, [0, tried.keyed], [equal, key])))
+        except Exception as error:
+            return Finding("own draws", (f"{COPIES} images are refused, {count} are not: {said(error)}",))
         if not torch.equal(each, each[:1].expand_as(each)):
             return Finding("own draws")
     return Finding("own draws", (f"{COPIES} equal images come out equal",))

@@ -11,13 +11,13 @@ from .example import Example
 from .trees import differences, fresh
 
 
-def result(example: Example) -> Any:
+def result(example: Example, dtype: torch.dtype | None = None) -> Any:
     """The call's own result, of tensors that share nothing with the arguments and carry no history.
 
-    What has no value to compare is its type's name.
+    What has no value to compare is its type's name. In another dtype where one is given.
     """
     plain = Tensor | bool | int | float | complex | str
-    of = example.call(fresh(example.member(example.base)))
+    of = example.call(fresh(example.member(example.base, dtype)))
     return detached(optree.tree_map(lambda leaf: leaf if isinstance(leaf, plain) else type(leaf).__name__, of))
 
 

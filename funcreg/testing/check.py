@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import _checks
-from . import closures, compiling, purity, transformed
+from . import backward, closures, compiling, purity, transformed
 from .example import Example, Settings, example, title
 from .reports import Finding, Report, refuse_broken
 from .surroundings import put_back
@@ -68,13 +68,16 @@ def report(
 
     - arguments: nothing given is written into.
     - global state: generators and torch's settings are left alone, and have no part in the result.
-    - state: the same arguments, the same result; what the function closes over stays as it was before the first call.
+    - state: the same arguments, the same result, at any time; what the function closes over stays as it was before
+      the first call.
     - results: a tree of tensors.
-    - key: another one gives another result, and there is none by default, nor a seed where none is given.
+    - key: another one gives another result, none is drawn from twice, and there is none by default, nor a seed
+      where none is given.
     - mode: the result depends on no module's `training`, nor on `torch.no_grad`.
     - settings: have an effect, may be tensors, batched alone, and mean the same as Python numbers.
     - vmap: over everything, in chunks and over keys alone, it gives what a loop gives.
     - finite: no NaN, and finite gradients.
+    - backward: that of an autograd.Function written by hand is the slope, by finite differences.
     - dtype: the inputs', for float64, float32 and bfloat16.
     - compiled: gives what eager does, and other numbers do not compile again.
 
@@ -134,10 +137,12 @@ def findings(tried: Example, *, jit: bool, gradients: bool | Collection[str], dt
         places = []
     places = [place for place in places if place in tried.floating or place in tried.settings]
     rows.append(_found("finite", lambda tried: transformed.finite(tried, places), tried))
+    sloped = [] if rows[-1].broken else [place for place in places if place in tried.floating]
+    rows.append(_found("backward", lambda tried: backward.slopes(tried, sloped), tried))
     if dtype == "any" or not tried.floating:
         rows.append(Finding("dtype", (), "any is allowed" if dtype == "any" else "no floating-point tensor is given"))
     else:
-        rows.append(_found("dtype", lambda tried: transformed.dtype(tried, dtype), tried))
+        rows.append(_found("dtype", lambda tried: transformed.dtype(tried, dtype), tried, unrepeated))
     uncompiled = batchable or ("" if jit else "ask for it: jit=True")
     rows.append(_found("compiled", lambda tried: compiling.compiled(tried)[0], tried, uncompiled))
     return rows

@@ -3,8 +3,10 @@
 import functools
 import random as python_random
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -198,7 +200,7 @@ def _is_own(of: Any) -> bool:
 
 def _is_watched(of: type) -> bool:
     """Whether the attributes of its objects are looked at."""
-    return of is SimpleNamespace or _is_own(of)
+    return of in (SimpleNamespace, threading.local) or _is_own(of)
 
 
 def _is_data(leaf: Any) -> bool:
@@ -226,7 +228,9 @@ def _told(leaf: Any) -> Any:
 
 
 def _generator_state(leaf: Any) -> Any:
-    """Where a generator stands; None of what is no generator."""
+    """Where a generator or a variable of the context stands; None of what is neither."""
+    if isinstance(leaf, ContextVar):
+        return str(leaf.get(None))
     if isinstance(leaf, torch.Generator):
         return leaf.get_state()
     if isinstance(leaf, python_random.Random):
@@ -241,4 +245,25 @@ def _generator_state(leaf: Any) -> Any:
 
 def _values_of(module: nn.Module) -> dict[str, Any]:
     named = [*module.named_parameters(), *module.named_buffers()]
-    return {name: leaf for name, leaf in named if not nn.parameter.is_lazy(leaf)}
+    return {name: leaf for name, leaf in named if not nn.parameter.is_lazy(leaf)} | _plain_attributes_of(module)
+
+
+def _plain_attributes_of(module: nn.Module) -> dict[str, Any]:
+    """Numbers, lists and tensors that are no buffers, of layers that are the user's own."""
+    known = {*vars(nn.Module())}
+    found = {}
+    for name, layer in module.named_modules():
+        if _is_own(type(layer)):
+            own = {word: value for word, value in vars(layer).items() if word not in known}
+            found |= {
+                f"{name}.{word}".lstrip("."): _read_only(value) for word, value in own.items() if _is_plain(value)
+            }
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    return all(map(_is_data, optree.tree_leaves(value)))
+
+
+def _read_only(value: Any) -> Any:
+    return optree.tree_map(_told, value)

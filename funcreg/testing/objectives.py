@@ -1,6 +1,6 @@
 """Losses and penalties: what training adds up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,9 @@ from .. import _checks, tree
 from .check import begun
 from .example import Example, Settings, example, replaced, title
 from .reports import Finding, Report, refuse_broken
+from .trees import fresh
 
+CLASSES = 8  # of which each is the predicted one
 LARGE = 200.0  # the exponential of its negative is 0 in float32
 
 
@@ -32,6 +34,7 @@ def check_loss(
     - pairs: other targets for the same predictions change it, but the same pairs in another order do not.
     - large predictions: of 200 and -200, or 0 and 1 where they are probabilities, give no NaN or infinity, nor do
       their gradients.
+    - other arguments: a mask, or weights, matter.
 
     Args:
         loss: `loss(predictions, targets, *args, key=key, **kwargs)`.
@@ -55,7 +58,7 @@ def check_loss(
     _checks.check_floating("predictions", predictions)
     given: dict[str, Any] = {"key": key, "batched": batched, **kwargs}
     tried = example(loss, predictions, targets, *args, **given)
-    by = [tried.names[place] for place in (*tried.floating, *tried.settings) if not _is_target(tried.names, place)]
+    by = [tried.names[place] for place in (*tried.floating, *tried.settings) if _has_slope(tried, place)]
     found, leaves, value = begun(title(loss), tried, jit=jit, gradients=by, dtype="either")
     found.append(Finding("scalar", _not_scalar(value)))
     if not found[-1].broken:
@@ -65,6 +68,7 @@ def check_loss(
             Finding("slope", dead),
             _pairs(tried, leaves, value),
             Finding("large predictions", _at_large(tried, leaves)),
+            Finding("other arguments", tuple(_idle(tried, leaves, value))),
         ]
     refuse_broken(Report(title(loss), tuple(found)))
 
@@ -84,6 +88,7 @@ def check_penalty(
     - strength: none gives 0, and twice as much twice the penalty.
     - slope: its gradient is not zero everywhere.
     - at zero: where all parameters are 0 it and its gradient are finite.
+    - bound: it does not fall without end as the parameters grow.
 
     Args:
         penalty: `penalty(params, strength, key=key, **kwargs)`; the strength may be a tensor, batched.
@@ -128,6 +133,20 @@ def _is_target(names: Sequence[str], place: int) -> bool:
     return names[place].split(".")[0] == names[1].split(".")[0]
 
 
+def _has_slope(tried: Example, place: int) -> bool:
+    """Whether it is differentiated by a leaf: not by targets, nor by weights where torch has no derivative."""
+    if not place or place in tried.settings:
+        return True
+    if _is_target(tried.names, place):
+        return False
+    leaves = fresh(tried.member(tried.base))
+    try:
+        grad(lambda given: tried.call(replaced(leaves, [place], [given])).sum())(leaves[place])
+    except Exception:
+        return False
+    return True
+
+
 def _not_scalar(value: Any) -> tuple[str, ...]:
     if isinstance(value, Tensor) and value.ndim == 0:
         return ()
@@ -141,12 +160,24 @@ def _pairs(tried: Example, leaves: list[Any], value: Tensor) -> Finding:
     at = [place for place in at if isinstance(leaves[place], Tensor) and leaves[place].shape[:1] == (count,)]
     if count < 2 or not at:
         return Finding("pairs", (), "needs two samples")
+    others = [
+        place
+        for place, leaf in enumerate(leaves)
+        if place
+        and place not in at
+        and place != tried.keyed
+        and isinstance(leaf, Tensor)
+        and leaf.shape[:1] == (count,)
+    ]
     turned = [leaves[place].roll(1, 0) for place in at]
     if all(torch.equal(one, leaves[place]) for one, place in zip(turned, at, strict=True)):
         return Finding("pairs", (), "all targets are the same")
     near = 1e-5 * (1 + abs(float(value)))
     apart = float(tried.call(replaced(leaves, at, turned)))
-    together = float(tried.call(replaced(leaves, [0, *at], [leaves[0].roll(1, 0), *turned])))
+    # A mask, or weights, may be of the samples or not.
+    moved = ([0, *at], [0, *at, *others])
+    again = [float(tried.call(replaced(leaves, each, [leaves[place].roll(1, 0) for place in each]))) for each in moved]
+    together = min(again, key=lambda sum_: abs(sum_ - float(value)))
     lines = []
     if apart == float(value) or abs(apart - float(value)) < near / 100:
         lines.append(f"each prediction with another's target gives the same, {apart:.6g}: a shape that broadcasts?")
@@ -159,9 +190,8 @@ def _at_large(tried: Example, leaves: list[Any]) -> tuple[str, ...]:
     x = leaves[0]
     probable = bool(((x >= 0) & (x <= 1)).all())
     upper, lower, what = (1.0, 0.0, "0 and 1") if probable else (LARGE, -LARGE, f"{LARGE:g} and {-LARGE:g}")
-    flat = torch.arange(x.numel(), device=x.device).reshape(x.shape)
-    for odd in (0, 1):
-        large = torch.where(flat % 2 == odd, upper, lower).to(x.dtype)
+    for chosen in _patterns(x):
+        large = torch.where(chosen, upper, lower).to(x.dtype)
         value = tried.call(replaced(leaves, [0], [large]))
         if not bool(value.isfinite()):
             return (f"of {what}: the loss is {float(value)}",)
@@ -169,6 +199,37 @@ def _at_large(tried: Example, leaves: list[Any]) -> tuple[str, ...]:
         if not bool(slope.isfinite().all()):
             return (f"of {what}: a gradient is {float(slope[~slope.isfinite()][0])}",)
     return ()
+
+
+def _patterns(x: Tensor) -> Iterator[Tensor]:
+    """Every other number; and one class after the other, where there are some."""
+    flat = torch.arange(x.numel(), device=x.device).reshape(x.shape)
+    yield from (flat % 2 == odd for odd in (0, 1))
+    if x.ndim > 1:
+        classes = torch.arange(x.shape[1], device=x.device).reshape(-1, *(1 for _ in x.shape[2:]))
+        yield from ((classes == each).expand_as(x) for each in range(min(x.shape[1], CLASSES)))
+
+
+def _idle(tried: Example, leaves: list[Any], value: Tensor) -> Iterator[str]:
+    """Masks and weights that change nothing."""
+    for place, leaf in enumerate(leaves):
+        known = not place or place == tried.keyed or place in tried.settings or _is_target(tried.names, place)
+        if known or not isinstance(leaf, Tensor) or not leaf.numel():
+            continue
+        if leaf.dtype == torch.bool:
+            other = leaf.logical_not()
+        elif leaf.is_floating_point():
+            other = leaf * torch.linspace(1.5, 2.5, leaf.numel(), device=leaf.device).to(leaf.dtype).reshape(leaf.shape)
+        else:
+            continue
+        if torch.equal(other, leaf):
+            continue
+        try:
+            same = torch.equal(tried.call(replaced(leaves, [place], [other])), value)
+        except Exception:  # a value that it refuses
+            continue
+        if same:
+            yield f"{tried.names[place]} has no effect"
 
 
 def _by_strength(tried: Example, leaves: list[Any]) -> tuple[str, ...]:
@@ -191,7 +252,10 @@ def _slopes(tried: Example, leaves: list[Any]) -> list[Finding]:
     for place, each in zip(at, slope(zeros), strict=True):
         if not bool(each.isfinite().all()):
             lines.append(f"the gradient of {tried.names[place]} is {float(each[~each.isfinite()][0])}")
+    far, further = (float(tried.call(replaced(leaves, at, [leaves[place] * by for place in at]))) for by in (1e2, 1e4))
+    falls = f"where the parameters are 10,000 times as large it is {further:.4g}: training would make them grow"
     return [
+        Finding("bound", (falls,) if further < 10 * far < 0 else ()),
         Finding("slope", ("the gradient is zero everywhere",) if dead else ()),
         Finding("at zero", tuple(lines)),
     ]

@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import _checks, optim, random, tree
 from ..transforms import Transform
 from ..tree.checks import check_floating
-from . import purity
+from . import purity, transformed
 from .check import findings, judged
 from .example import Example, check_settings, example, title
 from .reports import Finding, Report, refuse_broken
@@ -33,6 +33,7 @@ def check_transform(
 
     - arguments of update: the state that it is given is not written into.
     - updates: have the structure, shapes and dtypes of the parameters.
+    - vmap of update: over all members' states too, it gives what a loop gives.
     - carried state: of tensors, it has the structure, shapes and dtypes of the one that `init` made.
     - zero gradients: give no NaN.
 
@@ -126,9 +127,13 @@ def _findings(make: Callable[..., Any], tried: Example, jit: bool) -> list[Findi
         for name, leaf in named_leaves(state, "the state")
         if not isinstance(leaf, Tensor)
     ]
+    written = purity.arguments(example(made.update, grads, first, params))
+    broken = written or numbers or Report("", tuple(found)).broken
+    apart = [] if broken else transformed.batches(example(made.update, grads, first, params))
     return [
         *found,
-        Finding("arguments of update", tuple(purity.arguments(example(made.update, grads, first, params)))),
+        Finding("arguments of update", tuple(written)),
+        Finding("vmap of update", tuple(apart)),
         Finding("carried state", tuple(numbers or unlike(state, first, "the state", "init's"))),
         Finding("zero gradients", tuple(f"{name} is NaN" for name in lost)),
     ]
@@ -144,10 +149,12 @@ def _descends(made: Any, given: list[tree.Tree]) -> Finding:
     _, point = given
     bottom, state = tree.map(lambda leaf: leaf + 1, point), made.init(point)
     start = _height(point, bottom)
+    heights = []
     for _ in range(STEPS):
         updates, state = made.update(tree.map(torch.sub, point, bottom), state, point)
         point = optim.apply_updates(point, updates)
-    end = _height(point, bottom)
+        heights.append(_height(point, bottom))
+    end = max(heights[-2:])  # or it jumps to and fro
     climbed = f"{STEPS} steps on a quadratic bowl went from a height of {start:.4g} to {end:.4g}"
     return Finding("descends", () if end < start else (climbed,))
 

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from .. import random
-from . import closures, surroundings
-from .calls import first_of, result, tolerances_of
+from . import closures, drawing, surroundings
+from .calls import first_of, is_exact, result, tolerances_of
 from .example import Example, replaced
 from .trees import differences, fresh, named_leaves
 
 KEYS = 8  # that are tried until one gives another result
-SEEDS = (0, 1, 2, 3, 7, 42, 123, 1234, 1337)  # that people choose
 
 
 def arguments(example: Example) -> list[str]:
@@ -64,7 +63,9 @@ def global_state(example: Example) -> list[str]:
 def state(example: Example, held: closures.Snapshot) -> list[str]:
     """The same arguments give the same result, and what the function closes over is as it was before any call."""
     first = result(example)
-    again = differences(result(example), first, (0.0, 0.0))
+    with surroundings.clocks_ahead():
+        later = result(example)
+    again = differences(later, first, (0.0, 0.0)) or _again_in_float64(example)
     found = [f"the same arguments give another result: {first_of(again)}"] if again else []
     return found + [
         f"the function changed what it closes over: {line}" for line in closures.changes(example.function, held)
@@ -81,8 +82,11 @@ def results(example: Example) -> list[str]:
 
 
 def key(example: Example) -> list[str]:
-    """Another key gives another result, and there is no key by default."""
+    """Another key gives another result, no part of its stream is drawn twice, and there is no key by default."""
     assert example.keyed is not None
+    reused = drawing.twice(lambda: result(example))
+    if reused:
+        return reused
     found = [f"{line}: a call that forgets the key draws the same every time" for line in _by_default(example)]
     leaves = example.member(example.base)
     first = result(example)
@@ -122,13 +126,27 @@ def _by_default(example: Example) -> list[str]:
     leaves = example.member(example.base)
 
     def called(key: Tensor | None) -> Any:
-        assert example.keyed is not None
-        return example.call(fresh(replaced(leaves, [example.keyed], [key])))
+        return example.call(fresh([key if place == example.keyed else leaf for place, leaf in enumerate(leaves)]))
 
     try:
-        without = called(None)
+        called(None)  # the first call may be special
+        with surroundings.put_back() as changed, drawing.draws() as without:
+            called(None)
+            moved = changed()
     except Exception:  # it asks for one
         return []
-    drawn = {seed: differences(called(random.key(seed)), without, (0.0, 0.0)) for seed in SEEDS}
-    hidden = [seed for seed, apart in drawn.items() if not apart]
-    return [f"without a key it draws as from fr.random.key({hidden[0]})"] if 0 < len(hidden) < len(SEEDS) else []
+    with drawing.draws() as given:
+        result(example)
+    known = {draw[:2] for draw in given}
+    hidden = [f"without a key it draws from fr.random.key({draw.seed})" for draw in without if draw[:2] not in known]
+    return hidden[:1] or [f"without a key it draws: {name} is not as it was" for name in moved]
+
+
+def _again_in_float64(example: Example) -> list[str]:
+    """How two results in float64 differ, where smaller changes show, as those of a clock."""
+    if not example.floating or is_exact(example):
+        return []
+    try:
+        return differences(result(example, torch.float64), result(example, torch.float64), (0.0, 0.0))
+    except Exception:  # what it closes over has another dtype
+        return []

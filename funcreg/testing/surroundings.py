@@ -1,8 +1,10 @@
 """What is global, and a pure function leaves alone: generators, settings, the environment."""
 
+import logging
 import os
 import random as python_random
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+_CLOCKS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
+_DAYS = 40 * 86_399  # seconds
 # What importing a module may change, which is not the doing of the function that came to need it.
-_BY_IMPORTS = ("the environment", "the filters of warnings")
+_BY_IMPORTS = ("the environment", "the filters of warnings", "the path of imports", "the level of the log")
 
 
 class Global(NamedTuple):
@@ -59,6 +63,23 @@ def generators_elsewhere() -> Iterator[Callable[[], list[str]]]:
             yield changed
 
 
+@contextmanager
+def clocks_ahead() -> Iterator[None]:
+    """Inside the block, the functions of `time` tell a later time."""
+
+    def ahead(clock: Callable[[], Any], by: int) -> Callable[[], Any]:
+        return lambda: clock() + by
+
+    clocks = {name: getattr(time, name) for name in _CLOCKS}
+    for name, clock in clocks.items():
+        setattr(time, name, ahead(clock, _DAYS * (10**9 if name.endswith("_ns") else 1)))
+    try:
+        yield
+    finally:
+        for name, clock in clocks.items():
+            setattr(time, name, clock)
+
+
 def _globals() -> dict[str, Global]:
     known = {
         "torch's generator": Global(torch.get_rng_state, torch.set_rng_state),
@@ -79,6 +100,16 @@ def _globals() -> dict[str, Global]:
             lambda: torch.is_autocast_enabled("cpu"), lambda enabled: torch.set_autocast_enabled("cpu", enabled)
         ),
         "cuDNN's settings": Global(_cudnn, lambda flags: torch.backends.cudnn.set_flags(**flags)),
+        "attention's kernels": Global(_attention, _set_attention),
+        "whether oneDNN is used": Global(
+            lambda: torch.backends.mkldnn.enabled, lambda enabled: torch.backends.mkldnn.set_flags(enabled)
+        ),
+        "whether denormals are 0": Global(_flushes, torch.set_flush_denormal),
+        "how torch prints": Global(_printing, lambda how: torch.set_printoptions(**how)),
+        "the working directory": Global(os.getcwd, os.chdir),
+        "the recursion limit": Global(sys.getrecursionlimit, sys.setrecursionlimit),
+        "the path of imports": Global(lambda: list(sys.path), lambda path: sys.path.__setitem__(slice(None), path)),
+        "the level of the log": Global(lambda: logging.getLogger().level, logging.getLogger().setLevel),
         "the environment": Global(lambda: dict(os.environ), _set_environment),
         "the filters of warnings": Global(lambda: list(warnings.filters), _set_filters),
     }
@@ -87,6 +118,7 @@ def _globals() -> dict[str, Global]:
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
         known["numpy's generator"] = Global(numpy.random.get_state, numpy.random.set_state)
+        known["how numpy prints"] = Global(numpy.get_printoptions, lambda how: numpy.set_printoptions(**how))
         known["numpy's handling of errors"] = Global(numpy.geterr, lambda how: numpy.seterr(**how))
     return known
 
@@ -98,6 +130,26 @@ def _set_default_device(device: torch.device) -> None:
 def _cudnn() -> dict[str, bool]:
     flags = torch.backends.cudnn
     return {"_enabled": flags.enabled, "_benchmark": flags.benchmark, "_deterministic": flags.deterministic}
+
+
+_KERNELS = ("flash", "mem_efficient", "math", "cudnn")
+
+
+def _attention() -> dict[str, bool]:
+    return {kind: getattr(torch.backends.cuda, f"{kind}_sdp_enabled")() for kind in _KERNELS}
+
+
+def _set_attention(enabled: dict[str, bool]) -> None:
+    for kind, each in enabled.items():
+        getattr(torch.backends.cuda, f"enable_{kind}_sdp")(each)
+
+
+def _flushes() -> bool:
+    return not bool(torch.tensor(1e-310, dtype=torch.float64, device="cpu") * 1.0)
+
+
+def _printing() -> dict[str, Any]:
+    return dict(vars(vars(torch)["_tensor_str"].PRINT_OPTS))
 
 
 def _set_environment(variables: dict[str, str]) -> None:

@@ -57,6 +57,17 @@ def _remembering() -> Transform:
     return Transform(lambda params: (), update)
 
 
+def _odd_steps() -> Transform:
+    def update(grads: Any, state: Tensor, params: Any) -> Any:
+        return fr.tree.map(lambda g: -0.1 * g if int(state) % 2 else -0.2 * g, grads), state + 1
+
+    return Transform(lambda params: torch.zeros((), dtype=torch.int64), update)
+
+
+def _same_noise(*, key: Tensor) -> Transform:
+    return _stateless(lambda g, p: g + fr.random.normal(key, tuple(g.shape)).to(g.dtype))
+
+
 def _branching(lr: Any) -> Transform:
     return _stateless(lambda g, p: -lr * g if lr > 0 else g)
 
@@ -75,12 +86,15 @@ TRANSFORMS: list[Fault] = [
     ("arguments of update", "the state in place", transform(_momentum(lambda m, g: m.mul_(0.9).add_(g)))),
     ("arguments", "the gradients in place", transform(_stateless(lambda g, p: g.mul_(-0.1)))),
     ("arguments", "the parameters in place", transform(_stateless(lambda g, p: p.sub_(0.1 * g) * 0))),
+    ("vmap of update", "a Python if on the state", transform(_odd_steps())),
+    ("key", "the same noise at each step", transform(_same_noise, key=KEY)),
     ("zero gradients", "0 / 0", transform(_stateless(lambda g, p: g / g.abs().max()))),
     ("state", "counts steps by itself", transform(_remembering())),
     ("settings", "a Python if", transform(_branching, batched=LR)),
     ("global state", "noise without a key", transform(_stateless(lambda g, p: g + torch.randn(g.shape).to(g.dtype)))),
     ("descends", "the wrong sign", optimizer(_stateless(lambda g, p: 0.1 * g))),
     ("descends", "no sign at all", optimizer(fr.transforms.scale_by_adam())),
+    ("descends", "to and fro", optimizer(_stateless(lambda g, p: -30 * g.sign()))),
     ("descends", "steps that are too long", optimizer(_stateless(lambda g, p: -2.5 * g))),
     ("descends", "updates that are new parameters", optimizer(_stateless(lambda g, p: p - 0.1 * g))),
 ]  # fmt: skip
@@ -104,6 +118,11 @@ LOSSES: list[Fault] = [
     ("slope", "rounded", loss(lambda p, t: (p.round() - t).square().mean())),
     ("large predictions", "the logarithm of a softmax",
      loss(lambda p, t: -p.softmax(1).log().gather(1, t[:, None]).mean(), X, CLASSES)),
+    ("other arguments", "a mask is forgotten",
+     functools.partial(fr.testing.check_loss, lambda p, t, mask: (p - t).square().mean(), X, CLOSE_BY, X > 0)),
+    ("other arguments", "weights are forgotten", loss(lambda p, t, *, w: (p - t).square().mean(), w=X[:, 0])),
+    ("large predictions", "a root where the class is certain",
+     loss(lambda p, t: -((1 - p.softmax(1)).sqrt() * p.log_softmax(1)).gather(1, t[:, None]).mean(), X, CLASSES)),
     ("large predictions", "the logarithm of a sum",
      loss(lambda p, t: (p.exp().sum(1).log() - p.gather(1, t[:, None])[:, 0]).mean(), X, CLASSES)),
     ("large predictions", "the logarithm of a probability",
@@ -124,6 +143,7 @@ def _squares(params: Any) -> Tensor:
 PENALTIES: list[Fault] = [
     ("scalar", "one for each leaf",
      penalty(lambda params, strength: torch.stack([strength * leaf.square().sum() for leaf in params.values()]))),
+    ("bound", "the wrong sign", penalty(lambda params, strength: -strength * _squares(params))),
     ("strength", "squared", penalty(lambda params, strength: strength**2 * _squares(params))),
     ("strength", "an offset", penalty(lambda params, strength: strength * _squares(params) + 1)),
     ("settings", "a strength of no effect", penalty(lambda params, strength: _squares(params))),
@@ -152,6 +172,8 @@ def _own(images: Tensor, key: Tensor, *shape: int) -> Tensor:
 
 AUGMENTATIONS: list[Fault] = [
     ("own draws", "one for all", augmentation(_flipped_together, key=KEY)),
+    ("own draws", "of four images only",
+     augmentation(lambda images, *, key: images * _own(images[:4], key, 3, 1, 1).to(images.dtype), key=KEY)),
     ("own images", "the brightness of the batch",
      augmentation(lambda images: (images - images.mean() + 0.5).clamp(0, 1))),
     ("range", "noise without a bound",

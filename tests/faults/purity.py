@@ -4,8 +4,12 @@ import dataclasses
 import itertools
 import os
 import random as python_random
+import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,6 +88,11 @@ ARGUMENTS = [
 ]  # fmt: skip
 
 
+def _moves_recursion(x: Tensor) -> Tensor:
+    sys.setrecursionlimit(sys.getrecursionlimit() + 1)
+    return x * 1
+
+
 def _seeds_as_it_likes(x: Tensor) -> Tensor:
     before = torch.get_rng_state()
     torch.manual_seed(0)
@@ -106,6 +115,10 @@ def _puts_back(x: Tensor) -> Tensor:
 
 def _trains(x: Tensor, layer: nn.Module = nn.Dropout(0.5)) -> Tensor:  # noqa: B008  (part of the fault)
     return layer(x)
+
+
+def _flushes() -> bool:
+    return not bool(torch.tensor(1e-310, dtype=torch.float64) * 1.0)
 
 
 GLOBAL_STATE = [
@@ -138,6 +151,13 @@ GLOBAL_STATE = [
     fault("global state", "autocast",
      lambda x: one_after_other(x, lambda _: torch.set_autocast_enabled("cpu", True)) * 1),
     fault("global state", "torch's warnings", lambda x: one_after_other(x, lambda _: torch.set_warn_always(True)) * 1),
+    fault("global state", "how torch prints", lambda x: one_after_other(x, lambda _: torch.set_printoptions(2)) * 1),
+    fault("global state", "the working directory", lambda x: one_after_other(x, lambda _: os.chdir("/")) * 1),
+    fault("global state", "the recursion limit", _moves_recursion),
+    fault("global state", "denormals",
+     lambda x: one_after_other(x, lambda _: torch.set_flush_denormal(not _flushes())) * 1),
+    fault("global state", "attention's kernels",
+     lambda x: one_after_other(x, lambda _: torch.backends.cuda.enable_math_sdp(False)) * 1),
     fault("global state", "gumbel noise beside a key",
      lambda x, *, key: F.gumbel_softmax(x) * fr.random.uniform(key), key=KEY),
 ]  # fmt: skip
@@ -189,6 +209,18 @@ class _Lazy:
         return x - self.mean.to(x.dtype)
 
 
+class _Remembers(nn.Module):
+    """In a list that is no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(len(x))
+        return x * 2
+
+
 def _counts_itself(x: Tensor) -> Tensor:
     vars(_counts_itself)["calls"] = vars(_counts_itself).get("calls", 0) + 1
     return x * 2
@@ -215,6 +247,8 @@ def _state() -> list[Fault]:
     mean, var, layer = torch.zeros(3), torch.ones(3), nn.BatchNorm1d(3)
     settings, first, notes = {"calls": 0}, dict[str, Tensor](), SimpleNamespace(calls=0)
     mixed, array, seen, slots = {"layer": nn.Linear(1, 1), "calls": 0}, np.zeros(1), set[int](), _Slots()
+    count, own_of_thread = ContextVar("count", default=0), threading.local()
+    own_of_thread.calls = 0
     generators = {
         "torch's": (torch.Generator(), lambda own: own.manual_seed(own.initial_seed() + 1)),
         "numpy's": (np.random.default_rng(0), lambda own: own.random()),
@@ -235,6 +269,12 @@ def _state() -> list[Fault]:
 
     return [
         *(fault("state", f"{name} own generator moves", moves(*how)) for name, how in generators.items()),
+        fault("state", "the time", lambda x: x * time.time()),
+        fault("state", "the second", lambda x: x + int(time.time())),
+        fault("state", "a variable of the context",
+              lambda x: one_after_other(x, lambda _: count.set(count.get() + 1)) * 2),
+        fault("state", "a thread's own", counts(own_of_thread)),
+        fault("state", "a module's list", _Remembers()),
         fault("state", "a slot counts", _Slots()),
         fault("state", "an object in a slot counts", counts(slots)),
         fault("state", "a class counts", _Shared().scaled),
@@ -294,7 +334,32 @@ def _defaults_to_a_seed(x: Tensor, *, key: Any = 0) -> Tensor:
 
 
 def _falls_back_on_a_seed(x: Tensor, *, key: Tensor | None = None) -> Tensor:
-    return fr.noise.dropout(x, 0.5, key=fr.random.key(42) if key is None else key)
+    return fr.noise.dropout(x, 0.5, key=fr.random.key(20231) if key is None else key)
+
+
+def _falls_back_on_torch(x: Tensor, *, key: Tensor | None = None) -> Tensor:
+    return x * torch.rand(3).to(x.dtype) if key is None else fr.noise.dropout(x, 0.5, key=key)
+
+
+def _layers(x: Tensor, *, key: Tensor) -> Tensor:
+    for _ in range(2):
+        x = fr.noise.dropout(x, 0.1, key=key)
+    return x
+
+
+def _half_of(x: Tensor, *, key: Tensor) -> Tensor:
+    first = fr.random.split(key)[0]
+    return x + (fr.random.normal(first, 3) * fr.random.uniform(first, 3)).to(x.dtype)
+
+
+def _parent_too(x: Tensor, *, key: Tensor) -> Tensor:
+    return fr.noise.dropout(x, 0.5, key=key) + fr.random.uniform(fr.random.split(key)[0], 3).to(x.dtype)
+
+
+def _of_each_row(x: Tensor, *, key: Tensor) -> Tensor:
+    keys = fr.random.split(key, 2)
+    noise = torch.func.vmap(lambda key: fr.random.uniform(key, 3) + fr.random.bernoulli(key, 0.5, 3))
+    return x + noise(keys).to(x.dtype)
 
 
 KEYS = [
@@ -305,6 +370,11 @@ KEYS = [
     fault("key", "a key by default", _defaults_to_a_key, key=KEY),
     fault("key", "a seed by default", _defaults_to_a_seed, key=KEY),
     fault("key", "a seed where there is no key", _falls_back_on_a_seed, key=KEY),
+    fault("key", "torch's generator where there is no key", _falls_back_on_torch, key=KEY),
+    fault("key", "one for two layers", _layers, key=KEY),
+    fault("key", "a half is used twice", _half_of, key=KEY),
+    fault("key", "drawn from and split", _parent_too, key=KEY),
+    fault("key", "used twice in each row", _of_each_row, key=KEY),
 ]
 
 

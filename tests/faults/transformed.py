@@ -94,6 +94,31 @@ FINITE = [
     fault("finite", "an exponential that overflows", lambda x: (1000 * x).exp() / (1000 * x).exp().sum()),
 ]
 
+
+class _Of(torch.autograd.Function):
+    """A square whose gradient is another's."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x**2
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return grad * ctx.saved_tensors[0]
+
+
+BACKWARD = [
+    fault("backward", "half of a slope", _Of.apply),
+    fault("backward", "half of a slope inside of a function", lambda x: (_Of.apply(x.sin()) * 3).sum()),
+    fault("backward", "beside what is right", lambda x, y: x.exp() + _Of.apply(y), X, X.flip(0)),
+]
+
 DTYPES = [
     fault("dtype", "float()", lambda x: x.float() * 2),
     fault("dtype", "double()", lambda x: x.double() * 2),
@@ -127,4 +152,4 @@ COMPILED = [
     ("compiled 2 times", "a list grows", _checked_compiled((lambda xs: sum(xs), ([X],), ([X, X],)))),
 ]  # fmt: skip
 
-FAULTS = [*SETTINGS, *VMAP, *FINITE, *DTYPES, *COMPILED]
+FAULTS = [*SETTINGS, *VMAP, *FINITE, *BACKWARD, *DTYPES, *COMPILED]
