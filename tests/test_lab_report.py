@@ -135,27 +135,29 @@ def test_report_is_one_self_contained_page(lab: Any, tmp_path: Path) -> None:
 
 def test_report_counts_by_part(tmp_path: Path) -> None:
     unclear = Claim("Perhaps.", "0.5", Verdict(UNDECIDED, "-1 to 2", True), {"n": 1})
+    small = Claim("A little.", "0.1", Verdict(UNDECIDED, "-1 to 1: 2 is excluded", False), {"n": 1})
 
     def fails(settings: Point, context: Context) -> Result:
-        return dataclasses.replace(good(settings, context), claims=[Claim("No.", "0", False, {"n": 1}), unclear])
+        return dataclasses.replace(good(settings, context), claims=[Claim("No.", "0", False, {"n": 1}), small, unclear])
 
     text = fill(tmp_path, fake("a", good, "A"), fake("b", fails, "B"), fake("c", good, "B"), fake("z", good, "?"))
     counts = text.partition('<table class="counts">')[2].partition("</table>")[0]
     rows = re.findall(r"<td>(.*?)</td>" * 6, counts)
     assert rows == [
         ("A. The regularization lab", "1", "1", "1", "0", "0"),
-        ("B. Toy classification", "2", "3", "1", "1", "1"),
+        ("B. Toy classification", "2", "4", "1", "1", "2"),
         ("Others", "1", "1", "1", "0", "0"),
-        ("All", "4", "5", "3", "1", "1"),
+        ("All", "4", "6", "3", "1", "2"),
     ]
-    assert "5 claims in 4 experiments: 3 confirmed, 1 refuted, 1 undecided" in text
+    assert "3 confirmed, 1 refuted, 2 undecided (1 of them smaller than what is of interest)" in text
     assert "Still allowed: -1 to 2." in text
     refuted = text.partition('<section id="refuted">')[2].partition("</section>")[0]
     assert re.findall(r'<li><a href="#b">b</a>: <b>(.*?)</b><br>(.*?)</li>', refuted) == [("No.", "0")]
     assert refuted.count("<li>") == 1
     undecided = text.partition('<section id="undecided">')[2].partition("</section>")[0]
-    assert undecided.count("<li>") == 1
-    assert "Still allowed: " in undecided
+    shown = re.findall(r"<p>(\w+)[^<]*, (\d): .*?</p>.*?<b>(.*?)</b>.*?Still allowed: (.*?)\.<", undecided, re.DOTALL)
+    assert shown == [("Open", "1", "Perhaps.", "-1 to 2"), ("Smaller", "1", "A little.", "-1 to 1: 2 is excluded")]
+    assert undecided.count("<li>") == 2
 
 
 def test_a_refuted_claim_that_goes_on_from_others_is_shown_after_them(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def _claims(run: dict[str, Any], rates: tuple[float, ...]) -> list[Claim]:
             {"slope": slopes._asdict()},
         ),
         Claim(
-            f"{run['name']}: it shrinks at every step of the rate",
+            f"{run['name']}: the gap shrinks at every step of the rate",
             f"gaps {', '.join(f'{each:.2f}' for each in gap.mean(dim=1).tolist())} points; {certain} of {len(steps)} "
             f"steps below 0 by their 95% interval (n = {gap.shape[1]})",
             every(each.below(smallest=_SMALLEST) for each in steps),

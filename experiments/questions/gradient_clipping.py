@@ -344,10 +344,11 @@ def _draw_histograms(values: dict[str, Any]) -> Figure:
     )
     both = [np.concatenate(_of(values, arm, "before")) for arm in values["runs"]]
     low, high = min(each.min() for each in both), max(each.max() for each in both)
-    # The maximum lies in the middle of a bin, not on an edge.
-    width = np.log10(max(high, values["max_norm"]) / low) / 40
-    reach = [int(np.ceil(abs(np.log10(end / values["max_norm"])) / width)) + 0.5 for end in (low, high)]
-    bins = values["max_norm"] * 10 ** (width * np.arange(-reach[0], reach[1] + 1))
+    # What is clipped, to the maximum but for rounding, is in the last bin below it.
+    edge = values["max_norm"] * (1 + 1e-4)
+    width = np.log10(max(high, edge) / low) / 40
+    reach = [int(np.ceil(abs(np.log10(end / edge)) / width)) for end in (low, high)]
+    bins = edge * 10 ** (width * np.arange(-reach[0], reach[1] + 1))
     for axis, arm in zip(axes[0], values["runs"], strict=True):
         for i, (what, label) in enumerate((("before", "before"), ("after", "after"))):
             counts = np.histogram(np.concatenate(_of(values, arm, what)), bins)[0]
@@ -383,7 +384,7 @@ def _draw_losses(values: dict[str, Any]) -> Figure:
         losses, held_out = _padded(_of(values, arm, "loss"), values["steps"]), _of(values, arm, "held_out")
         plots.band(left, range(1, values["steps"] + 1), losses, arm, i, linewidth=1.4)
         plots.band(right, range(1, values["epochs"] + 1), _padded(held_out, values["epochs"]), arm, i, marker="o")
-    left.set(xlabel="step", ylabel="loss (nats a character)", title="Training")
+    left.set(xlabel="step", ylabel="loss (nats a character)", title="Training", ylim=(0, None))
     right.set(xlabel="epoch", title="Held out")
     plots.counting(right.xaxis)
     left.legend()

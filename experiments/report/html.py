@@ -4,7 +4,7 @@ import base64
 import math
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from .estimates import Estimate, number
 from .verdicts import SIGNS, Record, counts, machine, summary
 
 FOLDER = Path(__file__).parent / "templates"
-_GOES_ON = re.compile(r"(\(\w\) )?(\.\.\.|It |So )")  # a claim that leans on the one before
+_GOES_ON = re.compile(r"(\(\w\) )?(\.\.\.|It |So |That of )")  # a claim that leans on the one before
 
 
 class Image(NamedTuple):
@@ -102,7 +102,7 @@ def _setting(value: Any) -> str:
 
 
 def _leads_to(claim: Mapping[str, Any], record: Record) -> str:
-    """The claims before one that goes on from them (It, So, ...), for where it stands alone."""
+    """The claim that one goes on from (It, So, That of, ...), for where it stands alone."""
     claims = list(record["claims"])
     before = claims[: claims.index(claim)]
     while before and _GOES_ON.match(claim["text"]):
@@ -110,6 +110,12 @@ def _leads_to(claim: Mapping[str, Any], record: Record) -> str:
         if not _GOES_ON.match(claim["text"]):
             return f"{claim['text']}. "
     return ""
+
+
+def _having(records: Iterable[Record], verdict: str, open: bool = False) -> list[tuple[Record, Mapping[str, Any]]]:
+    """The claims of one verdict, each with its record; `open`: whether more members could say more of an undecided."""
+    found = ((record, claim) for record in records for claim in record["claims"])
+    return [(record, claim) for record, claim in found if (claim["verdict"], claim["open"]) == (verdict, open)]
 
 
 def _members(record: Record) -> str:
@@ -131,6 +137,7 @@ _ENVIRONMENT = Environment(
 )
 _ENVIRONMENT.filters |= {
     "counts": counts,
+    "having": _having,
     "leads_to": _leads_to,
     "machine": machine,
     "members": _members,
