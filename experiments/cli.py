@@ -170,6 +170,7 @@ def _run(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
     )
     if arguments.tensorboard:
         tensorboard.summary_writer()
+    runner.check_members(chosen, arguments.preset, circumstances)
     # Tried now rather than after an hour's work.
     files.try_folder(arguments.out)
     files.try_folder(arguments.out / "figures")

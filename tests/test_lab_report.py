@@ -162,6 +162,7 @@ def test_report_counts_by_part(tmp_path: Path) -> None:
 
 def test_a_refuted_claim_that_goes_on_from_others_is_shown_after_them(tmp_path: Path) -> None:
     texts = {"It helps": True, "So it does later": True, "(b) ... and again": False, "Somewhere it hurts": False}
+    texts["That of dropout hurts too"] = False
     claims = [Claim(text, "0", verdict, {"n": 1}) for text, verdict in texts.items()]
 
     def fails(settings: Point, context: Context) -> Result:
@@ -171,6 +172,7 @@ def test_a_refuted_claim_that_goes_on_from_others_is_shown_after_them(tmp_path: 
     assert re.findall(r"</a>: (.*?)<br>", text) == [
         "Noise helps. <b>(b) ... and again</b>",
         "<b>Somewhere it hurts</b>",
+        "Somewhere it hurts. <b>That of dropout hurts too</b>",
     ]
 
 

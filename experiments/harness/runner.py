@@ -83,22 +83,30 @@ def run(experiment: Experiment, preset: str, context: Context, out: Path) -> dic
     return record
 
 
-def _members(settings: Any, context: Context) -> list[int]:
-    """How many members there are at each look at the claims; none where they are looked at once.
+def check_members(chosen: Sequence[Experiment], preset: str, context: Context) -> None:
+    """Refuse, before any of them runs, a number of members that not all can take.
 
     Raises:
-        LabError: for an experiment that cannot take more, or a limit below what it takes anyway.
+        LabError: for those that cannot take more, and for a limit below what one takes anyway.
     """
-    first, limit = getattr(settings, request.MEMBERS, None), context.members_up_to
+    limit = context.members_up_to
     if limit is None:
         if context.at_once:
             raise LabError("--at-once says how --members N are taken. Give both.")
-        return []
-    if first is None:
-        raise LabError("it cannot take more members to decide its claims. Run it without --members.")
-    if limit < first:
-        raise LabError(f"--members {limit}: it has {first} from the first. Give at least as many.")
-    return looks.schedule(first, limit)
+        return
+    first = {each.name: getattr(each.load().PRESETS[preset], request.MEMBERS, None) for each in chosen}
+    fixed = [name for name, count in first.items() if count is None]
+    if fixed:
+        raise LabError(f"{', '.join(fixed)}: cannot take more members to decide claims. Run without --members.")
+    more = [f"{name} has {count}" for name, count in first.items() if count is not None and count > limit]
+    if more:
+        raise LabError(f"--members {limit}: {', '.join(more)} from the first. Give at least as many.")
+
+
+def _members(settings: Any, context: Context) -> list[int]:
+    """How many members there are at each look at the claims; none where they are looked at once."""
+    first, limit = getattr(settings, request.MEMBERS, None), context.members_up_to
+    return [] if first is None or limit is None else looks.schedule(first, limit)
 
 
 def _answer(module: Any, settings: Any, counts: Sequence[int], context: Context) -> tuple[Any, Result]:
@@ -238,7 +246,10 @@ def _unfinished(experiment: Experiment, preset: str, context: Context, out: Path
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    """Beside the bars, not into one."""
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stderr)
 
 
 def _command(experiment: Experiment, preset: str, context: Context, result: Result) -> str:
