@@ -17,9 +17,10 @@ import torch
 from experiments import cli
 from experiments.harness import records, registry, request
 from experiments.harness.context import Context
+from experiments.questions import mc_dropout
 from experiments.report import plots
 from experiments.report.decisions import OUTCOMES, UNDECIDED
-from experiments.report.estimates import Estimate
+from experiments.report.estimates import Estimate, number
 from experiments.report.result import Result, plain
 from tests.simulated_gpu import simulated_gpu
 
@@ -209,6 +210,19 @@ def test_on_real_digits_entropy_rises_as_they_turn(tmp_path: Path) -> None:
     (claim,) = (each for each in record["claims"] if each["text"].startswith("Predictive entropy rises"))
     # Two members are too few for the claim's interval, so only the direction is asserted.
     assert all(each["mean"] > 0 for each in claim["numbers"]["difference"]), claim["measured"]
+
+
+def test_mc_dropouts_ensembles_have_their_size_however_many_seeds_there_are() -> None:
+    settings = dataclasses.replace(mc_dropout.PRESETS["smoke"], members=2, seeds=4, train=256, steps=2, samples=2)
+    of_seeds = torch.arange(5.0)[:, None, None].expand(5, 3, 10)
+    assert mc_dropout._together(of_seeds, settings)[:, 0, 0].tolist() == [0.5, 2.5]  # the fifth is in none
+    result = mc_dropout.main(settings, Context())
+    quality, angles = result.values["quality"], result.values["angles"]
+    assert [len(each["nll"]) for each in quality.values()] == [4, 4, 2, 2]
+    assert len(angles["entropy"][0]) == 4
+    assert len(angles["ensemble"][0]) == len(angles["auroc_ensemble"][0]) == 2
+    (claim,) = (each for each in result.claims if each.text.startswith("A deep ensemble of 2 "))
+    assert f"ensemble {number(sum(quality['ensemble']['nll']) / 2)}, " in claim.measured
 
 
 # What is committed of them

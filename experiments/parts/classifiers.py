@@ -40,10 +40,8 @@ def scores_of(model: fr.Model, prefix: str = "test") -> Callable[[Any, Any, fr.t
 
 
 class MemberSettings(Protocol):
-    """How many members there are, and how each is trained."""
+    """How each member is trained."""
 
-    @property
-    def members(self) -> int: ...
     @property
     def steps(self) -> int: ...
     @property
@@ -58,6 +56,7 @@ def train_members(
     settings: MemberSettings,
     context: Context,
     *,
+    members: int,
     init_key: Tensor,
     key: Tensor,
     jit: bool = False,
@@ -65,14 +64,14 @@ def train_members(
     """All members in one fit by Adam, on the same batches: each has its own first weights and its own noise."""
     start_key, fit_key = fr.random.split(key)
     optimizer = fr.optim.adam(settings.learning_rate)
-    params, state = fr.model_members(model, init_key, settings.members)
+    params, state = fr.model_members(model, init_key, members)
     return context.fit(
         fr.train.make_step(loss_of(model), optimizer),
-        fr.train.init(params, state, optimizer, key=start_key, members=settings.members),
+        fr.train.init(params, state, optimizer, key=start_key, members=members),
         fr.train.Batch(images.x, images.y),
         key=fit_key,
         epochs=max(1, settings.steps * settings.batch_size // len(images.x)),
         batch_size=settings.batch_size,
-        members=settings.members,
+        members=members,
         jit=jit,
     )

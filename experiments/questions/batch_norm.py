@@ -62,7 +62,9 @@ def main(settings: Settings, context: Context) -> Result:
     parity_key, init_key, train_key, companions_key, mc_key = context.keys(5)
     images = mnist(context.data).take(settings.train, settings.test).to(context.device)
     model = fr.from_module(lambda: _network(settings))
-    trained = train_members(model, images, settings, context, init_key=init_key, key=train_key).train_state
+    trained = train_members(
+        model, images, settings, context, members=settings.members, init_key=init_key, key=train_key
+    ).train_state
     members = trained.params, trained.state
     values = {
         "members": settings.members,

@@ -39,8 +39,9 @@ Ensemble = list[tuple[dict[str, Tensor], dict[str, Tensor]]]
 
 @dataclass(frozen=True)
 class Settings:
-    """An MLP 784-hidden-hidden-10 with dropout after each hidden layer; `samples` MC passes."""
+    """An MLP 784-hidden-hidden-10 with dropout after each hidden layer; `samples` MC passes; ensembles of `members`."""
 
+    seeds: int = 5
     members: int = 5
     hidden: int = 512
     rate: float = 0.5
@@ -62,6 +63,7 @@ class Settings:
 
 PRESETS = {
     "smoke": Settings(
+        seeds=2,
         members=2,
         hidden=128,
         train=1_000,
@@ -91,16 +93,19 @@ _METHODS = ("deterministic", "MC dropout")
 
 
 def main(settings: Settings, context: Context) -> Result:
-    """Train the members under one vmap; then compare what they say of clean and of turned digits."""
+    """Train all seeds under one vmap; then compare what they say of clean and of turned digits."""
     init_key, train_key, clean_key, turn_key, strip_key, converge_key = context.keys(6)
     images = mnist(context.data).take(settings.train, settings.test).to(context.device)
     model = fr.from_module(lambda: _network(settings))
-    fitted = train_members(model, images, settings, context, init_key=init_key, key=train_key, jit=settings.jit)
+    fitted = train_members(
+        model, images, settings, context, members=settings.seeds, init_key=init_key, key=train_key, jit=settings.jit
+    )
     members: Ensemble = fr.tree.unstack((fitted.train_state.params, fitted.train_state.state))
     quality, ensemble_gain = _quality(model, members, images, settings, clean_key)
     angles = _angles(model, members, images, settings, turn_key, context)
     values = {
-        "members": settings.members,
+        "seeds": settings.seeds,
+        "ensembles_of": settings.members,
         "samples": settings.samples,
         "history": {name: fitted.history[name] for name in ("loss", "accuracy")},
         "quality": quality,
@@ -128,6 +133,12 @@ def _deterministic(model: fr.Model, members: Ensemble, x: Tensor) -> Tensor:
     return torch.stack([torch.softmax(model.apply(*member, x)[0], dim=-1) for member in members])
 
 
+def _together(probabilities: Tensor, settings: Settings) -> Tensor:
+    """Those of ensembles, one after the other as many members as make one: (seeds, N, 10) to (ensembles, N, 10)."""
+    whole = len(probabilities) // settings.members * settings.members
+    return probabilities[:whole].unflatten(0, (-1, settings.members)).mean(dim=1)
+
+
 def _mc(
     model: fr.Model, members: Ensemble, x: Tensor, settings: Settings, key: Tensor
 ) -> list[fr.uncertainty.Predictive]:
@@ -142,17 +153,17 @@ def _mc(
 def _quality(
     model: fr.Model, members: Ensemble, images: Images, settings: Settings, key: Tensor
 ) -> tuple[dict[str, Any], Estimate]:
-    """Accuracy, NLL and ECE on the clean test set, of every member and of them together.
+    """Accuracy, NLL and ECE on the clean test set, of every member and of ensembles of them.
 
-    And by how much the ensemble's NLL is below that of a member's MC dropout, over the test images.
+    And by how much an ensemble's NLL is below that of a member's MC dropout, over the test images.
     """
     plain = _deterministic(model, members, images.test_x)
     mc = torch.stack([each.mean for each in _mc(model, members, images.test_x, settings, key)])
     predictions = {
         "deterministic": plain,
         "MC dropout": mc,
-        "ensemble": plain.mean(dim=0, keepdim=True),
-        "ensemble of MC dropout": mc.mean(dim=0, keepdim=True),
+        "ensemble": _together(plain, settings),
+        "ensemble of MC dropout": _together(mc, settings),
     }
     measures = {
         "accuracy": lambda p, y: (p.argmax(dim=-1) == y).double().mean(),
@@ -189,12 +200,11 @@ def _angles(
         turned = _turn(x, float(angle))
         plain = _deterministic(model, members, turned)
         mc = _mc(model, members, turned, settings, fr.random.fold_in(key, index))
-        together = fr.uncertainty.from_samples(plain)
         scores = {
             "entropy": [each.entropy for each in mc],
             "mutual_information": [each.mutual_information for each in mc],
             "deterministic": [fr.uncertainty.entropy(p) for p in plain],
-            "ensemble": [together.entropy],
+            "ensemble": [fr.uncertainty.entropy(p) for p in _together(plain, settings)],
         }
         scores = {name: [score.double() for score in each] for name, each in scores.items()}
         clean = clean or scores
@@ -251,7 +261,7 @@ def _convergence(
 
 
 def _claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
-    return [*_angle_claims(values["angles"], settings), *_quality_claims(values), _convergence_claim(values)]
+    return [*_angle_claims(values["angles"], settings), *_quality_claims(values, settings), _convergence_claim(values)]
 
 
 def _angle_claims(angles: dict[str, Any], settings: Settings) -> list[Claim]:
@@ -317,7 +327,7 @@ def _rank(degrees: Sequence[int], values: np.ndarray, chosen: list[int]) -> Esti
     return estimate(each.statistic for each in correlations)
 
 
-def _quality_claims(values: dict[str, Any]) -> list[Claim]:
+def _quality_claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
     quality, gain = values["quality"], values["ensemble_gain"]
     claims = []
     for name, label in (("nll", "negative log-likelihood"), ("ece", "calibration error (ECE)")):
@@ -333,11 +343,12 @@ def _quality_claims(values: dict[str, Any]) -> list[Claim]:
                 under="",
             )
         )
-    members, single = len(quality["deterministic"]["nll"]), float(np.mean(quality["MC dropout"]["nll"]))
+    together, single = (float(np.mean(quality[name]["nll"])) for name in ("ensemble", "MC dropout"))
     claims.append(
         Claim(
-            f"A deep ensemble of {members} has a lower negative log-likelihood than MC dropout of one of its members",
-            f"ensemble {number(quality['ensemble']['nll'][0])}, MC dropout {number(single)}; "
+            f"A deep ensemble of {settings.members} has a lower negative log-likelihood than MC dropout of one of its "
+            "members",
+            f"ensemble {number(together)}, MC dropout {number(single)}; "
             f"the second less the first, image by image: {gain}",
             gain.above(),
             gain._asdict(),
@@ -365,29 +376,32 @@ def _tables(values: dict[str, Any], settings: Settings) -> list[Table]:
     rows = []
     for method, measured in quality.items():
         each = [estimate(measured[name]) for name in ("accuracy", "nll", "ece")]
-        n = each[0].n
-        scaled = ((each[0], 100, 2), (each[1], 1, 4), (each[2], 100, 2))
-        cells = [f"{e.mean * s:.{d}f}" + (f" ± {e.sd * s:.{d}f}" if n > 1 else "") for e, s, d in scaled]
-        rows.append((method, *cells, n))
+        cells = _spread(each[0], 2, 100), _spread(each[1], 4), _spread(each[2], 2, 100)
+        rows.append((method, *cells, each[0].n))
     by_angle = []
     for i, degrees in enumerate(angles["degrees"]):
         names = ("accuracy", "entropy", "mutual_information", "variance", "auroc_entropy", "auroc_deterministic")
-        each = [estimate(angles[name][i]) for name in names]
-        by_angle.append((degrees, *(e.fixed(3) for e in each), f"{angles['auroc_ensemble'][i][0]:.3f}"))
+        names = (*names, "auroc_ensemble")
+        by_angle.append((degrees, *(_spread(estimate(angles[name][i]), 3) for name in names)))
     columns = ("angle (°)", "accuracy", "entropy (nats)", "mutual information (nats)", "variance of the softmax")
     auroc = ("AUROC, MC entropy", "AUROC, deterministic", "AUROC, ensemble")
     return [
         Table(
-            f"The clean test set: mean ± sd over members, T = {settings.samples}",
+            f"Clean test set: mean ± sd over members or over ensembles of {settings.members}; T = {settings.samples}",
             ("method", "accuracy (%)", "NLL (nats)", "ECE (%)", "n"),
             rows,
         ),
         Table(
-            f"By angle: {angles['images']} images, mean ± sd over {settings.members} members",
+            f"By angle: {angles['images']} images, mean ± sd over {settings.seeds} members",
             (*columns, *auroc),
             by_angle,
         ),
     ]
+
+
+def _spread(each: Estimate, digits: int, scale: float = 1.0) -> str:
+    """Mean ± sd times a scale, so many digits behind the point; the mean alone where it is of one."""
+    return f"{scale * each.mean:.{digits}f}" + (f" ± {scale * each.sd:.{digits}f}" if each.n > 1 else "")
 
 
 def figures(result: Result) -> dict[str, Figure]:
@@ -395,9 +409,9 @@ def figures(result: Result) -> dict[str, Figure]:
     values = result.values
     return {
         "strip": _draw_strip(values["strip"]),
-        "angles": _draw_angles(values["angles"], values["members"]),
-        "quality": _draw_quality(values["quality"]),
-        "convergence": _draw_convergence(values["convergence"], values["members"]),
+        "angles": _draw_angles(values["angles"], values["seeds"], values["ensembles_of"]),
+        "quality": _draw_quality(values["quality"], values["ensembles_of"]),
+        "convergence": _draw_convergence(values["convergence"], values["seeds"]),
     }
 
 
@@ -421,14 +435,14 @@ def _draw_strip(strip: dict[str, Any]) -> Figure:
     return figure
 
 
-def _draw_angles(angles: dict[str, Any], members: int) -> Figure:
+def _draw_angles(angles: dict[str, Any], seeds: int, together: int) -> Figure:
     figure, axes = plots.canvas(
         1,
         2,
         height=4.4,
         caption=f"Left: uncertainty of digits turned by an angle. Right: how well a score tells them from the same "
-        f"digits upright (0.5 is chance). {angles['images']} images; mean over {members} members, band: one sd; the "
-        "ensemble is one.",
+        f"digits upright (0.5 is chance). {angles['images']} images; mean over {seeds} members, band: one sd; "
+        f"{len(angles['ensemble'][0])} ensembles of {together}.",
     )
     left, right = axes[0]
     for i, (name, label) in enumerate(
@@ -451,15 +465,15 @@ def _draw_angles(angles: dict[str, Any], members: int) -> Figure:
     return figure
 
 
-def _draw_quality(quality: dict[str, Any]) -> Figure:
-    members = len(quality["deterministic"]["nll"])
+def _draw_quality(quality: dict[str, Any], together: int) -> Figure:
+    seeds, ensembles = (len(quality[name]["nll"]) for name in ("deterministic", "ensemble"))
     figure, axes = plots.canvas(
         1,
         3,
         height=3.0,
         sharey=True,
-        caption=f"The clean test set. A dot a member (n = {members}), the diamond is the mean with its 95% interval; "
-        "the ensembles are one each. Further left is better for NLL and ECE.",
+        caption=f"The clean test set. A dot a member (n = {seeds}), or an ensemble of {together} (n = {ensembles}); "
+        "the diamond is the mean with its 95% interval. Further left is better for NLL and ECE.",
     )
     labels = {"accuracy": ("accuracy (%)", 100), "nll": ("NLL (nats)", 1), "ece": ("ECE (%)", 100)}
     names = {"ensemble of MC dropout": "ensemble of MC"}
@@ -471,11 +485,11 @@ def _draw_quality(quality: dict[str, Any]) -> Figure:
     return figure
 
 
-def _draw_convergence(convergence: dict[str, Any], members: int) -> Figure:
+def _draw_convergence(convergence: dict[str, Any], seeds: int) -> Figure:
     figure, axes = plots.canvas(
         1,
         2,
-        caption=f"How many passes are enough, on digits turned by 45° (mean over {members} members, band: one sd). "
+        caption=f"How many passes are enough, on digits turned by 45° (mean over {seeds} members, band: one sd). "
         "Left: the RMS error of a probability against the mean of many other passes, whose own error shows at the end. "
         "Right: few passes underestimate the entropy.",
     )
