@@ -106,26 +106,46 @@ def test_what_it_imports_of_the_lab_is_there(path: Path) -> None:
                     assert hasattr(module, each.name) or importlib.import_module(f"{node.module}.{each.name}")
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One for all notebooks, which then import torch once; without data, at smoke size."""
+    from jupyter_client.manager import KernelManager
+
+    settings = tmp_path_factory.mktemp("ipython")
+    startup = settings / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "settings.py").write_text("import tests.plain_loops\n", encoding="utf-8")
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(
+        env={
+            **{name: value for name, value in os.environ.items() if name != "FUNCREG_DATA"},
+            "FUNCREG_PRESET": "smoke",
+            "IPYTHONDIR": str(settings),
+            "PYTHONPATH": path,
+        }
+    )
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the packages between this process and the kernel
+@pytest.mark.xdist_group("notebooks")
 @each_notebook
-def test_it_runs_without_data(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_runs_without_data(path: Path, kernel: Any, tmp_path: Path) -> None:
     import nbclient
     import nbformat
 
-    monkeypatch.setenv("FUNCREG_PRESET", "smoke")
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    startup = tmp_path / "ipython" / "profile_default" / "startup"
-    startup.mkdir(parents=True)
-    (startup / "settings.py").write_text("import tests.plain_loops\n", encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
-    monkeypatch.delenv("FUNCREG_DATA", raising=False)
     before = path.read_bytes()
     notebook: Any = nbformat.read(path, as_version=4)
-    client = nbclient.NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
-    )
-    client.execute()  # raises what a cell raises
+    # As in a kernel of its own: without the names of the one before, in an empty folder.
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(f"%reset -f\n%cd -q {tmp_path}"))
+    client: Any = nbclient.NotebookClient(notebook, km=kernel, timeout=600)
+    try:
+        client.execute()  # raises what a cell raises
+    finally:
+        client.kc.stop_channels()
     for cell in code_cells(notebook):
         assert not [output for output in cell["outputs"] if output.get("name") == "stderr"], text_of(cell["source"])
     assert path.read_bytes() == before
