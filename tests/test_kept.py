@@ -1,10 +1,13 @@
 """`fr.jit(f, folder=...)`: a later process starts from what an earlier one compiled, and never from anything else."""
 
 import errno
+import functools
 import os
 import subprocess
 import sys
+import types
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +183,97 @@ def test_another_function_is_another_program(tmp_path: Path, compiled_for: list[
     assert len(set(compiled_for)) == len(functions) + 1
     in_folder(lambda y: y * 2.0, tmp_path)(x)
     assert len(set(compiled_for)) == len(functions) + 1, "the same, by other names"
+
+
+class Scaled:
+    by = 2.0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x * self.by
+
+
+FACTOR = 2.0
+
+
+def helper(x: Tensor) -> Tensor:
+    return x * FACTOR
+
+
+def doubled(x: Tensor, by: float = 2.0, *, shift: float = 1.0) -> Tensor:
+    return helper(x) * by + shift
+
+
+CHANGES: dict[str, Callable[[Any], None]] = {
+    "a global": lambda here: setattr(sys.modules[__name__], "FACTOR", 3.0),
+    "a function that it calls": lambda here: setattr(sys.modules[__name__], "helper", lambda x: x - 5),
+    "code in its place": lambda here: setattr(helper, "__code__", (lambda x: x - 7).__code__),
+    "a default": lambda here: setattr(doubled, "__defaults__", (4.0,)),
+    "a default by keyword": lambda here: doubled.__kwdefaults__.update(shift=9.0),
+    "an attribute": lambda here: setattr(here.scaled, "by", 5.0),
+    "an attribute of its class": lambda here: setattr(Scaled, "by", 6.0),
+    "a method": lambda here: setattr(Scaled, "__call__", lambda self, x: x - 1),
+    "a module's weight": lambda here: here.module[0].weight.mul_(2.0),
+    "a module's weight, as data": lambda here: setattr(here.module[0].weight, "data", torch.ones(2, 2)),
+    "a module's mode": lambda here: here.module.eval(),
+    "a module's module": lambda here: here.module.__setitem__(1, torch.nn.Tanh()),
+    "a tensor": lambda here: here.held["tensors"][0].add_(1.0),
+    "a tensor of a list": lambda here: here.held["tensors"].__setitem__(0, torch.zeros(2)),
+    "an array": lambda here: here.held["array"].fill(3.0),
+    "a setting of a partial": lambda here: here.moved.keywords.update(other=9.0),
+    "a model": lambda here: setattr(here, "model", fr.from_module(torch.nn.Sequential(torch.nn.Linear(2, 2)))),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_beside_the_arguments_is_seen(
+    change: str, tmp_path: Path, compiled_for: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for owner, name in ((sys.modules[__name__], "FACTOR"), (sys.modules[__name__], "helper"), (Scaled, "by")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    for owner, name in ((Scaled, "__call__"), (helper, "__code__"), (doubled, "__defaults__")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    monkeypatch.setattr(doubled, "__kwdefaults__", dict(doubled.__kwdefaults__))
+    here = types.SimpleNamespace(scaled=Scaled(), moved=functools.partial(torch.add, other=1.0))
+    here.module = torch.nn.Sequential(torch.nn.Linear(2, 2), Noisy()).requires_grad_(False)
+    here.held = {"tensors": [torch.ones(2)], "array": np.ones(2, dtype=np.float32)}
+    here.model = fr.from_module(torch.nn.Linear(2, 2))
+    weights, _ = fr.variables(torch.nn.Linear(2, 2))
+
+    def function(x: Tensor) -> Any:
+        applied = here.model.apply({name: weights[name.removeprefix("0.")] for name in here.names}, {}, x)[0]
+        own = here.module(here.scaled(doubled(here.moved(x)))) * here.held["tensors"][0]
+        return {"y": own + float(here.held["array"][0]), "model": applied}
+
+    here.names = ["weight", "bias"]
+    program, x = in_folder(function, tmp_path), torch.ones(2)
+    with torch.no_grad():
+        before = program(x)
+        torch.testing.assert_close(before, function(x))
+        program(x + 1)
+        assert len(compiled_for) == 1, "nothing had changed"
+        CHANGES[change](here)
+        here.names = ["0.weight", "0.bias"] if change == "a model" else here.names
+        after = program(x)
+        torch.testing.assert_close(after, function(x))
+    assert change == "a model" or not torch.equal(after["y"], before["y"])
+
+
+class Noisy(torch.nn.Module):
+    """What evaluates otherwise."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1 if self.training else x
+
+
+def test_what_changes_from_call_to_call_is_not_kept(tmp_path: Path, compiled_for: list[str]) -> None:
+    weight, x = torch.ones(2), torch.ones(2)
+    program = in_folder(lambda x: x * weight, tmp_path)
+    for call in range(5):
+        with pytest.warns(UserWarning, match="3 times for one kind of arguments") if call == 2 else nullcontext():
+            assert torch.equal(program(x), x * weight)
+        weight += 1
+    assert len(compiled_for) == 3
+    assert program.compilations == 5, "the others by a compiler that takes it for an argument"
 
 
 def test_another_machine_is_another_program(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,8 @@ def jit(function: Callable[P, R], *, folder: str | Path | None = None) -> Compil
     compiler, and is as quick to begin as an eager one. At the first call of a kind of arguments in a
     process the function runs once as it is, and what it asks of torch, operator by operator, is what
     its program is found by, with torch's version and the machine's processor: another function, or one
-    that closes over other values, is compiled anew. Later in a process it is taken for what it was then.
+    that closes over other values, is compiled anew. It runs so again when what it closes over has changed:
+    a global, a closure's cell, an attribute, a tensor; but not the insides of installed packages.
     Compiling for a file takes longer. What a kept program is not for is compiled as without
     a folder: calls that ask for gradients, or not on a CPU. The files are libraries of machine code:
     trust a folder as you trust the code that you run.

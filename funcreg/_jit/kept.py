@@ -3,8 +3,9 @@
 import functools
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import optree
 import torch
@@ -17,11 +18,13 @@ from .modes import compiling, recording, watched_by_torch
 from .notices import noticing_kinds
 from .traced import Compiled, explained, whole
 from .transcript import Transcript
+from .watched import Watched
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _PLAIN = (Tensor, torch.nn.Parameter)
+_CHANGES = 3  # programs that are kept for one kind of arguments, as what the function closes over changes
 
 
 def kept(
@@ -36,7 +39,7 @@ def kept(
         compiled: the same function, its programs not kept.
     """
     folder, otherwise = _checked(folder), functools.cache(compiled)
-    programs: dict[Hashable, Callable[[list[Tensor]], R] | None] = {}
+    programs: dict[Hashable, _Made[R]] = {}
     compiled_for = noticing_kinds(function)
     own = others = 0
 
@@ -51,12 +54,14 @@ def kept(
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         program, kind = None, _kind(leaves, structure)
         if kind is not None:
-            if kind not in programs:
-                programs[kind], made = _program(function, leaves, structure, folder, options, otherwise)
-                if made:
+            made = programs.get(kind)
+            if made is None or not made.holds():
+                before = made.compiled if made else 0
+                programs[kind] = made = _made(function, leaves, structure, folder, options, otherwise, before)
+                if made.compiled > before:
                     own += 1
                     compiled_for(leaves, structure)
-            program = programs[kind]
+            program = made.program
         if program is None:
             results = otherwise()(*args, **kwargs)
             others = otherwise().compilations
@@ -110,6 +115,38 @@ def _kind(leaves: Sequence[Any], structure: Any) -> Hashable | None:
     return None if _functorch.in_transform() or watched_by_torch() else kind
 
 
+@dataclass
+class _Made(Generic[R]):
+    """A program for a kind of arguments, or None where it cannot be kept.
+
+    watched: what it was made of besides them; compiled: how often one was, for this kind.
+    """
+
+    program: Callable[[list[Tensor]], R] | None
+    watched: Watched
+    compiled: int
+
+    def holds(self) -> bool:
+        return self.program is None or self.watched.same()
+
+
+def _made(
+    function: Callable[..., R],
+    leaves: list[Any],
+    structure: Any,
+    folder: Path,
+    options: Mapping[str, Any],
+    otherwise: Callable[[], Any],
+    before: int,
+) -> _Made[R]:
+    """A program for leaves of a kind, of what the function closes over now."""
+    watched = Watched([function, *[leaf for leaf in leaves if not isinstance(leaf, Tensor)]])
+    if before >= _CHANGES:  # closures' tensors are constants of a file, and arguments of a program without one
+        return _Made(None, watched, before)
+    program, made = _program(function, leaves, structure, folder, options, otherwise)
+    return _Made(program, watched, before + made)
+
+
 def _program(
     function: Callable[..., R],
     leaves: list[Any],
@@ -118,7 +155,7 @@ def _program(
     options: Mapping[str, Any],
     otherwise: Callable[[], Any],
 ) -> tuple[Callable[[list[Tensor]], R] | None, bool]:
-    """(A program for leaves of a kind, or None where it cannot be kept; whether it was compiled now)."""
+    """(A program, or None where it cannot be kept; whether it was compiled now)."""
     taken = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
     tensors = [leaves[place].detach() for place in taken]
 
