@@ -1,9 +1,11 @@
 """`fr.jit`: compiles once for every number, again for a new shape, and sees what its caller changes."""
 
 import functools
+import sys
 import types
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import funcreg as fr
 from funcreg import optim, train
-from funcreg._jit import kind_of, remembered, traced
+from funcreg._jit import backend, kind_of, remembered, traced
 
 FACTOR = 2.0
 pytestmark = pytest.mark.usefixtures("compiled_as_users_do")
@@ -353,6 +355,35 @@ def test_calls_of_several_modes_in_a_program_need_no_call_before() -> None:
     found = traced(functools.partial(outputs, fresh.apply), lambda graph, inputs: graph.forward)(*given)
     for one, other in zip(found, outputs(model.apply, *given), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_vectors_are_taken_for_known_where_torch_and_the_compiler_have_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor import config, cpu_vec_isa
+
+    known, ours = {"cpp.vec_isa_ok": True}, backend.vectors.__wrapped__
+    for capability, flags in backend._FLAGS.items():
+        of = {"AVX2": {"avx2"}, "AVX512": {"avx2", "avx512", "avx512_vnni"}}[capability]
+        needed = [each for each in cpu_vec_isa.supported_vec_isa_list if set(str(each).split()) <= of]
+        assert needed, "torch has other names for them"
+        assert all(set(each._arch_flags.split()) <= set(flags.split()) for each in needed)
+
+    def found(capability: str, code: int = 0, given: bool | None = None) -> dict[str, Any]:
+        calls = tmp_path / "calls"
+        calls.write_text(f"#!/bin/sh\nexit {code}\n")
+        calls.chmod(0o755)
+        monkeypatch.setenv("CXX", str(calls))
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+        with config.patch({"cpp.vec_isa_ok": given}):
+            return ours()
+
+    assert found("AVX512") == found("AVX2") == (known if sys.platform == "linux" else {})
+    assert found("AVX512", 1) == {}, "a compiler that does not know them"
+    assert found("DEFAULT") == found("NO AVX") == found("SVE256") == {}
+    assert found("AVX512", given=False) == found("AVX512", given=True) == {}, "what is set stays"
+    monkeypatch.setenv("CXX", str(tmp_path / "none"))
+    assert ours() == {}
 
 
 def test_scalars_do_not_make_it_begin_anew() -> None:

@@ -208,7 +208,7 @@ CHANGES: dict[str, Callable[[Any], None]] = {
     "a function that it calls": lambda here: setattr(sys.modules[__name__], "helper", lambda x: x - 5),
     "code in its place": lambda here: setattr(helper, "__code__", (lambda x: x - 7).__code__),
     "a default": lambda here: setattr(doubled, "__defaults__", (4.0,)),
-    "a default by keyword": lambda here: doubled.__kwdefaults__.update(shift=9.0),
+    "a default by keyword": lambda here: setattr(doubled, "__kwdefaults__", {"shift": 9.0}),
     "an attribute": lambda here: setattr(here.scaled, "by", 5.0),
     "an attribute of its class": lambda here: setattr(Scaled, "by", 6.0),
     "a method": lambda here: setattr(Scaled, "__call__", lambda self, x: x - 1),
@@ -230,9 +230,10 @@ def test_what_changes_beside_the_arguments_is_seen(
 ) -> None:
     for owner, name in ((sys.modules[__name__], "FACTOR"), (sys.modules[__name__], "helper"), (Scaled, "by")):
         monkeypatch.setattr(owner, name, getattr(owner, name))
-    for owner, name in ((Scaled, "__call__"), (helper, "__code__"), (doubled, "__defaults__")):
+    for owner, name in ((Scaled, "__call__"), (helper, "__code__")):
         monkeypatch.setattr(owner, name, getattr(owner, name))
-    monkeypatch.setattr(doubled, "__kwdefaults__", dict(doubled.__kwdefaults__))
+    for name in ("__defaults__", "__kwdefaults__"):
+        monkeypatch.setattr(doubled, name, getattr(doubled, name))
     here = types.SimpleNamespace(scaled=Scaled(), moved=functools.partial(torch.add, other=1.0))
     here.module = torch.nn.Sequential(torch.nn.Linear(2, 2), Noisy()).requires_grad_(False)
     here.held = {"tensors": [torch.ones(2)], "array": np.ones(2, dtype=np.float32)}

@@ -1,8 +1,6 @@
 """`jit`: a whole step, sweep or Monte Carlo loop as one compiled program."""
 
-import os
 import shutil
-import sys
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from .. import _checks
-from .backend import inductor
+from .backend import compiler, inductor
 from .kept import kept
 from .traced import Compiled, traced
 
@@ -63,7 +61,7 @@ def jit(function: Callable[P, R], *, folder: str | Path | None = None) -> Compil
 
 def _compiled(function: Callable[P, R]) -> Compiled[P, R]:
     if not can_compile():
-        needed = f"a C++ compiler ({_compiler()}) and Python's headers, which torch.compile needs"
+        needed = f"a C++ compiler ({compiler()}) and Python's headers, which torch.compile needs"
         _checks.fail("jit", "a machine without them", needed, "Install them, set CXX, or call the function as it is.")
     return traced(function, inductor, _options())
 
@@ -88,8 +86,4 @@ def can_compile() -> bool:
     True
     """
     headers = Path(sysconfig.get_path("include"), "Python.h")
-    return shutil.which(_compiler()) is not None and headers.exists()
-
-
-def _compiler() -> str:
-    return os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    return shutil.which(compiler()) is not None and headers.exists()

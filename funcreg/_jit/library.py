@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from .backend import vectors
 from .modes import recording
 
 Run = Callable[[list[Tensor]], list[Tensor]]
@@ -129,7 +130,7 @@ def _built(graph: torch.fx.GraphModule, tensors: list[Tensor], options: Mapping[
     import torch._inductor
 
     with tempfile.TemporaryDirectory() as work:
-        settings = {**options, "aot_inductor.output_path": work}
+        settings = {**vectors(), **options, "aot_inductor.output_path": work}
         built = Path(str(torch._inductor.aot_compile(graph, tuple(tensors), options=settings)))
         if built.with_suffix(".json").exists():
             raise RuntimeError("it calls operators that are not torch's own")

@@ -95,8 +95,9 @@ class Watched:
 
     def _function(self, function: FunctionType) -> None:
         own = not _of_library(function.__module__, function.__code__.co_filename)
-        if not own and hasattr(function, "__wrapped__"):
-            return self._look(function.__wrapped__)
+        inner = getattr(function, "__wrapped__", None)
+        if not own and inner is not None:
+            return self._look(inner)
         for cell in function.__closure__ or ():
             self.cells.append((cell, _content(cell)))
             self._look(_content(cell))
