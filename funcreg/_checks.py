@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from ._compiling import is_compiling
 from ._functorch import readable
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -93,7 +94,7 @@ def check_number(
 
 def _read(tensor: Tensor) -> float | None:
     """The number that a tensor is, if it is one, and can be had now; None for those of the members of a vmap."""
-    if tensor.ndim or torch.compiler.is_compiling():
+    if tensor.ndim or is_compiling():
         return None
     value = readable(tensor)
     return None if value is None or value.ndim else value.item()
@@ -156,7 +157,7 @@ def spoilt(result: Tensor, *settings: Any, none: float | None = None) -> Tensor:
 
 def _has_no_nan(setting: Tensor) -> bool:
     """Whether a look at a setting tells so: quicker than to choose each number of a result anew."""
-    values = None if torch.compiler.is_compiling() else readable(setting)
+    values = None if is_compiling() else readable(setting)
     return values is not None and not bool(values.isnan().any())
 
 

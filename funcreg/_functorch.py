@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]  (it has no stub)
 
+from ._compiling import is_compiling
+
 _PROXY = torch._C._TorchDispatchModeKey.PROXY  # pyright: ignore[reportAttributeAccessIssue]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,7 +49,7 @@ def needs_formulas() -> bool:
     >>> needs_formulas(), torch.func.vmap(lambda x: x + needs_formulas())(torch.zeros(1))
     (False, tensor([1.]))
     """
-    return torch.compiler.is_compiling() or in_transform()
+    return is_compiling() or in_transform()
 
 
 def is_wrapped(tensor: Tensor) -> bool:
@@ -71,7 +73,7 @@ def gradients(
     >>> gradients(lambda w: ((w**2).sum(), {}), torch.ones(2), watched=False)
     (tensor([2., 2.]), (tensor(2.), {}))
     """
-    if torch.compiler.is_compiling() or watched or torch.is_inference_mode_enabled() or not _only_vmapped():
+    if is_compiling() or watched or torch.is_inference_mode_enabled() or not _only_vmapped():
         return torch.func.grad_and_value(function, has_aux=True)(params)
     flat, structure = optree.tree_flatten(params)
     unsure = torch.is_grad_enabled()  # the function may hold tensors of its own that ask for gradients
@@ -93,7 +95,7 @@ def derivative_along(function: Callable[[Any], Any], at: Any, direction: Any) ->
     >>> derivative_along(torch.square, torch.tensor(3.0), torch.tensor(2.0))
     tensor(12.)
     """
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return torch.func.jvp(function, (at,), (direction,))[1]
     with warnings.catch_warnings():
         # The first jvp of a process warns about torch's own use of torch.jit.
@@ -107,7 +109,7 @@ def asks_for_gradients(arguments: Any) -> bool:
     >>> asks_for_gradients({"x": torch.ones(1)}), asks_for_gradients({"x": torch.ones(1, requires_grad=True)})
     (False, True)
     """
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if is_compiling() or not torch.is_grad_enabled():
         return False
     leaves = optree.tree_leaves(arguments)
     return any(innermost(leaf).requires_grad for leaf in leaves if isinstance(leaf, Tensor))

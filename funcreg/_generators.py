@@ -2,11 +2,14 @@
 
 import random as python_random
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+_turn = threading.RLock()
 
 
 def seed(number: int) -> None:
@@ -44,6 +47,20 @@ def put_back(states: dict[str, Any]) -> None:
 
 
 @contextmanager
+def turn() -> Iterator[None]:
+    """A block that no other thread is in, since the generators are the process's.
+
+    After a minute it is entered all the same: what another thread is waiting for may be this one.
+    """
+    held = _turn.acquire(timeout=60)
+    try:
+        yield
+    finally:
+        if held:
+            _turn.release()
+
+
+@contextmanager
 def left_alone() -> Iterator[None]:
     """After the block, the global generators are where they were.
 
@@ -55,8 +72,9 @@ def left_alone() -> Iterator[None]:
     ...     torch.equal(torch.rand(2), first)
     True
     """
-    before = states()
-    try:
-        yield
-    finally:
-        put_back(before)
+    with turn():
+        before = states()
+        try:
+            yield
+        finally:
+            put_back(before)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from . import _checks, random, tree
+from ._compiling import is_compiling
 from ._functorch import constant, derivative_along, gradients
 from .tree.checks import check_floating, check_tensors, check_values
 from .tree.norms import over_norm
@@ -167,7 +168,7 @@ def _unit(direction: tree.Tree) -> tree.Tree:
 
 def _product(slope: Callable[[Any], Any], params: tree.Tree, direction: tree.Tree) -> tree.Tree:
     """The derivative of a gradient along a direction, `H v`."""
-    if torch.compiler.is_compiling():
+    if is_compiling():
         # torch 2.15 cannot compile the jvp of a grad; H is symmetric, so the gradient of `v . grad` is the same.
         return torch.func.grad(lambda w: _dot(direction, slope(w)))(params)
     return derivative_along(slope, params, direction)

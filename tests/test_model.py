@@ -208,7 +208,7 @@ def test_values_go_back_into_an_ordinary_module(name: str) -> None:
 def test_the_skeleton_holds_no_data() -> None:
     module = nn.Linear(512, 512)
     model = fr.from_module(module)
-    for skeleton in model.apply.skeletons.values():
+    for skeleton in model.apply.eager.skeletons.values():
         assert all(tensor.is_meta for tensor in (*skeleton.module.parameters(), *skeleton.module.buffers()))
 
 

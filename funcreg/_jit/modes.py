@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from .._compiling import is_compiling
 from .._functorch import readable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_recording = False
+_recording: ContextVar[bool] = ContextVar("whether a function is recorded", default=False)
 _operators: list[Callable[..., Any]] = []
 
 
@@ -40,7 +42,7 @@ def compiling() -> bool:
     >>> compiling()
     False
     """
-    return torch.compiler.is_compiling() or _recording
+    return is_compiling() or _recording.get()
 
 
 def watched_by_torch() -> bool:
@@ -70,9 +72,8 @@ def recording() -> Iterator[None]:
     ...     compiling()
     True
     """
-    global _recording
-    previous, _recording = _recording, True
+    token = _recording.set(True)
     try:
         yield
     finally:
-        _recording = previous
+        _recording.reset(token)

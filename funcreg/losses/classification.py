@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _checks
+from .._compiling import is_compiling
 from ..tree.values import precise
 from .classes import as_classes, as_distributions, as_shares, check_ignored, check_integers
 from .reductions import REDUCTIONS, check_same_shape, reduce, reduce_examples, times
@@ -214,7 +215,7 @@ def _of_class(values: Tensor, index: Tensor) -> Tensor:
     For a few classes a compiled program compares rather than gathers, since that fuses and the
     gradient of a gather, a scatter, does not.
     """
-    if torch.compiler.is_compiling() and values.shape[-1] <= 64:
+    if is_compiling() and values.shape[-1] <= 64:
         picked = index.unsqueeze(-1) == torch.arange(values.shape[-1], device=values.device)
         return torch.where(picked, values, 0.0).sum(dim=-1)
     return values.gather(-1, index.unsqueeze(-1)).squeeze(-1)

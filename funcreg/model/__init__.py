@@ -11,7 +11,9 @@
     slots.py          where a module keeps its tensors: what a call lends and takes back
     moving.py         batch statistics in eager training: on copies, by torch's own kernels
     skeleton.py       one copy of that a mode, its layers replaced or run in modes of torch
+    copies.py         the copies of a thread, and those of programs
     rehearsal/        the first call of a kind, on copies: who draws, who is not pure
+    standing.py       stand-ins for functions of torch's
     checkpointing.py  activation checkpointing, which a pure call goes without
     arguments.py      what a call may be given
     lending.py        the keys, rates and momentum that it lends
@@ -67,7 +69,7 @@ class Model(NamedTuple):
     """A network as two pure functions.
 
     `init(key) -> (params, state)` runs the module's own initialisation under a generator seeded
-    from the key; the global one is left as it was.
+    from the key; the global one is left as it was. Another thread must not draw from it meanwhile.
 
     `apply(params, state, *args, key=None, train=False, rates=None, momentum=None, method=None,
     frozen=(), kwargs=None, **named) -> (output, state)` runs its forward on *args and **named.

@@ -11,17 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .. import _checks, _jit, random
+from .. import _checks, _generators, _jit, random
+from .._compiling import is_compiling
 from .._functorch import sees_random_functions, traced_as_constant
 from .arguments import Signature, cloned, joined, kind_of, persistent, ties
 from .checkpointing import without_checkpoints
+from .copies import Eager, Traced
 from .explained import explained
 from .keyed import keyed_functions
 from .lending import Rates, lend_momentum, lend_noise
 from .modes import Mode
 from .prototype import prototype
 from .registry import MOMENTUM
-from .rehearsal import Call, Impurity, Plan, Watch, put_back, refuse, rehearse, shielded
+from .rehearsal import GLOBAL_DRAWS, Call, Impurity, Plan, Watch, put_back, refuse, rehearse, shielded
 from .skeleton import KEY, RATE, RATE_OF_ALL, Skeleton
 from .traced import concrete, described_rates, description, example, example_values, is_description
 
@@ -37,16 +39,14 @@ class Apply:
     """The `apply` of a `Model`; see there."""
 
     def __init__(self, module: nn.Module, *, rnn: str) -> None:
-        self.source, self.rnn, self.identity = prototype(module), rnn, next(_identities)
-        self.skeletons: dict[Mode, Skeleton] = {}  # of the modes that there were calls in
-        first = self._skeleton(Mode(noise=False, rated=False, train=False))
+        self.source, self.identity = prototype(module), next(_identities)
+        self.eager, self.traced = Eager(self.source, rnn), Traced(self.source, rnn)
+        first = self.eager.skeleton(Mode(noise=False, rated=False, train=False))
         self.rates, self.tracked = first.noise, first.tracked
         self.signature = Signature(module, self.source, first.noise, first.trains, first.layers.keys())
         self.buffers = [name for name, _ in module.named_buffers()]
         self.persistent = persistent(module)
         self.ties = ties(self.source, self.signature.parameters | self.signature.buffers)
-        self.known: dict[Any, tuple[Skeleton, Plan]] = {}  # by the kind of an eager call
-        self.plans: dict[Any, Plan] = {}  # by the kind of one in a program that is traced
         self.plan_traced = traced_as_constant(self._plan_traced())
 
     def __call__(
@@ -68,20 +68,21 @@ class Apply:
         self.signature.check(params, state, key, train, rates, method, frozen)
         tensors = {**params, **state}
         parts = frozenset(frozen) if frozen else _NOTHING
-        if torch.compiler.is_compiling():
+        if is_compiling():
             mode = Mode(key is not None, rates is not None, train, parts)
             output = self._traced(mode, tensors, args, named, key, rates, momentum, method)
             return output, {name: tensors[name] for name in state}
         inputs = None if len(args) == 1 and type(args[0]) is Tensor and not named else (kind_of(args), kind_of(named))
         rated = frozenset(rates) if isinstance(rates, Mapping) else rates is not None
         kind = (key is not None, rated, train, parts, method, inputs)
-        known = self.known.get(kind)
+        eager = self.eager
+        known = eager.known.get(kind)
         if known is None:
-            mode = Mode(key is not None, rates is not None, train, parts)
-            plan = self._rehearsed(mode, tensors, args, named, rates, method)
+            skeleton = eager.skeleton(Mode(key is not None, rates is not None, train, parts))
+            plan = self._rehearsed(skeleton, tensors, args, named, rates, method)
             if plan.impure:
                 refuse(plan.impure)
-            known = self.known[kind] = (self.skeletons[mode], plan)
+            known = eager.known[kind] = (skeleton, plan)
         if rates is not None:
             self.signature.check_reached(rates, known[1])
         if known[1].backward is not None:
@@ -98,7 +99,8 @@ class Apply:
         """Rehearse a call, and return what it did that is impure."""
         self.signature.check_values(params, state)
         try:
-            return self._rehearsed(Mode(True, False, train), {**params, **state}, args, named, None, None).impure
+            skeleton = self.eager.skeleton(Mode(True, False, train))
+            return self._rehearsed(skeleton, {**params, **state}, args, named, None, None).impure
         except _checks.FuncregError as error:
             return (Impurity("", str(error), ""),)
 
@@ -166,7 +168,12 @@ class Apply:
                 output = skeleton.call(tensors, self.buffers, function, args, named)
         except (RuntimeError, TypeError, AssertionError) as error:
             raise explained(error, skeleton) from error
-        broken = watch.broken(watched)
+
+        def elsewhere() -> bool:
+            again = self._rehearsed(skeleton, tensors, args, named, rates, method)
+            return not any(each.did in GLOBAL_DRAWS for each in again.impure)
+
+        broken = watch.broken(watched, elsewhere)
         if broken:
             refuse(broken, "fr.check(model, *inputs) names the layer. ")
         if before:
@@ -193,7 +200,7 @@ class Apply:
         cast = tuple([(n, each.dtype) for n, each in tensors.items() if each.dtype != self.signature.kinds[n][1]])
         settings = (mode.noise, mode.rated, mode.train, tuple(sorted(mode.frozen)), method, described, cast)
         resets, written, copies_inputs, attribute = self.plan_traced(settings, watched, *given)
-        skeleton: Skeleton = getattr(self, attribute)
+        skeleton: Skeleton = getattr(self.traced, attribute)
         before = {name: tensors[name] for name in resets}
         for name in written:
             tensors[name] = tensors[name].clone()
@@ -211,15 +218,16 @@ class Apply:
 
         def plan(settings: Any, watched: bool, args: Any, named: Any) -> Planned:
             noise, rated, train, frozen, method, described, cast = settings
-            mode = Mode(noise, rated, train, frozenset(frozen))
+            name, plans = self.traced.name(Mode(noise, rated, train, frozenset(frozen))), self.traced.plans
+            skeleton: Skeleton = getattr(self.traced, name)
             rates = dict(described) if isinstance(described, tuple) else described
             kind = (settings, repr((args, named)))
             sees_random_functions()
-            if kind not in self.plans:
+            if kind not in plans:
                 args, named = pytree.tree_map(example, (args, named), is_leaf=is_description)
-                with torch.random.fork_rng(devices=[]):
-                    self.plans[kind] = self._rehearsed(mode, self.example(dict(cast)), args, named, rates, method)
-            found = self.plans[kind]
+                with _generators.left_alone():
+                    plans[kind] = self._rehearsed(skeleton, self.example(dict(cast)), args, named, rates, method)
+            found = plans[kind]
             if found.impure:
                 refuse(found.impure)
             if watched and found.backward is not None:
@@ -227,13 +235,8 @@ class Apply:
             if rates is not None:
                 self.signature.check_reached(rates, found)
             if method is not None:
-                self.skeletons[mode].slots.prepare_method(method)
-            return (
-                found.resets,
-                tuple(sorted(found.written)),
-                found.copies_inputs,
-                f"skeleton_{[*self.skeletons].index(mode)}",
-            )
+                skeleton.slots.prepare_method(method)
+            return found.resets, tuple(sorted(found.written)), found.copies_inputs, name
 
         return plan
 
@@ -244,7 +247,7 @@ class Apply:
 
     def _rehearsed(
         self,
-        mode: Mode,
+        skeleton: Skeleton,
         tensors: dict[str, Tensor],
         args: tuple[Any, ...],
         named: dict[str, Any],
@@ -252,7 +255,6 @@ class Apply:
         method: str | None,
     ) -> Plan:
         """Look at a call of a new kind, on copies and in plain torch, before it is made."""
-        skeleton = self._skeleton(mode)
         wrapped = (tensors, args, named, rates)
 
         def look() -> Plan:
@@ -260,20 +262,13 @@ class Apply:
             # A rate of 0 now may be another at the next call of the kind: as a tensor it is any.
             rates = pytree.tree_map(_jit.as_data, rates)
             key = random.key(0, device=next(iter(tensors.values())).device if tensors else None)
-            self._lend(skeleton, tensors, key if mode.noise else None, rates, None)
+            self._lend(skeleton, tensors, key if skeleton.mode.noise else None, rates, None)
             return rehearse(skeleton, Call(tensors, args, named, method, rates), self.persistent)
 
         try:
             return shielded(look)
         except (RuntimeError, TypeError, AssertionError) as error:
             raise explained(error, skeleton) from error
-
-    def _skeleton(self, mode: Mode) -> Skeleton:
-        """Kept as an attribute too: a program that is being traced does not see what is added to a dict meanwhile."""
-        if mode not in self.skeletons:
-            setattr(self, f"skeleton_{len(self.skeletons)}", Skeleton(self.source, mode, rnn=self.rnn))
-            self.skeletons[mode] = getattr(self, f"skeleton_{len(self.skeletons)}")
-        return self.skeletons[mode]
 
     def _lend(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from .. import _checks
+from .._compiling import is_compiling
 from .lending import Rates
 from .modes import within
 from .rehearsal import Plan
@@ -50,7 +51,7 @@ class Signature:
     ) -> None:
         """Refuse what a call cannot be given."""
         of_params, of_state = self.usual_kinds
-        usual = not torch.compiler.is_compiling() and _fits(params, of_params)
+        usual = not is_compiling() and _fits(params, of_params)
         if not (usual and _fits(state, of_state)):
             self.check_values(params, state)
         if not isinstance(train, bool):

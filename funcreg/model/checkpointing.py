@@ -6,9 +6,11 @@ number, so during a call `torch.utils.checkpoint` runs the part once, as if it w
 """
 
 import sys
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+
+from .standing import StandIns
 
 
 class _Once:
@@ -32,15 +34,12 @@ _STAND_INS = {
 }
 
 
-@contextmanager
-def without_checkpoints() -> Iterator[None]:
-    """Run what is checkpointed inside the block once, and keep what its gradient needs."""
-    module = sys.modules.get("torch.utils.checkpoint")  # None: nobody has imported it
-    own = {name: getattr(module, name) for name in _STAND_INS if hasattr(module, name)}
-    for name in own:
-        setattr(module, name, _STAND_INS[name])
-    try:
-        yield
-    finally:
-        for name, function in own.items():
-            setattr(module, name, function)
+_stand_ins = StandIns()
+
+
+def without_checkpoints() -> AbstractContextManager[None]:
+    """Run what is checkpointed inside the block once, and keep what its gradient needs: other threads', too."""
+    module = sys.modules.get("torch.utils.checkpoint")
+    if module is None:  # nobody has imported it
+        return nullcontext()
+    return _stand_ins.standing([(module, name, function) for name, function in _STAND_INS.items()])

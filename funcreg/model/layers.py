@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import noise, norm
+from .._compiling import is_compiling
 from .._functorch import needs_formulas
 from ..norm.shared import affine, moved
 from ..tree.values import precise
@@ -82,7 +83,7 @@ def batch_norm(layer: Any, x: Tensor) -> Tensor:
 def _fused(layer: Any) -> bool:
     """Whether torch's kernel for evaluation will do: compiled it has no vmap rule, and its vectors are of one dtype."""
     alike = layer.weight is None or layer.weight.dtype == layer.running_mean.dtype
-    return alike and not torch.compiler.is_compiling()
+    return alike and not is_compiling()
 
 
 def _instance_norm(layer: Any, x: Tensor) -> Tensor:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from .. import _checks, _jit, random
+from .._compiling import is_compiling
 from .._functorch import is_wrapped
 from .skeleton import Skeleton
 
@@ -19,7 +19,7 @@ def lend_noise(skeleton: Skeleton, tensors: dict[str, Tensor], rates: Rates | No
         return
     # Each layer's key depends on its place alone, not on which others were found to draw.
     keys = random.split(key, len(noise) + (len(skeleton.places) if drawing else 0))
-    if not torch.compiler.is_compiling():
+    if not is_compiling():
         skeleton.masks.begin(None if is_wrapped(keys) else keys)
     named = rates if isinstance(rates, Mapping) else {}
     of_all = None if rates is None or isinstance(rates, Mapping) else _as_rate(rates, key)

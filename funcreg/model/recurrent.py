@@ -104,6 +104,13 @@ def flat_weights(layer: Any) -> list[Tensor]:
     return [getattr(layer, name) for names in layer._all_weights for name in names]
 
 
+def read_by_name(layer: nn.RNNBase) -> None:
+    """Let the forward of a subclass, which runs on its list of weights, find those that it was lent."""
+    own = type(layer)
+    members = {"_flat_weights": property(flat_weights, lambda *_: None), "__module__": own.__module__}
+    layer.__class__ = type(own.__name__, (own,), members)
+
+
 def prepare(layer: Any, *, unrolled: bool = False) -> None:
     """Say how this layer runs."""
     layer._funcreg_unrolled = unrolled

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks, random
+from .._compiling import is_compiling
 from .._functorch import needs_formulas
 from .keyed import CALL_STRIDE, Drawing, Keyed, Rehearsed, called_in
 from .layers import batch_norm, dropout
@@ -21,7 +22,7 @@ from .masks import Masks
 from .modes import Mode, within
 from .moving import Moving
 from .prototype import duplicate
-from .recurrent import flat_weights, prepare
+from .recurrent import prepare, read_by_name
 from .refused import label
 from .registry import MOMENTUM, Draw, PureLayer, pure_layer, pure_layer_of
 from .slots import Slots
@@ -66,6 +67,7 @@ class Skeleton:
         self.writes: set[str] = set()  # registered noise layers whose input is used after they have changed it
         self.slots = Slots(self.module)
         self.moving = Moving()
+        self.lends = False  # while a call runs
         self.calls: dict[str, int] = {}  # of each noisy layer so far, in this forward
         self.layers = dict(self.module.named_modules())
         self.places = {name: place for place, name in enumerate(self.layers)}
@@ -93,7 +95,7 @@ class Skeleton:
                 if base is not None and base.forward is None and base.prepare is not None:
                     base.prepare(layer)
             if isinstance(layer, nn.RNNBase):  # a subclass, whose own forward reads its list of weights
-                _read_by_name(layer)
+                read_by_name(layer)
             return
         if entry.prepare is not None:
             entry.prepare(layer)
@@ -155,7 +157,7 @@ class Skeleton:
 
     def _drawn_together(self, name: str, rate: float, args: tuple[Any, ...]) -> Tensor | None:
         """The mask of a dropout layer, if it was drawn with others'."""
-        if torch.compiler.is_compiling() or self.rehearsal is not None or self.calls[name] > 1:
+        if is_compiling() or self.rehearsal is not None or self.calls[name] > 1:
             return None
         return self.masks.of(name, args[0], rate) if len(args) == 1 and type(args[0]) is Tensor else None
 
@@ -200,7 +202,7 @@ class Skeleton:
             if skeleton.rehearsal is not None:
                 return run(self, *args, **kwargs)
             mode = skeleton.mode_around(name, self.__dict__, args)
-            if not torch.compiler.is_compiling():
+            if not is_compiling():
                 return called_in(mode, run, self, *args, **kwargs)
             with nullcontext() if mode is None else mode:
                 return run(self, *args, **kwargs)
@@ -252,8 +254,15 @@ class Skeleton:
         kwargs: dict[str, Any],
     ) -> Any:
         """Call what runs the skeleton's module on these tensors; those in `reads` are what they are after it then."""
+        if self.lends:
+            remedy = "Make a second model of it, fr.from_module(module), for the calls inside."
+            _checks.fail("module", f"{self.labels['']}, whose forward calls its own apply", "one that does not", remedy)
+        self.lends = True
         self.calls.clear()
-        return self.slots.call(tensors, reads, function, args, kwargs)
+        try:
+            return self.slots.call(tensors, reads, function, args, kwargs)
+        finally:
+            self.lends = False
 
     def call_traced(
         self, tensors: dict[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], method: str | None
@@ -280,13 +289,6 @@ def _own_forward(layer: nn.Module) -> Callable[..., Any]:
 def _replace_forward(layer: nn.Module, forward: Callable[..., Any]) -> None:
     """Give one instance another forward; its type, for which a module may ask, stays as it was."""
     layer.__dict__["forward"] = types.MethodType(forward, layer)
-
-
-def _read_by_name(layer: nn.RNNBase) -> None:
-    """Let the forward of a subclass, which runs on its list of weights, find those that it was lent."""
-    own = type(layer)
-    members = {"_flat_weights": property(flat_weights, lambda *_: None), "__module__": own.__module__}
-    layer.__class__ = type(own.__name__, (own,), members)
 
 
 def _own_rate(name: str, layer: nn.Module, entry: PureLayer) -> float:

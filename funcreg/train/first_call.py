@@ -4,11 +4,13 @@ A step that draws from a global generator would end elsewhere after a resume; on
 changes the caller's data.
 """
 
+import threading
 from typing import Any
 
 from torch import Tensor
 
 from .. import _checks, tree
+from ..model.rehearsal.differences import difference
 from ..model.rehearsal.generators import Generators
 from ..tree.structure import entry
 from .step import Metrics, Step, TrainState
@@ -22,17 +24,28 @@ def looked_at(program: Step) -> Step:
     """
     seen = False
 
+    def run(*given: Any, others_draw: bool = False) -> tuple[Any, list[str]]:
+        """What it returns, and what drew."""
+        generators = Generators({}, others_draw)
+        try:
+            returned = program(*given)
+        finally:
+            drew = generators.put_back()
+        return returned, drew
+
     def step(train_state: TrainState, batch: Any, hparams: Any) -> tuple[TrainState, Metrics]:
         nonlocal seen
         if seen:
             return program(train_state, batch, hparams)
         seen = True
         given = {"params": train_state.params, "state": train_state.state, "batch": batch, "hparams": hparams}
-        written, generators = _writes(given), Generators({})
-        try:
-            returned = program(train_state, batch, hparams)
-        finally:
-            drew = generators.put_back()
+        written, (returned, drew) = _writes(given), run(train_state, batch, hparams)
+        if (
+            drew
+            and threading.active_count() > 1
+            and not difference(returned, run(train_state, batch, hparams, others_draw=True)[0], repeated=True)
+        ):
+            drew = []  # it was another thread
         for what in drew:
             remedy = "Draw with fr.random from the key that loss_fn gets."
             _checks.fail("step", f"one that {what}", "one whose draws come from its key", remedy)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
+from .._compiling import is_compiling
 from .._functorch import readable
 from .checks import check_floating
 from .structure import Tree, entry, leaves, map_named, names
@@ -50,7 +51,7 @@ def length_of(
     >>> length_of([torch.tensor([3e-30, 4e-30])], torch.float32), length_of([torch.tensor([3e30, 4e30])], torch.float32)
     (tensor(5.0000e-30), tensor(5.0000e+30))
     """
-    if not torch.compiler.is_compiling():
+    if not is_compiling():
         each = [torch.linalg.vector_norm(part, dim=dim, keepdim=keepdim, dtype=dtype) for part in parts]
         norms = torch.stack(each)
         values = readable(norms)

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-import torch
-
 from .. import _checks, _jit, tree
+from .._compiling import is_compiling
 from .._functorch import in_transform, innermost
 from .memory import peak_bytes
 
@@ -45,7 +44,7 @@ class Chunking(NamedTuple):
                 )
         if isinstance(self.chunk_size, int):
             return evenly(members, self.chunk_size)
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return members
         stacked = [innermost(leaf) for leaf in tree.leaves(arguments[0])]
 

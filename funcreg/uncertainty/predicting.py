@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _jit, tree
+from .._compiling import is_compiling
 from .._functorch import in_transform
 from ..tree.checks import check_values
 from .chunking import Chunking, evenly
@@ -29,7 +30,7 @@ def predict(
 ) -> Any:
     """What a head's readings of a function of (member, shared) say, a chunk of a stacked tree's members at a time."""
     _checks.check_choice("jit", how.jit, (True, False))
-    jit = how.jit and not torch.compiler.is_compiling()
+    jit = how.jit and not is_compiling()
     if jit and in_transform():
         _checks.fail("jit", True, "False inside of vmap, grad and other transforms", "Or compile them whole: fr.jit.")
     if jit:
@@ -87,7 +88,7 @@ def joined(parts: list[Any], batches: list[slice], axis: int) -> Any:
 
 def _over_members(function: Callable[[Any, Any], Tensor], stacked: tree.Tree, shared: Any) -> Tensor:
     """vmap, with torch's two complaints about impure models in terms of the model."""
-    if torch.compiler.is_compiling():
+    if is_compiling():
         return torch.func.vmap(function, (0, None))(stacked, shared)
     try:
         return torch.func.vmap(function, (0, None))(stacked, shared)

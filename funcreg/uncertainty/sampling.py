@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol, overload
 
 import optree
-import torch
 from torch import Tensor
 
 from .. import _checks, random, tree
+from .._compiling import is_compiling
 from .._functorch import varies_with
 from ..tree.stacking import members_of
 from .chunking import Chunking, ChunkSize
@@ -122,7 +122,7 @@ def mc_dropout(
     def draw(key: Tensor, shared: tuple[Any, ...]) -> Tensor:
         *variables, given = shared
         output = output_of(model.apply(*variables, key=key, rates=given))
-        if rates is None and not (torch.compiler.is_compiling() or varies_with(output, key)):
+        if rates is None and not (is_compiling() or varies_with(output, key)):
             remedy = "Give its dropout a rate above 0, or predict without noise: model.apply(params, state, x)."
             _checks.fail("model", "one whose output is the same for every key", "a model with noise", remedy)
         return reading.read(output)

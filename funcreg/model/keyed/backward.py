@@ -4,6 +4,7 @@ It runs when the call has returned, and its mode of torch with it. So it is put 
 own as it is registered, whose key comes from that of the layer which registers it.
 """
 
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -19,11 +20,22 @@ from torch.overrides import _get_current_function_mode_stack  # pyright: ignore[
 from torch.utils.hooks import RemovableHandle
 
 from ..._functorch import depth
+from ..standing import StandIns
 from .mode import Keyed, replaces
 
 _applies: ContextVar[Keyed | None] = ContextVar(
     "the mode that has seen an autograd function in a transform", default=None
 )
+_stand_ins, _enter = StandIns(), saved_tensors_hooks.__enter__
+
+
+class _Block(threading.local):
+    """Of `keyed_functions`: the depth of transforms outside of it, and what it was given."""
+
+    of_thread: tuple[int, Callable[[], None]] | None = None
+
+
+_block = _Block()
 
 
 @replaces(Tensor.register_hook)
@@ -56,40 +68,44 @@ def keyed_functions(otherwise: Callable[[], None] = lambda: None) -> Iterator[No
     >>> with keyed_functions():
     ...     pass
     """
-    outside = depth()
-
-    def begins(self: Any) -> None:
-        """In the place of the `__init__` of what torch makes, at each application, to run the backward."""
-        if depth() < outside:
-            return  # inside of a transform's own rule, which has begun one for the same application
-        keyed = _innermost()
-        if keyed is None:
-            otherwise()
-            return
-        weak = weakref.ref(self)  # which is not to hold itself
-        name = "apply_boxed" if getattr(type(self)._forward_cls, "boxed_grads_call", False) else "apply"
-        self.__dict__[name] = keyed.in_backward(_method(weak, name))
-        register = _method(weak, "register_hook")
-        self.__dict__["register_hook"] = lambda hook: register(keyed.in_backward(hook, hook=True))
-
-    def enters(self: saved_tensors_hooks) -> None:
-        """In the place of `__enter__`, before each use of these hooks."""
-        keyed, own = _innermost(), (self.pack_hook, self.unpack_hook)
-        if keyed is None:
-            otherwise()
-        else:
-            self.pack_hook, self.unpack_hook = _keyed_hooks(*own, keyed.for_backward())
-        enter(self)
-        self.pack_hook, self.unpack_hook = own
-
-    init = BackwardCFunction.__init__
-    enter, saved_tensors_hooks.__enter__ = saved_tensors_hooks.__enter__, enters
-    BackwardCFunction.__init__ = begins
+    outer, _block.of_thread = _block.of_thread, (depth(), otherwise)
     try:
-        yield
+        with _stand_ins.standing(_PLACES):
+            yield
     finally:
-        BackwardCFunction.__init__ = init
-        saved_tensors_hooks.__enter__ = enter
+        _block.of_thread = outer
+
+
+def _begins(self: Any) -> None:
+    """In the place of the `__init__` of what torch makes, at each application, to run the backward."""
+    if _block.of_thread is None:
+        return
+    outside, otherwise = _block.of_thread
+    if depth() < outside:
+        return  # inside of a transform's own rule, which has begun one for the same application
+    keyed = _innermost()
+    if keyed is None:
+        otherwise()
+        return
+    weak = weakref.ref(self)  # which is not to hold itself
+    name = "apply_boxed" if getattr(type(self)._forward_cls, "boxed_grads_call", False) else "apply"
+    self.__dict__[name] = keyed.in_backward(_method(weak, name))
+    register = _method(weak, "register_hook")
+    self.__dict__["register_hook"] = lambda hook: register(keyed.in_backward(hook, hook=True))
+
+
+def _enters(self: saved_tensors_hooks) -> None:
+    """In the place of `__enter__`, before each use of these hooks."""
+    keyed, own = _innermost(), (self.pack_hook, self.unpack_hook)
+    if keyed is not None:
+        self.pack_hook, self.unpack_hook = _keyed_hooks(*own, keyed.for_backward())
+    elif _block.of_thread is not None:
+        _block.of_thread[1]()
+    _enter(self)
+    self.pack_hook, self.unpack_hook = own
+
+
+_PLACES = ((BackwardCFunction, "__init__", _begins), (saved_tensors_hooks, "__enter__", _enters))
 
 
 def _keyed_hooks(pack: Any, unpack: Any, keyed: Keyed) -> tuple[Callable[..., Any], Callable[..., Any]]:

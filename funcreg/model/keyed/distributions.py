@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import random
+from ..._compiling import is_compiling
 from ..._functorch import in_transform
 from .common import gumbel, name_of, with_generator
 from .mode import Keyed, replaces
@@ -43,7 +44,7 @@ def _seeded(keyed: Keyed, function: Any, *args: Any, generator: Any = None, **se
     if with_generator(keyed, function, generator):
         return keyed.natively(function, *args, generator=generator, **settings)
     key = keyed.next_key(name_of(function))
-    if torch.compiler.is_compiling() or in_transform():
+    if is_compiling() or in_transform():
         keyed.cannot(name_of(function), "under vmap, another transform or fr.jit")
     own = torch.Generator(device=key.device).manual_seed(int(random.bits(key, 1)))
     return keyed.natively(function, *args, generator=own, **settings)

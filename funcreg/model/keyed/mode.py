@@ -13,6 +13,7 @@ from torch.overrides import (
 )
 
 from ... import _checks, random
+from ..._compiling import is_compiling
 from ..._functorch import in_transform, is_wrapped, outside_transforms
 from ..registry import Draw
 
@@ -205,7 +206,7 @@ class Keyed(TorchFunctionMode):
 
     def _of_members(self, made: Tensor) -> Tensor:
         """A tensor just made, with an axis of every vmap that the key has, so that draws can be written into it."""
-        if self.key is None or not (torch.compiler.is_compiling() or is_wrapped(self.key)):
+        if self.key is None or not (is_compiling() or is_wrapped(self.key)):
             return made
         return made + (self.key[0] * 0).to(made.dtype)
 

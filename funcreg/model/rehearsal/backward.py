@@ -16,7 +16,6 @@ from ..._functorch import differentiated, in_vmap
 from ..keyed import Event, Rehearsed
 from . import snapshots
 from .differences import difference, same_values
-from .generators import Generators, own_generators
 from .runs import Rehearsal
 
 _REMEDY = "Let it close over the values that it needs, draw by torch's functions, and return what it computes."
@@ -150,7 +149,7 @@ class _Gradient:
         slots = {name: rehearsal.skeleton.slots[name] for name in rehearsal.buffers}
         before = {name: (own[slot], own[slot].clone()) for name, (own, slot, _) in slots.items()}
         snapshot = snapshots.Snapshot(rehearsal.layers)
-        generators = Generators(own_generators(rehearsal.layers))
+        generators = rehearsal.generators()
         try:
             ones = [torch.ones_like(each) for each in outputs]
             with snapshots.values_put_back(rehearsal.own_tensors) as written:

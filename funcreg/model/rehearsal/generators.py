@@ -1,5 +1,6 @@
 """The generators that code without a key may draw from: torch's, numpy's, Python's, and layers' own."""
 
+import itertools
 import random as python_random
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from ... import _generators
 from .snapshots import held_by
 
 _UNUSUAL = 2_654_435_769  # below 2**32, which numpy allows
+_runs = itertools.count(1)
+_held: list[Any] = []  # where the global ones were, of all that are yet to be put back, in any thread
 GLOBAL = "draws from the global generator"
 _TOLD = {
     "torch": GLOBAL,
@@ -18,6 +21,7 @@ _TOLD = {
     "python": "draws from Python's random",
     "numpy": "draws from numpy's global generator",
 }
+GLOBAL_DRAWS = frozenset(_TOLD.values())
 
 
 class Generators:
@@ -25,20 +29,27 @@ class Generators:
 
     Args:
         own: name -> a generator that a layer keeps.
+        others_draw: other threads may move the global ones. What draws from those here then gives another answer
+            each time.
     """
 
-    def __init__(self, own: Mapping[str, Any]) -> None:
-        self.own = own
-        self.before = self._states()
-        # In a state that nobody seeds them with, so that a draw after a seed shows too.
-        _generators.seed(_UNUSUAL)
-        self.start = self._states()
+    def __init__(self, own: Mapping[str, Any], others_draw: bool = False) -> None:
+        self.own, self.others_draw = own, others_draw
+        with _generators.turn():
+            self.before = self._states()
+            _held.append(self.before[0])
+            # In a state that nobody seeds them with, so that a draw after a seed shows too.
+            _generators.seed(_UNUSUAL + (next(_runs) if others_draw else 0))
+            self.start = self._states()
 
     def put_back(self) -> list[str]:
         """What drew, in words; every generator is where it was."""
-        moved = self.moved()
         ours, own = self.before
-        _generators.put_back(ours)
+        with _generators.turn():
+            moved = self.moved()
+            first = _held[0]
+            _held.pop()
+            _generators.put_back(ours if _held else first)
         for name, state in own.items():
             _set_state_of(self.own[name], state)
         return moved
@@ -46,7 +57,7 @@ class Generators:
     def moved(self) -> list[str]:
         """What drew, in words."""
         ours, own = (_moved(was, now) for was, now in zip(self.start, self._states(), strict=True))
-        return [*(_TOLD[name] for name in ours), *(f"draws from {name}" for name in own)]
+        return [*(_TOLD[name] for name in ours if not self.others_draw), *(f"draws from {name}" for name in own)]
 
     def _states(self) -> tuple[dict[str, Any], dict[str, Any]]:
         return _generators.states(), {name: _state_of(generator) for name, generator in self.own.items()}

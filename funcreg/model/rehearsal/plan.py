@@ -17,7 +17,7 @@ from ..registry import MOMENTUM
 from ..skeleton import KEY, RATE, RATE_OF_ALL
 from .backward import Backward, rehearse_backward
 from .differences import difference, same_values
-from .generators import Generators, own_generators
+from .generators import Generators
 from .noise import ancestors, check_state_is_kept
 from .purity import Impurity, Spy
 from .repeats import unrepeatable
@@ -53,7 +53,7 @@ def plan(rehearsal: Rehearsal) -> Plan:
     inputs = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     given = [leaf.detach().clone() for leaf in inputs]
     lent, seen = dict(tensors), rehearsal.mode()
-    snapshot, generators = Snapshot(rehearsal.layers), Generators(own_generators(rehearsal.layers))
+    snapshot, generators = Snapshot(rehearsal.layers), rehearsal.generators()
     try:
         with values_put_back(rehearsal.own_tensors) as own:
             output = rehearsal.run_on(seen, tensors, args, kwargs)
@@ -177,7 +177,7 @@ def named(
         if tensor.numel()
     }
     spy = Spy(watched, rehearsal.names, rehearsal.labels)
-    generators = Generators(own_generators(rehearsal.layers))
+    generators = rehearsal.generators()
     who: dict[str, str] = {}
     try:
         with (

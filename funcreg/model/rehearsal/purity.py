@@ -7,6 +7,7 @@ compares everything before and after by value; later calls are watched by what i
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -96,10 +97,16 @@ class Watch:
         self.tensors, self.versions, self.cpu = tensors, _versions(tensors), _state()
         self.gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
 
-    def broken(self, names: Iterable[str]) -> Sequence[str]:
-        """What was done, in words; empty when the call was pure. The generators are put back."""
+    def broken(self, names: Iterable[str], elsewhere: Callable[[], bool]) -> Sequence[str]:
+        """What was done, in words; empty when the call was pure. The generators are put back.
+
+        Args:
+            names: of the tensors.
+            elsewhere: asked, where there are other threads, whether it was one of them that drew.
+        """
         versions, cpu = _versions(self.tensors), _state()
         drew = _differ(cpu.data_ptr(), self.cpu.data_ptr(), _STATE_SIZE)
+        drew = drew and not (threading.active_count() > 1 and elsewhere())
         if versions == self.versions and not drew and self.gpus is None:
             return ()
         every = zip(names, self.versions, versions, strict=False)  # what was lent later follows
@@ -126,12 +133,12 @@ def _versions(tensors: list[Tensor]) -> list[int]:
 
 
 def shielded(call: Callable[[], Any]) -> Any:
-    """Run a call outside of every transform and of every mode that sees operators.
+    """Run a call outside of every transform and of every mode that sees operators, one thread at a time.
 
     >>> torch.func.vmap(lambda x: x + shielded(lambda: torch.ones(()).item()))(torch.zeros(2))
     tensor([1., 1.])
     """
     from torch.utils._python_dispatch import _disable_current_modes
 
-    with _disable_current_modes():
+    with _generators.turn(), _disable_current_modes():
         return outside_transforms(call)

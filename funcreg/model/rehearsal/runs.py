@@ -34,10 +34,13 @@ class Rehearsal:
     """A call on its skeleton, and what runs of it have shown.
 
     buffers: the names of the module's buffers, and whether each is part of its state dict.
+    others_draw: other threads may draw from the global generators meanwhile.
     """
 
-    def __init__(self, skeleton: Skeleton, call: Call, buffers: Mapping[str, bool]) -> None:
-        self.skeleton, self.call, self.buffers = skeleton, call, buffers
+    def __init__(
+        self, skeleton: Skeleton, call: Call, buffers: Mapping[str, bool], *, others_draw: bool = False
+    ) -> None:
+        self.skeleton, self.call, self.buffers, self.others_draw = skeleton, call, buffers, others_draw
         self.layers = skeleton.layers
         self.names = {id(layer): name for name, layer in self.layers.items()}
         self.labels = {name: label(name, layer) for name, layer in self.layers.items()}
@@ -65,6 +68,10 @@ class Rehearsal:
             **settings,
         )
 
+    def generators(self) -> generators.Generators:
+        """Those that a run may draw from, from now on."""
+        return generators.Generators(generators.own_generators(self.layers), self.others_draw)
+
     def run(self, seed: int = 0, **settings: Any) -> list[Event]:
         """The calls of functions in the table that a run on fresh copies makes; everything is put back after it."""
         seen = self.mode(seed, **settings)
@@ -75,7 +82,7 @@ class Rehearsal:
         self, seen: Rehearsed, tensors: dict[str, Tensor], args: Any, kwargs: Any, **watching: Callable[..., None]
     ) -> None:
         """A run on these very tensors, as `run_on` has it, after which everything but them is as it was."""
-        states = generators.Generators(generators.own_generators(self.layers))
+        states = self.generators()
         try:
             with snapshots.put_back(self.layers), snapshots.values_put_back(self.own_tensors):
                 self.output = self.run_on(seen, tensors, args, kwargs, **watching)
