@@ -93,6 +93,7 @@ class Model(NamedTuple):
 
     The first call of a kind (a mode, a method, a structure of arguments) is rehearsed on copies: which
     layers draw, and whether the forward is pure. What is not is refused by the layer's name.
+    Calls may run in several threads at once; each thread has first calls of its own.
     """
 
     init: Callable[[Tensor], tuple[Params, State]]
