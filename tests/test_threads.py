@@ -40,13 +40,13 @@ class Thinned(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad * torch.rand_like(grad)
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0] * torch.rand_like(grads[0])
 
 
 class ThinnedLinear(nn.Linear):
-    def forward(self, x: Tensor) -> Tensor:
-        return Thinned.apply(super().forward(x))
+    def forward(self, input: Tensor) -> Tensor:
+        return Thinned.apply(super().forward(input))
 
 
 def mlp() -> nn.Module:
@@ -125,8 +125,8 @@ def test_a_thread_that_draws_is_not_taken_for_the_model() -> None:
 class Unkeyed(nn.Linear):
     """Draws where no key reaches."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) + random.random()
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) + random.random()
 
 
 def test_a_model_that_draws_is_refused_beside_other_threads_too() -> None:
