@@ -23,7 +23,8 @@ from .lending import Rates, lend_momentum, lend_noise
 from .modes import Mode
 from .prototype import prototype
 from .registry import MOMENTUM
-from .rehearsal import GLOBAL_DRAWS, Call, Impurity, Plan, Watch, put_back, refuse, rehearse, shielded
+from .rehearsal import Call, Impurity, Plan, Watch, put_back, refuse, rehearse, shielded
+from .rehearsal.generators import GLOBAL_DRAWS
 from .skeleton import KEY, RATE, RATE_OF_ALL, Skeleton
 from .traced import concrete, described_rates, description, example, example_values, is_description
 

@@ -28,18 +28,7 @@ from .purity import REMEDY, Impurity, Watch, shielded
 from .runs import Call, Rehearsal, running_at
 from .snapshots import put_back
 
-__all__ = [
-    "GLOBAL_DRAWS",
-    "Call",
-    "Impurity",
-    "Plan",
-    "Watch",
-    "put_back",
-    "refuse",
-    "rehearse",
-    "running_at",
-    "shielded",
-]
+__all__ = ["Call", "Impurity", "Plan", "Watch", "put_back", "refuse", "rehearse", "running_at", "shielded"]
 
 
 def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool]) -> Plan:
