@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,17 @@ def test_a_program_within_a_program_is_part_of_it() -> None:
     for factor in (1.0, 2.0, 3.0):
         assert torch.equal(whole(torch.ones(2), factor), torch.full((2,), 2.0 + factor))
     assert programs() == before + 1
+
+
+def test_arrays_are_tensors() -> None:
+    both = traced(lambda x, by: torch.as_tensor(x) * by, lambda graph, inputs: graph.forward)
+    for factor in (2.0, 3.0):
+        array = np.full((3,), factor, dtype=np.float32)
+        for by in (np.float32(factor), np.float32(factor + 1)):
+            y = both(array, by)
+            assert torch.equal(y, torch.full((3,), factor) * float(by))
+            assert y.dtype == torch.float32
+    assert both.compilations == 1
 
 
 def test_python_numbers_do_not_promote() -> None:

@@ -298,7 +298,8 @@ def test_another_machine_is_another_program(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_has_no_file_is_compiled_as_without(tmp_path: Path, compiled_for: list[str]) -> None:
     weight = torch.ones(2, requires_grad=True)
     program = in_folder(lambda x, factor: x * factor, tmp_path)
-    (slope,) = torch.autograd.grad(program(weight, 3.0).sum(), weight)
+    with pytest.warns(UserWarning, match="no program is kept for tensors that ask for gradients"):
+        (slope,) = torch.autograd.grad(program(weight, 3.0).sum(), weight)
     assert slope.tolist() == [3.0, 3.0]
     imaginary = torch.tensor([1j, 2j]).conj().imag  # a view that is negative
     assert program(imaginary, 1.0).tolist() == [-1.0, -2.0]
@@ -312,6 +313,9 @@ def test_what_has_no_file_is_compiled_as_without(tmp_path: Path, compiled_for: l
     with torch.no_grad():
         assert program(weight, 2.0).tolist() == [2.0, 2.0]
     assert len(compiled_for) == 1
+    for argument, what in ((torch.ones(1, device="meta"), "that are not on a CPU"), (torch.tensor(1j), "are complex")):
+        with pytest.warns(UserWarning, match=what):
+            in_folder(lambda x: x * 2, tmp_path)(argument)
 
 
 def test_a_function_of_values_is_refused(tmp_path: Path) -> None:

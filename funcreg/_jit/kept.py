@@ -2,6 +2,7 @@
 
 import functools
 import os
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from .. import _checks, _functorch
 from . import library
-from .kinds import as_data, flattened
+from .kinds import as_argument, flattened
 from .modes import compiling, recording, watched_by_torch
 from .notices import noticing_kinds
 from .traced import Compiled, explained, whole
@@ -42,15 +43,16 @@ def kept(
     programs: dict[Hashable, _Made[R]] = {}
     compiled_for = noticing_kinds(function)
     own = others = 0
+    told = False
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        nonlocal own, others
+        nonlocal own, others, told
         if compiling():
             return function(*args, **kwargs)
         given: Any = (args, kwargs)
         leaves, structure = flattened(given)
-        leaves = [as_data(leaf) for leaf in leaves]
+        leaves = [as_argument(leaf) for leaf in leaves]
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         program, kind = None, _kind(leaves, structure)
         if kind is not None:
@@ -62,6 +64,10 @@ def kept(
                     own += 1
                     compiled_for(leaves, structure)
             program = made.program
+        elif not told and (why := _not_for(leaves)) is not None:
+            told = True
+            name = getattr(function, "__name__", "a function")
+            warnings.warn(f"{name}: no program is kept for {why}: each process compiles it anew.", stacklevel=2)
         if program is None:
             results = otherwise()(*args, **kwargs)
             others = otherwise().compilations
@@ -113,6 +119,18 @@ def _kind(leaves: Sequence[Any], structure: Any) -> Hashable | None:
     except TypeError:  # of a leaf that is no tensor
         return None
     return None if _functorch.in_transform() or watched_by_torch() else kind
+
+
+def _not_for(leaves: Sequence[Any]) -> str | None:
+    """Which arguments no program is kept for; None where it is not their fault."""
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    if _functorch.in_transform() or watched_by_torch():
+        return None
+    if torch.is_grad_enabled() and any(leaf.requires_grad for leaf in tensors):
+        return "tensors that ask for gradients (call it inside of torch.no_grad())"
+    if not all(leaf.is_cpu for leaf in tensors):
+        return "tensors that are not on a CPU"
+    return "arguments that are complex, sparse, or no tensors and not to be hashed"
 
 
 @dataclass

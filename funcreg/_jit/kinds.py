@@ -35,6 +35,17 @@ def as_data(leaf: Any, device: torch.device | None = None) -> Any:
     return torch.full((), leaf, dtype=torch.float64 if isinstance(leaf, float) else None, device=device)
 
 
+def as_argument(leaf: Any) -> Any:
+    """What a program takes for a leaf of its arguments: tensors for numbers, and for NumPy's.
+
+    >>> as_argument(2), as_argument("mean")
+    (tensor(2), 'mean')
+    """
+    if type(leaf).__module__ == "numpy" and getattr(getattr(leaf, "dtype", None), "kind", "") in tuple("biufc"):
+        return torch.tensor(leaf)  # a copy, since an array may be written to, or read alone
+    return as_data(leaf)
+
+
 def kind_of(arguments: Any) -> Hashable:
     """All that a program depends on but values: a tree's structure, its tensors' layouts, and torch's modes.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .kinds import as_data
+from .kinds import as_argument
 from .modes import compiling, register_operators
 from .notices import FEWER, noticing_kinds
 from .ready import ready
@@ -100,7 +100,7 @@ def _each_once(leaves: list[Any]) -> list[Any]:
     seen, alike = set[int](), list[Any]()
     for leaf in leaves:
         if not isinstance(leaf, Tensor):
-            alike.append(as_data(leaf))
+            alike.append(as_argument(leaf))
         else:
             watched = leaf.requires_grad and torch.is_grad_enabled()
             other = id(leaf) in seen or type(leaf) is torch.nn.Parameter
