@@ -54,6 +54,27 @@ def test_a_killed_run_goes_on_after_its_finished_pieces(lab: Any, tmp_path: Path
     assert made == ["a", "b", "c"], "without --resume it begins anew"
 
 
+def test_a_second_run_leaves_the_pieces_of_the_first_alone(
+    lab: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", "first", "--quiet", "--out", str(tmp_path)]
+    statuses: list[int] = []
+
+    def pieces(settings: Point, context: Context) -> Result:
+        context.piece("a", lambda: 1)
+        if not statuses:  # what somebody else starts meanwhile
+            statuses.append(-1)
+            statuses.extend(cli.main([*command, *more]) for more in ([], ["--resume"]))
+            assert sorted(path.name for path in (tmp_path / ".first").iterdir()) == ["a.json", "lock"]
+        return good(settings, context)
+
+    Fake.mains["first"] = pieces
+    assert cli.main(command) == 0
+    assert statuses == [-1, 2, 2]
+    assert capsys.readouterr().err.count("error: first: another run is at work on it") == 2
+    assert names_in(tmp_path) == ["figures", "first.json", "report.html"]
+
+
 def test_the_preset_long_is_asked_only_of_those_that_have_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,8 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from ..errors import WriteError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is held
+    fcntl = None
 
 
 def try_folder(folder: Path) -> None:
@@ -64,6 +70,26 @@ def write_together(files: Mapping[Path, bytes]) -> None:
         finally:
             for name in staged:
                 Path(name).unlink(missing_ok=True)
+
+
+def hold(path: Path) -> IO[bytes] | None:
+    """Hold a file until what is returned is closed, or the process ends; None where somebody else holds it.
+
+    Raises:
+        WriteError: when it cannot be made.
+    """
+    with told(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        except OSError:  # a file system without locks
+            pass
+    return file
 
 
 @contextmanager

@@ -180,8 +180,8 @@ def _attempt(
     """Run one; that it breaks must not cost the others."""
     try:
         logs = Logs(out / TENSORBOARD / experiment.name) if tensorboard else None
-        pieces = _unfinished(experiment, preset, context, out, resume=resume)
-        return Outcome(run(experiment, preset, replace(context, logs=logs, unfinished=pieces), out))
+        with closing(_unfinished(experiment, preset, context, out, resume=resume)) as pieces:
+            return Outcome(run(experiment, preset, replace(context, logs=logs, unfinished=pieces), out))
     except WriteError as error:
         return Outcome(None, 2, f"error: {error}", hopeless=True)
     except LabError as error:  # its data; the others read other data

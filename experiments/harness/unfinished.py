@@ -9,24 +9,32 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..errors import LabError
 from ..report.result import plain
-from .files import write_atomically
+from .files import hold, write_atomically
 
 
 class Unfinished:
     """A folder of pieces, a file of JSON each, made for one request: those of another are made again.
 
+    One run at a time has it, from its first piece, or from the first where it is there, until it is closed.
     `saved`: the seconds that the pieces which an earlier process made had taken.
+
+    Raises:
+        LabError: where another run has it.
     """
 
     def __init__(self, folder: Path, request: Mapping[str, Any], *, resume: bool) -> None:
-        self.folder, self.saved, self.made = folder, 0.0, set[str]()
+        self.folder, self.saved, self.made, self.lock = folder, 0.0, set[str](), None
         self.request = hashlib.sha256(json.dumps(plain(request), sort_keys=True).encode()).hexdigest()
-        if not resume:
-            self.clear()
+        if folder.exists():
+            self._take()
+            for piece in [] if resume else folder.glob("*.json"):
+                piece.unlink(missing_ok=True)
 
     def piece(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` returns, as JSON's types; or what it returned before."""
+        self._take()
         path = self.folder / f"{re.sub(r'[^a-zA-Z0-9]+', '-', name)}.json"
         found = _read(path)
         if found.get("request") == self.request and found.get("name") == name:
@@ -42,8 +50,22 @@ class Unfinished:
         return value
 
     def clear(self) -> None:
-        """Take all pieces away: the run is finished, or begins anew."""
+        """Take all pieces away: the run is finished."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Leave the pieces to another run."""
+        if self.lock is not None:
+            self.lock.close()
+
+    def _take(self) -> None:
+        if self.lock is None:
+            self.lock = hold(self.folder / "lock")
+        if self.lock is None:
+            raise LabError(
+                f"another run is at work on it, and keeps what is finished in {self.folder}. Wait for it, end it, or "
+                "choose another folder with --out."
+            )
 
 
 def _read(path: Path) -> dict[str, Any]:

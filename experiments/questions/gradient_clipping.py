@@ -23,7 +23,7 @@ from ..data import Text, characters
 from ..harness.context import Context
 from ..report import plots
 from ..report.claims import is_larger
-from ..report.estimates import estimate
+from ..report.estimates import estimate, number
 from ..report.result import Claim, Result, Table, short
 
 
@@ -241,8 +241,8 @@ def _claims(values: dict[str, Any], settings: Settings) -> list[Claim]:
         ),
         Claim(
             "Without clipping the gradient norm has spikes of more than ten times its median, in every run",
-            f"largest over median {min(spikes[PLAIN]):.3g} to {max(spikes[PLAIN]):,.0f} (n = {values['seeds']}); with "
-            f"clipping, before it, {min(spikes[CLIPPED]):.3g} to {max(spikes[CLIPPED]):.3g}",
+            f"largest over median {min(spikes[PLAIN]):.3g} to {number(max(spikes[PLAIN]))} (n = {values['seeds']}); "
+            f"with clipping, before it, {min(spikes[CLIPPED]):.3g} to {max(spikes[CLIPPED]):.3g}",
             min(spikes[PLAIN]) > 10,
             {**spikes, "n": values["seeds"]},
         ),
