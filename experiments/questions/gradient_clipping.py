@@ -363,7 +363,7 @@ def _draw_histograms(values: dict[str, Any]) -> Figure:
                 linewidth=1.8,
             )
         axis.axvline(values["max_norm"], color=plots.BLACK, linewidth=1, linestyle="--")
-        axis.set(xscale="log", yscale="log", xlabel="gradient norm")
+        axis.set(xscale="log", yscale="log", xlabel="gradient norm", ylim=(0.7, None))
         axis.set_title(arm, fontsize=11)
     axes[0, 0].set_ylabel("steps")
     axes[0, 0].legend()
