@@ -8,6 +8,7 @@ asked, with its noise passing its input on, whether training changes something e
 branch of its own, such as an auxiliary classifier, noise that is nowhere but there stays off.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
@@ -59,8 +60,7 @@ def wake_noise(rehearsal: Rehearsal) -> tuple[Impurity, ...]:
             break
         noisy |= set[str]().union(*wider.values())
     asleep = set[str]()
-    for name in sorted(noisy):
-        how = _what_else_training_does(rehearsal, name)
+    for name, how in _what_else_training_does(rehearsal, noisy).items():
         if how == RETURNS_ELSE and _in_branches(rehearsal, name, woken_for.get(name, set())):
             asleep.add(name)
         elif how:
@@ -173,11 +173,26 @@ def _switch(layer: nn.Module, training: bool) -> None:
     layer.training = training
 
 
-def _what_else_training_does(rehearsal: Rehearsal, name: str) -> str:
-    """What training changes in a layer that draws, its noise passing its input on; "" for nothing."""
+def _what_else_training_does(rehearsal: Rehearsal, noisy: set[str]) -> dict[str, str]:
+    """What training changes in each layer that draws, its noise passing its input on; "" for nothing."""
+    differs: dict[str, list[str]] = {name: [] for name in sorted(noisy)}
+    # One run for all layers that are side by side; another for those around them.
+    around = {name: sum(within(name, (other,)) for other in noisy) for name in noisy}
+    for depth in sorted(set(around.values())):
+        with contextlib.ExitStack() as probed:
+            for name in differs:
+                if around[name] == depth:
+                    probed.enter_context(_probed(rehearsal, name, differs[name]))
+            rehearsal.run(neutral=True)
+    return {name: next(filter(None, found), "") for name, found in differs.items()}
+
+
+@contextlib.contextmanager
+def _probed(rehearsal: Rehearsal, name: str, differs: list[str]) -> Iterator[None]:
+    """In the block, each call of a layer evaluates it, and writes down what training would change."""
     layer = rehearsal.layers[name]
     called = "forward" if name or rehearsal.call.method is None else rehearsal.call.method
-    own, replaced, differs = getattr(layer, called), vars(layer).get(called), list[str]()
+    own, replaced = getattr(layer, called), vars(layer).get(called)
 
     def probe(*args: Any, **kwargs: Any) -> Any:
         results = []
@@ -192,13 +207,12 @@ def _what_else_training_does(rehearsal: Rehearsal, name: str) -> str:
 
     vars(layer)[called] = probe
     try:
-        rehearsal.run(neutral=True)
+        yield
     finally:
         del vars(layer)[called]
         if replaced is not None:
             vars(layer)[called] = replaced
         _switch(layer, True)
-    return next(filter(None, differs), "")
 
 
 def _drawn(rehearsal: Rehearsal, seed: int, **settings: Any) -> Draws:
