@@ -74,6 +74,14 @@ def test_correlation_is_blind_to_scale_and_offset(scale: float, offset: float) -
     torch.testing.assert_close(losses.correlation(-scale * x, x), torch.tensor(2.0, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_correlation_of_what_is_not_finite_is_no_number(value: float) -> None:
+    x, y = torch.tensor([1.0, value, 2.0]), torch.tensor([1.0, 2.0, 4.0])
+    assert losses.correlation(x, y).isnan()
+    assert losses.correlation(y, x).isnan()
+    assert losses.correlation(torch.full((3,), value), y).isnan()
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6, 1e-30])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_correlation_of_a_flat_signal_is_zero_and_has_no_slope(value: float, dtype: torch.dtype) -> None:

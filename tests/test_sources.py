@@ -316,6 +316,8 @@ def test_a_generator_that_has_begun_is_no_source_to_go_on_with(tmp_path: Path) -
         (iter([{"x": X, "path": "a.png"}]), {}, "data's path: got a batch with 'a.png'.*Leave it out of the batch"),
         (iter(["abc"]), {}, "data: got a batch with 'abc'"),
         (iter([()]), {}, "data: got a batch without tensors"),
+        ([(X[:0], Y[:0])], {}, "data: got a batch without a sample"),
+        ([(X, Y), {"x": X, "label": Y}], {}, r"data: got a batch of \(label, x\); expected the tree .* of \(x, y\)"),
         (DataLoader(TensorDataset(X, Y)), {"batch_size": 3}, "batch_size: got 3 with a source"),
         (DataLoader(TensorDataset(X, Y)), {"epoch_steps": 0}, "epoch_steps: got 0"),
         ("data", {}, "got 'data'"),

@@ -332,6 +332,41 @@ def test_strategies_keep_to_their_bounds(x: Tensor, of: Any, shape: tuple[int, .
     assert 1 <= len(shape) <= 2
 
 
+BOUNDS = [(0.3, 0.7), (0.1, None), (None, -1), (300, None), (-1e6, 1e6), (1e5, 1e6), (0.0, 0.0)]
+
+
+def test_a_strategy_of_what_does_not_exist_is_refused() -> None:
+    for argument, make in {
+        "shape": lambda: strategies.tensors("x"), "shape[0]": lambda: strategies.tensors((-1,)),
+        "dtypes": lambda: strategies.tensors(dtypes=[]), "low": lambda: strategies.tensors(low=math.nan),
+        "high": lambda: strategies.tensors(low=2, high=1), "leaves": lambda: strategies.trees(3),
+        "max_leaves": lambda: strategies.trees(max_leaves=0), "max_dims": lambda: strategies.shapes(max_dims=-1),
+    }.items():  # fmt: skip
+        with pytest.raises(fr.FuncregError, match=re.escape(f"{argument}: got")):
+            make()
+
+
+@pytest.mark.parametrize(("low", "high"), BOUNDS)
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+def test_bounds_are_kept_in_every_dtype(dtype: torch.dtype, low: float | None, high: float | None) -> None:
+    """Or no number of the dtype is within, which is said."""
+    least, most = (-math.inf if low is None else low), (math.inf if high is None else high)
+    wide = torch.tensor([*range(-200, 400), 2**17, 0.5, 0.125], dtype=torch.float64)
+    among = [each for each in wide.tolist() if least <= each <= most and float(torch.tensor(each).to(dtype)) == each]
+    if not among:
+        with pytest.raises(fr.FuncregError, match="low: got"):
+            strategies.tensors((3,), [dtype], low=low, high=high)
+        return
+
+    @hypothesis.settings(max_examples=15, phases=[hypothesis.Phase.generate], database=None)
+    @hypothesis.given(strategies.tensors((3,), [dtype], low=low, high=high))
+    def draw(x: Tensor) -> None:
+        assert x.dtype == dtype
+        assert bool(((x.double() >= least) & (x.double() <= most) & x.double().isfinite()).all())
+
+    draw()
+
+
 @pytest.mark.parametrize("dtype", strategies.DTYPES)
 def test_every_dtype_is_tried_with_its_awkward_values(dtype: torch.dtype) -> None:
     few = hypothesis.settings(max_examples=40, phases=[hypothesis.Phase.generate], database=None)

@@ -172,7 +172,7 @@ def _centre(signal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # Beside its first sample, so that the mean of one that is far from 0 does not round it away.
     beside = signal - signal[..., :1].detach()
     reach, size = (each.detach().abs().amax(dim=-1) for each in (beside, signal))
-    flat = reach <= 4 * torch.finfo(signal.dtype).eps * size
+    flat = (reach <= 4 * torch.finfo(signal.dtype).eps * size) & size.isfinite()
     beside = without_scale(beside, -1)
     centred = beside - beside.mean(dim=-1, keepdim=True)
     return centred, flat, torch.where(flat, 1.0, (centred**2).sum(dim=-1))

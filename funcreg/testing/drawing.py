@@ -56,7 +56,7 @@ def draws() -> Iterator[list[Draw]]:
 def twice(function: Callable[[], Any]) -> list[str]:
     """Where a call draws what it had drawn before: numbers that should be independent are the same.
 
-    What the library draws again on purpose, as `fr.sam` does for its second pass, is no fault of its caller;
+    What the library draws again on purpose, as `fr.sharpness.sam` does for its second pass, is no fault of its caller;
     nor is it to split a key twice, if not both halves are used twice.
     """
     with draws() as found:

@@ -1,5 +1,6 @@
 """Strategies of hypothesis: what functions of tensors are tried on. hypothesis is imported only when one is made."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,18 +47,34 @@ def tensors(
 
     Args:
         shape: a tuple, or a strategy of them. Default: `shapes()`.
-        dtypes: of which one is chosen.
+        dtypes: of which one is chosen that has a number within the bounds.
         finite: whether all values are.
         low, high: bounds of every value.
+
+    Raises:
+        FuncregError: for another shape or dtype, bounds that are no numbers, or no number within them.
     """  # fmt: skip
     st = _strategies()
+    if isinstance(shape, tuple):
+        for at, side in enumerate(shape):
+            _checks.check_count(f"shape[{at}]", side, low=0)
+    elif shape is not None:
+        _check_strategy("shape", shape)
     dims = st.just(shape) if isinstance(shape, tuple) else shapes() if shape is None else shape
+    if not isinstance(dtypes, Sequence) or not dtypes or not set(dtypes) <= set(DTYPES):
+        _checks.fail("dtypes", _checks.describe(dtypes), f"some of {', '.join(map(str, DTYPES))}")
+    low = -math.inf if low is None else float(_checks.check_number("low", low))
+    high = math.inf if high is None else float(_checks.check_number("high", high, low))
+    bounds = {dtype: _bounds(dtype, low, high) for dtype in dtypes}
+    chosen = [dtype for dtype, (least, most) in bounds.items() if least <= most]
+    if not chosen:
+        _checks.fail("low", f"{low}, with high = {high}", f"bounds with a number of {', '.join(map(str, dtypes))}")
 
     @st.composite
     def drawn(draw: Any) -> Tensor:
-        dtype, size = draw(st.sampled_from(list(dtypes))), draw(dims)
+        dtype, size = draw(st.sampled_from(chosen)), draw(dims)
         count = int(torch.Size(size).numel())
-        values = st.one_of(st.sampled_from(_awkward(dtype, finite, low, high)), _ordinary(dtype, low, high))
+        values = st.one_of(_awkward(dtype, *bounds[dtype], finite, low, high), _ordinary(dtype, *bounds[dtype]))
         return torch.tensor(draw(st.lists(values, min_size=count, max_size=count)), dtype=dtype).reshape(size)
 
     return drawn()
@@ -66,6 +83,9 @@ def tensors(
 def trees(leaves: Any = None, *, max_leaves: int = 5) -> Any:
     """Nested dicts, lists and tuples of leaves: tensors by default, none at all sometimes."""
     st = _strategies()
+    _checks.check_count("max_leaves", max_leaves)
+    if leaves is not None:
+        _check_strategy("leaves", leaves)
     names = st.sampled_from(["weight", "bias", "0.weight", "head", "a"])
     inner = lambda each: st.one_of(  # noqa: E731
         st.dictionaries(names, each, max_size=3), st.lists(each, max_size=3), st.tuples(each, each)
@@ -78,6 +98,9 @@ def rates(low: float = 0.0, high: float = 1.0, *, tensor: bool = True) -> Any:
     st = _strategies()
     _checks.check_number("low", low)
     _checks.check_number("high", high, low)
+    low, high = float(low), float(high)
+    if not math.isfinite(high - low):
+        _checks.fail("high", high, "a bound that is finite")
     near = (high - low) * 2**-20
     numbers = st.one_of(st.sampled_from([low, high, low + near, high - near, (low + high) / 2]), st.floats(low, high))
     if not tensor:
@@ -96,26 +119,52 @@ def _strategies() -> Any:
     return strategies
 
 
-def _awkward(dtype: torch.dtype, finite: bool, low: float | None, high: float | None) -> list[Any]:
+def _check_strategy(argument: str, value: Any) -> None:
+    if not isinstance(value, _strategies().SearchStrategy):
+        _checks.fail(argument, _checks.describe(value), "a strategy of hypothesis")
+
+
+def _bounds(dtype: torch.dtype, low: float, high: float) -> tuple[Any, Any]:
+    """The least and the largest finite number of a dtype in [low, high]; in the wrong order if there is none."""
     if dtype == torch.bool:
-        return [False, True]
+        return max(math.ceil(max(low, 0)), 0), math.floor(min(high, 1))
     if not dtype.is_floating_point:
         info = torch.iinfo(dtype)
-        values: list[Any] = [0, 1, info.min, info.max]
+        return math.ceil(max(low, info.min)), math.floor(min(high, info.max))
+    kind = torch.finfo(dtype)
+    least, most = max(low, kind.min), min(high, kind.max)
+    if least > most:
+        return least, most
+    return _rounded(least, dtype, up=True), _rounded(most, dtype, up=False)
+
+
+def _rounded(number: float, dtype: torch.dtype, *, up: bool) -> float:
+    """The nearest number of a dtype that is not below, or not above."""
+    nearest = torch.tensor(number, dtype=dtype)
+    if (float(nearest) < number) if up else (float(nearest) > number):
+        nearest = torch.nextafter(nearest, torch.tensor(math.inf if up else -math.inf, dtype=dtype))
+    return float(nearest)
+
+
+def _awkward(dtype: torch.dtype, least: Any, most: Any, finite: bool, low: float, high: float) -> Any:
+    if not dtype.is_floating_point:
+        values: list[Any] = [0, 1]
     else:
         kind = torch.finfo(dtype)
-        values = [0.0, -0.0, 1.0, -1.0, 1.0 + kind.eps, 0.5, kind.tiny, kind.smallest_normal / 2, kind.max, kind.min]
-        values += [] if finite else [float("inf"), float("-inf"), float("nan")]
-    return [each for each in values if (low is None or each >= low) and (high is None or each <= high)] or [low or high]
+        values = [0.0, -0.0, 1.0, -1.0, 1.0 + kind.eps, 0.5, kind.tiny, kind.smallest_normal / 2]
+    values = [least, most, *(each for each in values if least <= each <= most)]
+    if dtype.is_floating_point and not finite:
+        values += [each for each in (math.inf, -math.inf) if low <= each <= high] + [math.nan]
+    return _strategies().sampled_from(values)
 
 
-def _ordinary(dtype: torch.dtype, low: float | None, high: float | None) -> Any:
+def _ordinary(dtype: torch.dtype, least: Any, most: Any) -> Any:
     st = _strategies()
     if dtype == torch.bool:
-        return st.booleans()
+        return st.sampled_from([bool(each) for each in range(least, most + 1)])
+    wide = 10.0 if dtype.is_floating_point else 100
+    bounds = max(least, min(-wide, most - wide)), min(most, max(wide, least + wide))
     if not dtype.is_floating_point:
-        info = torch.iinfo(dtype)
-        bounds = [max(-100, info.min if low is None else int(low)), min(100, info.max if high is None else int(high))]
-        return st.integers(*bounds)
-    wide = st.floats(-10.0 if low is None else low, 10.0 if high is None else high)
-    return wide.map(lambda number: float(torch.tensor(number, dtype=dtype)))
+        return st.integers(*map(int, bounds))
+    own = st.floats(*bounds).map(lambda number: float(torch.tensor(number, dtype=dtype)))
+    return own.map(lambda number: min(max(number, least), most))

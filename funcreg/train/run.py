@@ -19,7 +19,7 @@ from .stopping import EarlyStopping
 
 # Another metric that is not finite, the monitored one too, is worth a warning; one of these is the end.
 _VITAL = ("loss", "param_norm")
-_REMEDY = "Lower the learning rate, or clip gradients: fr.transforms.clip_by_global_norm."
+_REMEDY = "Lower the learning rate, clip gradients (fr.transforms.clip_by_global_norm), or look for NaN in the data."
 
 
 class DivergenceWarning(RuntimeWarning):

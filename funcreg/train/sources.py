@@ -124,6 +124,7 @@ class Sourced(Passes):
         self.source, self.key, self.one_shape, self.device = source, key, one_shape, device
         self.kind: Kind | None = None  # of the first batch, here or before a checkpoint
         self.like: Any = None  # what of each batch is compared with the first's, quickly
+        self.first: Any = None  # the first batch's structure, and its names
         self.warned = False
         self.length = _length(source)
         parts = list(_parts(source))
@@ -157,6 +158,7 @@ class Sourced(Passes):
                 _checks.fail("data", got, "a smaller batch only as the last, for a compiled step", "Pass jit=False.")
             if self.one_shape and (smaller := self._smaller(batch)) is not None:
                 continue
+            self._check(batch)
             if behind:
                 behind -= 1
             else:
@@ -164,6 +166,17 @@ class Sourced(Passes):
 
     def described(self) -> dict[str, Any]:
         return described(self.source)
+
+    def _check(self, batch: Any) -> None:
+        """Refuse a batch of another structure than the first, or of no samples."""
+        leaves, structure = optree.tree_flatten(batch)
+        if self.first is None or structure != self.first[0]:
+            names = ", ".join(tree.names(batch))
+            if self.first is not None:
+                _checks.fail("data", f"a batch of ({names})", f"the tree of the first, of ({self.first[1]})")
+            self.first = structure, names
+        if not any(leaf.numel() for leaf in leaves):
+            _checks.fail("data", "a batch without a sample", "at least one in each", "Leave it out.")
 
     def _smaller(self, batch: Any) -> str | None:
         """None for a batch like the first; in words what makes it a smaller one; or an error."""

@@ -7,7 +7,6 @@ import torch
 from funcreg import jit, optim, penalties, testing
 from tests.refusals import CLASSES, INTEGERS, KEY, KEYS, PARAMS, Refusal, X, bad
 
-STRATEGIES = testing.strategies
 RATED = lambda x, rate=0.1: x * rate  # noqa: E731
 
 REFUSALS: list[Refusal] = [
