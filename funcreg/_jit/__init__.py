@@ -2,7 +2,7 @@
 
 from .jit import can_compile, jit
 from .kinds import as_data, kind_of, remembered
-from .modes import as_one_operator, compiling, known, recording
+from .modes import as_one_operator, compiling, known, known_number, recording
 from .traced import Compiled, traced
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "jit",
     "kind_of",
     "known",
+    "known_number",
     "recording",
     "remembered",
     "traced",

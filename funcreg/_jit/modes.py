@@ -64,6 +64,16 @@ def known(tensor: Tensor) -> Tensor | None:
     return None if compiling() else readable(tensor)
 
 
+def known_number(tensor: Tensor) -> float | None:
+    """The number of a tensor of shape (), the same for all members of a vmap; None where `known` is, or they differ.
+
+    >>> known_number(torch.tensor(2.0)), known_number(torch.ones(1))
+    (2.0, None)
+    """
+    values = known(tensor) if tensor.ndim == 0 else None
+    return values.item() if values is not None and values.ndim == 0 else None
+
+
 @contextmanager
 def recording() -> Iterator[None]:
     """While a function is recorded operator by operator, to be compiled afterwards.

@@ -24,9 +24,10 @@ _ARRAY = 1 << 20  # bytes of an array that are compared at each call; of a large
 class Watched:
     """What some functions and objects refer to, as it was when this was made.
 
-    >>> factor = 2.0
-    >>> watched = Watched([lambda x: x * factor])
-    >>> unchanged, factor = watched.same(), 3.0
+    >>> settings = {"factor": 2.0}
+    >>> watched = Watched([settings])
+    >>> unchanged = watched.same()
+    >>> settings["factor"] = 3.0
     >>> unchanged, watched.same()
     (True, False)
     """

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, random
+from .._jit import known_number
 from ..tree.norms import length, over_norm
 from ..tree.values import in_own_precision, precise
 
@@ -136,6 +137,8 @@ def spectral_norm(
     eps = eps if isinstance(eps, Tensor) else min(eps, torch.finfo(matrix.dtype).max)
     sigma, u, v = _power_steps(matrix, state, steps, eps)
     none = (sigma if steps else sigma.abs()) <= eps  # after a step it is a length
+    if known_number(none) == 0:  # false
+        return weight / sigma, SpectralState(u.to(state.u.dtype), v.to(state.v.dtype))
     scaled = weight / sigma.masked_fill(none, 1.0)
     # Vectors of zeros would never move again.
     u, v = (torch.where(none, old.detach(), new).to(old.dtype) for old, new in zip(state, (u, v), strict=True))

@@ -8,6 +8,7 @@ from torch import Tensor
 from .. import _checks
 from .._compiling import is_compiling
 from .._functorch import readable
+from .._jit import known_number
 from .checks import check_floating
 from .structure import Tree, entry, leaves, map_named, names
 from .values import precise, widest
@@ -84,6 +85,9 @@ def over_norm(part: float | Tensor, norm: Tensor) -> Tensor:
     >>> over_norm(6.0, torch.tensor([3.0, 0.0, torch.inf]))
     tensor([2., 6., nan])
     """
+    value = known_number(norm)
+    if value is not None and torch.finfo(norm.dtype).tiny <= value < torch.inf:
+        return part / norm
     return part / torch.where(norm.isinf(), torch.nan, torch.where(norm < torch.finfo(norm.dtype).tiny, 1.0, norm))
 
 
