@@ -233,6 +233,16 @@ def plain(tensor: Tensor) -> Tensor:
             return tensor
 
 
+def levels_of_vmap(tensor: Tensor) -> set[int]:
+    """The levels of the vmaps by which a tensor is batched.
+
+    >>> levels_of_vmap(torch.zeros(2))
+    set()
+    """
+    own = {_functorch.maybe_get_level(tensor)} if _functorch.is_batchedtensor(tensor) else set[int]()
+    return own | levels_of_vmap(_functorch.get_unwrapped(tensor)) if is_wrapped(tensor) else own
+
+
 def varies_with(result: Tensor, member: Tensor) -> bool:
     """Whether a result has the innermost vmap's axis, as a member of that vmap has.
 
@@ -286,13 +296,3 @@ def outside_transforms(call: Callable[[], T]) -> T:
 
     with temporarily_clear_interpreter_stack():
         return call()
-
-
-def sees_random_functions() -> None:
-    """Let a mode of torch see `torch.randn_like` and its kin in a program that is being traced, as it does eagerly."""
-    try:
-        from torch._dynamo.variables import torch as dynamo
-
-        dynamo.get_overridable_functions().update((torch.rand_like, torch.randn_like, torch.randint_like, torch.normal))
-    except (ImportError, AttributeError):  # private, and another version's: those functions are refused by vmap there
-        pass

@@ -17,6 +17,7 @@
     checkpointing.py  activation checkpointing, which a pure call goes without
     arguments.py      what a call may be given
     lending.py        the keys, rates and momentum that it lends
+    members.py        what a forward makes and writes into, under vmap
     traced.py         calls in a program that is being traced
     explained.py      what a transform could not do, by the layer's name
     apply.py          the call
@@ -130,14 +131,15 @@ def from_module(module: nn.Module | Callable[[], nn.Module], *, rnn: str = "nati
     if isinstance(module, nn.Module):
         check_module(module)
         return Model(_no_factory, Apply(module, rnn=rnn))
-    template = made(module)
+    apply = Apply(made(module), rnn=rnn)
 
     def init(key: Tensor) -> tuple[Params, State]:
         _checks.check_key(key)
         seed = int(random.bits(key, 2) @ torch.tensor([1, 2**31], device=key.device))
-        return tree.to(variables(made(module, seed)), key.device)
+        apply.originals.note(fresh := made(module, seed))
+        return tree.to(variables(fresh), key.device)
 
-    return Model(init, Apply(template, rnn=rnn))
+    return Model(init, apply)
 
 
 def variables(module: nn.Module) -> tuple[Params, State]:

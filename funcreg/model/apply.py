@@ -13,20 +13,19 @@ from torch.utils import _pytree as pytree
 
 from .. import _checks, _generators, _jit, random
 from .._compiling import is_compiling
-from .._functorch import sees_random_functions, traced_as_constant
+from .._functorch import in_transform, traced_as_constant
+from . import traced
 from .arguments import Signature, cloned, joined, kind_of, persistent, ties
-from .checkpointing import without_checkpoints
 from .copies import Eager, Traced
 from .explained import explained
-from .keyed import keyed_functions
 from .lending import Rates, lend_momentum, lend_noise
+from .members import MadeByMembers, writes_into_what_members_share
 from .modes import Mode
 from .prototype import prototype
 from .registry import MOMENTUM
-from .rehearsal import Call, Impurity, Plan, Watch, put_back, refuse, rehearse, shielded
+from .rehearsal import Call, Impurity, Originals, Plan, Watch, refuse, rehearse, shielded
 from .rehearsal.generators import GLOBAL_DRAWS
 from .skeleton import KEY, RATE, RATE_OF_ALL, Skeleton
-from .traced import concrete, described_rates, description, example, example_values, is_description
 
 Params = dict[str, Tensor]
 State = dict[str, Tensor]
@@ -41,6 +40,7 @@ class Apply:
 
     def __init__(self, module: nn.Module, *, rnn: str) -> None:
         self.source, self.identity = prototype(module), next(_identities)
+        self.originals = Originals(module)
         self.eager, self.traced = Eager(self.source, rnn), Traced(self.source, rnn)
         first = self.eager.skeleton(Mode(noise=False, rated=False, train=False))
         self.rates, self.tracked = first.noise, first.tracked
@@ -86,8 +86,8 @@ class Apply:
             known = eager.known[kind] = (skeleton, plan)
         if rates is not None:
             self.signature.check_reached(rates, known[1])
-        if known[1].backward is not None:
-            known[1].backward.check((tensors, args, named))
+        if not known[1].plain:
+            known[1].check((tensors, args, named))
         output = self._eager(*known, tensors, args, named, key, rates, momentum, method)
         return output, {name: tensors[name] for name in state}
 
@@ -143,32 +143,35 @@ class Apply:
         momentum: float | Tensor | None,
         method: str | None,
     ) -> Any:
-        before = {name: tensors[name] for name in plan.resets} if plan.resets else None
+        before = {name: tensors[name] for name in plan.resets}
         for name in plan.written:
             tensors[name] = tensors[name].clone()
-        if plan.copies_inputs:
-            args, named = cloned((args, named))
         copies = plan.written | skeleton.moving.names if skeleton.moving.natively else plan.written
         watched = {n: each for n, each in tensors.items() if n not in copies} if copies else tensors
         watch = Watch(list(watched.values()))
         if self.ties or key is not None or momentum is not None:
             self._lend(skeleton, tensors, key, rates, momentum)
         function: Any = skeleton.module if method is None else getattr(skeleton.module, method)
+        inside = in_transform()
+        given = dict(tensors) if inside else {}
         try:
-            if "" in skeleton.drawing or plan.setters or plan.checkpoints or plan.backward:
-                with contextlib.ExitStack() as around:
-                    around.enter_context(_around(skeleton, tensors, args))
-                    if plan.setters:
-                        around.enter_context(put_back({name: skeleton.layers[name] for name in plan.setters}))
-                    if plan.checkpoints:
-                        around.enter_context(without_checkpoints())
-                    if plan.backward:
-                        around.enter_context(keyed_functions())
-                    output = skeleton.call(tensors, self.buffers, function, args, named)
-            else:
+            if plan.plain and not (inside or "" in skeleton.drawing):
                 output = skeleton.call(tensors, self.buffers, function, args, named)
+            else:
+                with contextlib.ExitStack() as around:
+                    if inside and skeleton.by_members:
+                        around.enter_context(MadeByMembers((tensors, args, named)))
+                    for context in (_around(skeleton, tensors, args), *plan.contexts(skeleton.layers)):
+                        around.enter_context(context)
+                    own, own_named = cloned((args, named)) if plan.copies_inputs else (args, named)
+                    output = skeleton.call(tensors, self.buffers, function, own, own_named)
         except (RuntimeError, TypeError, AssertionError) as error:
-            raise explained(error, skeleton) from error
+            if skeleton.by_members or not (inside and writes_into_what_members_share(error)):
+                raise explained(error, skeleton) from error
+            skeleton.by_members = True
+            output = self._run(skeleton, plan, given, args, named, key, rates, momentum, method)
+            tensors.update(given)
+            return output
 
         def elsewhere() -> bool:
             again = self._rehearsed(skeleton, tensors, args, named, rates, method)
@@ -195,8 +198,8 @@ class Apply:
         """The same in a program that is being traced."""
         # Read it, and a compiled program is bound to the model that it was traced with: see `jit`.
         assert self.identity >= 0
-        given = optree.tree_map(description, (args, named), none_is_leaf=True)  # type: ignore[arg-type]
-        described = None if rates is None else described_rates(rates)
+        given = optree.tree_map(traced.description, (args, named), none_is_leaf=True)  # type: ignore[arg-type]
+        described = None if rates is None else traced.described_rates(rates)
         watched = torch.is_grad_enabled() and any(each.requires_grad for each in tensors.values())
         cast = tuple([(n, each.dtype) for n, each in tensors.items() if each.dtype != self.signature.kinds[n][1]])
         settings = (mode.noise, mode.rated, mode.train, tuple(sorted(mode.frozen)), method, described, cast)
@@ -223,9 +226,9 @@ class Apply:
             skeleton: Skeleton = getattr(self.traced, name)
             rates = dict(described) if isinstance(described, tuple) else described
             kind = (settings, repr((args, named)))
-            sees_random_functions()
+            traced.sees_random_functions()
             if kind not in plans:
-                args, named = pytree.tree_map(example, (args, named), is_leaf=is_description)
+                args, named = pytree.tree_map(traced.example, (args, named), is_leaf=traced.is_description)
                 with _generators.left_alone():
                     plans[kind] = self._rehearsed(skeleton, self.example(dict(cast)), args, named, rates, method)
             found = plans[kind]
@@ -244,7 +247,7 @@ class Apply:
     def example(self, dtypes: Mapping[str, torch.dtype]) -> dict[str, Tensor]:
         """Example values of all parameters and buffers, some of other dtypes than the module's."""
         own, kinds = self.signature.parameters | self.signature.buffers, self.signature.kinds
-        return example_values({name: (kinds[name][0], dtypes.get(name, kinds[name][1])) for name in own})
+        return traced.example_values({name: (kinds[name][0], dtypes.get(name, kinds[name][1])) for name in own})
 
     def _rehearsed(
         self,
@@ -259,12 +262,13 @@ class Apply:
         wrapped = (tensors, args, named, rates)
 
         def look() -> Plan:
-            tensors, args, named, rates = pytree.tree_map(concrete, wrapped)
+            tensors, args, named, rates = pytree.tree_map(traced.concrete, wrapped)
             # A rate of 0 now may be another at the next call of the kind: as a tensor it is any.
             rates = pytree.tree_map(_jit.as_data, rates)
             key = random.key(0, device=next(iter(tensors.values())).device if tensors else None)
             self._lend(skeleton, tensors, key if skeleton.mode.noise else None, rates, None)
-            return rehearse(skeleton, Call(tensors, args, named, method, rates), self.persistent)
+            call = Call(tensors, args, named, method, rates)
+            return rehearse(skeleton, call, self.persistent, self.originals)
 
         try:
             return shielded(look)

@@ -20,6 +20,8 @@ from .. import _checks
 from .keyed import LayerGenerator
 from .refused import OWN, held, label, refuse_what_needs_data
 
+_WEAK = (weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
+
 
 def prototype(module: nn.Module) -> nn.Module:
     """A copy on the meta device: no data of parameters and buffers is copied, ties are kept.
@@ -81,6 +83,8 @@ def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         _fill(function, memo)
     for (name, layer), twin in zip(module.named_modules(), copied.modules(), strict=True):
         _rebind_references(name, layer, twin, memo, originals)
+        for slot in _slots(layer):
+            setattr(twin, slot, copy.deepcopy(getattr(layer, slot), memo))
     return copied
 
 
@@ -95,13 +99,25 @@ def _deepcopy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
 def _cannot_be_copied(module: nn.Module, memo: dict[int, Any]) -> str:
     """Which attribute of which layer it is, in words."""
-    for name, layer in module.named_modules():
+    inside_first = reversed([*module.named_modules()])
+    for name, layer in inside_first:
+        try:
+            copy.copy(layer)
+        except Exception:
+            return f"{label(name, layer)}, which cannot be made without its arguments"
         for attribute, value in vars(layer).items():
             try:
                 copy.deepcopy(None if attribute == "_modules" else value, dict(memo))
             except Exception:
                 return f"{label(name, layer)}, whose attribute {attribute!r} cannot be copied"
     return f"a {type(module).__name__} that cannot be copied"
+
+
+def _slots(layer: nn.Module) -> list[str]:
+    """What a layer keeps by `__slots__`, which nn.Module's own way of being copied leaves behind."""
+    named = (vars(kind).get("__slots__", ()) for kind in type(layer).__mro__)
+    names = (name for slots in named for name in ((slots,) if isinstance(slots, str) else slots))
+    return [name for name in names if name not in ("__dict__", "__weakref__") and hasattr(layer, name)]
 
 
 def _any(looks: Callable[[Any], bool], values: Iterable[Any]) -> bool:
@@ -217,11 +233,24 @@ def _rebind_references(name: str, layer: nn.Module, twin: nn.Module, memo: dict[
     for attribute, value in vars(layer).items():
         if isinstance(value, weakref.ref) and id(value()) in originals:
             vars(twin)[attribute] = weakref.ref(memo[id(value())])
+        elif isinstance(value, _WEAK):
+            vars(twin)[attribute] = _around_copies(value, memo)
         elif isinstance(layer, nn.RNNBase):
             continue  # to its list of weights, which is not used
         elif any(isinstance(part, weakref.ref) and id(part()) in originals for part in held(value)):
             allowed = "one that is an attribute itself"
             _checks.fail("module", f"{label(name, layer)}, whose {attribute!r} holds a weak reference", allowed)
+
+
+def _around_copies(value: Any, memo: dict[int, Any]) -> Any:
+    """A container of weak references, to the copies of what it refers to."""
+
+    def twin(part: Any) -> Any:
+        return memo.get(id(part), part)
+
+    if isinstance(value, weakref.WeakSet):
+        return type(value)(map(twin, value))
+    return type(value)({twin(key): twin(part) for key, part in value.items()})
 
 
 def _register_bare_parameters(layer: nn.Module, twin: nn.Module, registered: set[int], memo: dict[int, Any]) -> None:

@@ -48,6 +48,7 @@ def refuse_what_needs_data(module: nn.Module) -> None:
 
     >>> refuse_what_needs_data(nn.Linear(1, 1))
     """
+    places = {id(part) for part in (*module.modules(), *module.parameters(), *module.buffers())}
     for name, layer in module.named_modules():
         where = label(name, layer)
         for hook in layer._forward_pre_hooks.values():
@@ -85,6 +86,9 @@ def refuse_what_needs_data(module: nn.Module) -> None:
                     "values computed in forward",
                     "Compute it in forward, register it as a parameter or buffer, or clear what a call has left there.",
                 )
+            if isinstance(value, dict) and any(isinstance(key, Tensor) or key in places for key in value):
+                got = f"{where}, whose attribute {attribute!r} has tensors, or the id of a part, as keys"
+                _checks.fail("module", got, "a dict by names", "Of a copy they are others: use names as keys.")
         if type(layer).train is not nn.Module.train:
             _refuse_train_that_changes_values(where, layer)
 

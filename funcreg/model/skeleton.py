@@ -56,9 +56,8 @@ class Skeleton:
     def __init__(self, source: nn.Module, mode: Mode, *, rnn: str) -> None:
         self.module = duplicate(source)
         self.mode, self.unrolled = mode, rnn == "unrolled"
-        self.pure: set[str] = set()
+        self.pure, self.awake = set[str](), set[str]()
         self.noise: dict[str, float] = {}
-        self.awake: set[str] = set()
         self.tracked: list[str] = []
         self.drawing: dict[str, Drawing] = {}
         self.surrounded: set[str] = set()
@@ -71,6 +70,7 @@ class Skeleton:
         self.calls: dict[str, int] = {}  # of each noisy layer so far, in this forward
         self.layers = dict(self.module.named_modules())
         self.places = {name: place for place, name in enumerate(self.layers)}
+        self.by_members = False  # what a forward makes is written into by a vmap's members
         self.labels = {name: label(name, layer) for name, layer in self.layers.items()}
         self.lent = {name: Lent(*(f"{name}.{what}" if name else what for what in _LENT)) for name in self.layers}
         self.module.train(True)

@@ -63,3 +63,13 @@ def example_values(kinds: Mapping[str, tuple[Any, torch.dtype]]) -> dict[str, Te
 def described_rates(rates: Rates) -> Any:
     """Rates as a rehearsal needs them: which layers have one."""
     return tuple((name, 0.5) for name in rates) if isinstance(rates, Mapping) else 0.5
+
+
+def sees_random_functions() -> None:
+    """Let a mode of torch see `torch.randn_like` and its kin in a program that is being traced, as it does eagerly."""
+    try:
+        from torch._dynamo.variables import torch as dynamo
+
+        dynamo.get_overridable_functions().update((torch.rand_like, torch.randn_like, torch.randint_like, torch.normal))
+    except (ImportError, AttributeError):  # private, and another version's: those functions are refused by vmap there
+        pass

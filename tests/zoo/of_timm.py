@@ -102,7 +102,6 @@ _FOCAL = {"depths": (1, 1), "embed_dim": 8, "focal_levels": (2, 2), "focal_windo
 _LEVIT = {"depth": (1, 1), "embed_dim": (16, 24), "key_dim": 8, "num_heads": (1, 1)}
 
 _VMAP_LSTM = {"samples": 'rnn="unrolled"'}
-_VMAP_IN_PLACE = {"samples": "writes in place into what the transform does not batch"}
 _VMAP_MASK = {"samples": "shape depends on values"}
 
 
@@ -177,7 +176,7 @@ _FREE = (
     Row("resnet/resnext50_32x4d", 32, _PATH, _THIN | {"cardinality": 2, "base_width": 32}),
     Row("resnet/ecaresnet26t", 32, _PATH, _THIN),
     Row("resnet/skresnet18", 32, _PATH, _THIN),
-    Row("resnet/resnest14d", 32, _BLOCK, _THIN, None, _VMAP_IN_PLACE),
+    Row("resnet/resnest14d", 32, _BLOCK, _THIN),
     Row("resnet/res2net50_26w_4s", 32, "drop", _THIN),
     Row("resnetv2/resnetv2_18", 32, _PATH, {"layers": (1, 1), "channels": (8, 16), "stem_chs": 8}),
     Row("repvgg/repvgg_a0", 32, _PATH, {"blocks": _REP, "stem_chs": 8}),

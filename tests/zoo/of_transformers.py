@@ -133,7 +133,6 @@ RESCALES = {"evaluates": "writes into", "samples": "writes into"}
 CASTS = dict.fromkeys(("evaluates", "trains", "draws", "samples"), "writes into")
 ROUTES = {"samples": "shape depends on values"}
 SKIPS = {"samples": "by a tensor's values"}
-IN_PLACE = {"samples": "in place"}
 BACKWARD = {"samples": "autograd.Function"}
 NUMPY = {"draws": "numpy", "samples": "numpy"}
 
@@ -199,12 +198,12 @@ def _families() -> list[Family]:
     has("gptj", GPT, TOKENS, UNCACHED, rotary_dim=4)
     has("opt", "dropout attention_dropout", PADDED, UNCACHED, ffn_dim=32, word_embed_proj_dim=16)
     eager("bloom", "hidden_dropout attention_dropout", PADDED, UNCACHED, refuses=BACKWARD)
-    has("falcon", "hidden_dropout attention_dropout", TOKENS, UNCACHED, alibi=True, refuses=IN_PLACE)
+    has("falcon", "hidden_dropout attention_dropout", TOKENS, UNCACHED, alibi=True)
     has("falcon", "hidden_dropout attention_dropout", TOKENS, UNCACHED, name="falcon-in-turn", parallel_attn=False)
     has("llama", "attention_dropout", PADDED, GROUPED)
     has("mistral", "attention_dropout", TOKENS, GROUPED, sliding_window=3)
     has("mixtral", "attention_dropout", TOKENS, ROUTED, refuses=ROUTES)
-    eager("mixtral", "router_jitter_noise", TOKENS, ROUTED, name="mixtral-jitter", refuses=IN_PLACE)
+    eager("mixtral", "router_jitter_noise", TOKENS, ROUTED, name="mixtral-jitter", refuses=ROUTES)
     has("qwen2", "attention_dropout", PADDED, {**GROUPED, **UNCACHED})
     has("qwen3", "attention_dropout", PADDED, GROUPED)
     has("gemma", "attention_dropout", TOKENS, {**GROUPED, **UNCACHED})

@@ -17,7 +17,8 @@ without a key. A draw without one (`torch.randn`) has no off: it is refused.
 
 from . import distributions, factories, in_place, noise, statistics  # noqa: F401  (importing them fills the table)
 from .backward import keyed_functions
-from .mode import CALL_STRIDE, Drawing, Keyed, LayerGenerator, called_in
+from .distributions import differentiable_dirichlet
+from .mode import CALL_STRIDE, Drawing, Keyed, LayerGenerator, called_in, makes_anew
 from .rehearsed import Event, Rehearsed, running
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "LayerGenerator",
     "Rehearsed",
     "called_in",
+    "differentiable_dirichlet",
     "keyed_functions",
+    "makes_anew",
     "running",
 ]

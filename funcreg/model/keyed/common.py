@@ -35,12 +35,12 @@ def shape_of(size: tuple[Any, ...], given: Any) -> tuple[int, ...]:
     return tuple(size)
 
 
-def finished(drawn: Tensor, out: Tensor | None, device: Any, requires_grad: bool) -> Tensor:
+def finished(keyed: Keyed, drawn: Tensor, out: Tensor | None, device: Any, requires_grad: bool) -> Tensor:
     """What was drawn where and as it was asked for."""
     if device is not None:
         drawn = drawn.to(device)
     if out is not None:
-        return out.copy_(drawn)
+        return keyed.into(out, drawn)
     return drawn.requires_grad_() if requires_grad else drawn
 
 

@@ -30,7 +30,7 @@ def _factory(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
             settings.update(generator=generator, out=out, dtype=dtype, device=device, requires_grad=requires_grad)
             return keyed.natively(function, *(size if given is None else (given,)), **settings)
         key = keyed.next_key(name_of(function))
-        return finished(numbers(draw, shape_of(size, given), dtype, key=key), out, device, requires_grad)
+        return finished(keyed, numbers(draw, shape_of(size, given), dtype, key=key), out, device, requires_grad)
 
     return replacement
 
@@ -53,7 +53,7 @@ def _like(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
             )
         key = keyed.next_key(name_of(function))
         drawn = numbers(draw, tuple(input.shape), input.dtype if dtype is None else dtype, key=key)
-        return finished(drawn, None, input.device if device is None else device, requires_grad)
+        return finished(keyed, drawn, None, input.device if device is None else device, requires_grad)
 
     return replacement
 
@@ -72,7 +72,7 @@ def _randint(keyed: Keyed, function: Any, *args: Any, **settings: Any) -> Tensor
     given = dict(zip(names or ("high", "size"), args, strict=False)) | settings
     drawn = integers(keyed, function, shape_of((), given["size"]), given.get("low", 0), given["high"])
     dtype = given.get("dtype") or torch.int64
-    return finished(drawn.to(dtype), given.get("out"), given.get("device"), False)
+    return finished(keyed, drawn.to(dtype), given.get("out"), given.get("device"), False)
 
 
 @replaces(torch.randint_like)
@@ -82,7 +82,7 @@ def _randint_like(keyed: Keyed, function: Any, input: Tensor, *bounds: int, **se
     high = settings.get("high", bounds[-1] if bounds else None)
     low = settings.get("low", bounds[0] if len(bounds) == 2 else 0)
     drawn = integers(keyed, function, tuple(input.shape), low, high)  # type: ignore[arg-type]
-    return finished(drawn.to(settings.get("dtype") or input.dtype), None, settings.get("device"), False)
+    return finished(keyed, drawn.to(settings.get("dtype") or input.dtype), None, settings.get("device"), False)
 
 
 @replaces(torch.randperm)
@@ -93,7 +93,7 @@ def _randperm(
         return keyed.natively(function, n, generator=generator, out=out, dtype=dtype, **settings)
     key = keyed.next_key(name_of(function))
     order = random.permutation(key, n) if n else torch.zeros(0, dtype=torch.int64)
-    return finished(order.to(dtype or torch.int64), out, settings.get("device"), False)
+    return finished(keyed, order.to(dtype or torch.int64), out, settings.get("device"), False)
 
 
 @replaces(torch.normal)
@@ -106,7 +106,7 @@ def _normal(keyed: Keyed, function: Any, *args: Any, **settings: Any) -> Tensor:
     shape = shape_of((), size) if size is not None else torch.broadcast_shapes(*(each.shape for each in tensors))
     dtype = given.get("dtype") or (tensors[0].dtype if tensors else None)
     standard = numbers(random.normal, tuple(shape), dtype, key=keyed.next_key(name_of(function)))
-    return finished(mean + std * standard, given.get("out"), given.get("device"), False)
+    return finished(keyed, mean + std * standard, given.get("out"), given.get("device"), False)
 
 
 @replaces(torch.bernoulli, T.bernoulli)
@@ -120,4 +120,4 @@ def _bernoulli(
             else function(input, p, generator=generator)
         )
     drawn = flips(input if p is None else p, tuple(input.shape), key=keyed.next_key(name_of(function))).to(input.dtype)
-    return drawn if out is None else out.copy_(drawn)
+    return finished(keyed, drawn, out, None, False)

@@ -92,3 +92,14 @@ def _random(keyed: Keyed, function: Any, self: Tensor, *bounds: Any, generator: 
         limit = _ANY_RANGE.get(self.dtype)
         high = limit + 1 if limit else min(2**31, torch.iinfo(self.dtype).max + 1 if self.dtype != torch.bool else 2)
     return keyed.into(self, integers(keyed, function, tuple(self.shape), low, high))
+
+
+@replaces(nn.init.kaiming_uniform_)
+def _kaiming_uniform(
+    keyed: Keyed, function: Any, *, tensor: Tensor, a: float, mode: Any, nonlinearity: Any, **settings: Any
+) -> Tensor:
+    """It is handed over whole, and what it calls would be seen by nobody."""
+    deviation = nn.init.calculate_gain(nonlinearity, a) / math.sqrt(nn.init._calculate_correct_fan(tensor, mode))
+    bound = math.sqrt(3.0) * deviation
+    with torch.no_grad():
+        return _in_place(_uniform_numbers)(keyed, function, tensor, -bound, bound, **settings)

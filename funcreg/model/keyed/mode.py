@@ -22,7 +22,7 @@ _MAKERS = frozenset(
     (
         *(torch.empty, torch.zeros, torch.ones, torch.full, torch.empty_strided),
         *(torch.empty_like, torch.zeros_like, torch.ones_like, torch.full_like),
-        *(Tensor.new_empty, Tensor.new_zeros, Tensor.new_ones, Tensor.new_full, Tensor.new_tensor),
+        *(Tensor.new, Tensor.new_empty, Tensor.new_zeros, Tensor.new_ones, Tensor.new_full, Tensor.new_tensor),
     )
 )
 CALL_STRIDE = 2**34  # draws between two calls on one key: more than one call can make
@@ -59,6 +59,15 @@ def has_replacement(function: Any) -> bool:
     False
     """
     return function in _table
+
+
+def makes_anew(function: Any) -> bool:
+    """Whether a function of torch makes a tensor of values that no other has.
+
+    >>> makes_anew(torch.zeros)
+    True
+    """
+    return function in _MAKERS
 
 
 class LayerGenerator(torch.Generator):
@@ -123,7 +132,7 @@ class Keyed(TorchFunctionMode):
         replacement = _table.get(func)
         if replacement is None:
             made = func(*args, **(kwargs or {}))
-            return self._of_members(made) if self.copies and func in _MAKERS else made
+            return self._of_members(made) if self.copies and makes_anew(func) else made
         return replacement(self, func, *args, **(kwargs or {}))
 
     def next_key(self, function: str) -> Tensor:

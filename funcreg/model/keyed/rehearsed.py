@@ -2,7 +2,7 @@
 
 import sys
 import weakref
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -51,6 +51,7 @@ class Rehearsed(Keyed):
         evaluates: whether batch statistics are left alone.
         earlier: what a run before this one has computed from its call.
         shaken: the layer, if any, whose draws are others.
+        reaches: is told of every tensor that is used, and of the layer that runs at each call that is in the table.
     """
 
     def __init__(
@@ -65,13 +66,14 @@ class Rehearsed(Keyed):
         evaluates: bool = False,
         earlier: Computed | None = None,
         shaken: str | None = None,
+        reaches: Callable[[Any], None] = lambda thing: None,
         **settings: Any,
     ) -> None:
         super().__init__("", key, **settings)
         self.layers, self.labels, self.pure, self.rates = layers, labels, pure, rates
         self.names = {id(layer): name for name, layer in layers.items()}
         self.neutral, self.evaluates, self.copies = neutral, evaluates, True
-        self.name, self.shaken = "", shaken
+        self.name, self.shaken, self.reaches = "", shaken, reaches
         self.events: list[Event] = []
         self.draws_in: set[str] = set()  # layers, registered ones too, in whose code there was noise or a draw
         self.inside = ""
@@ -92,9 +94,12 @@ class Rehearsed(Keyed):
     ) -> Any:
         if self.written:
             self.uses_written((args, kwargs))
-        if self.earlier and any(_is_one_of(leaf, self.earlier) for leaf in _tensors((args, kwargs or {}))):
-            self.stale.add(running(self.names))
+        for leaf in _tensors((args, kwargs or {})):
+            self.reaches(leaf)
+            if _is_one_of(leaf, self.earlier):
+                self.stale.add(running(self.names))
         if has_replacement(func):
+            self.reaches(_innermost_layer())
             self.name, self.inside = self.registers or (running(self.names), running(self.names, forwards=True))
             self.layer = self.labels.get(self.name, "")
             self.named = isinstance(self.rates, Mapping)
@@ -187,6 +192,18 @@ def _tensors(values: Any) -> list[Tensor]:
 def _is_one_of(tensor: Tensor, known: Computed) -> bool:
     found = known.get(id(tensor))
     return found is not None and found() is tensor
+
+
+def _innermost_layer() -> nn.Module | None:
+    """The layer whose code is running, whichever module it is of."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        if isinstance(first, nn.Module):
+            return first
+        frame = frame.f_back
+    return None
 
 
 def running(names: Mapping[int, str], *, forwards: bool = False) -> str:

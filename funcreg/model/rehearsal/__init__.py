@@ -13,6 +13,7 @@ call is pure. Everything is compared by value, and everything is as it was after
     purity.py      who was not pure; cheap checks around later calls
     generators.py  the generators that code without a key may draw from
     snapshots.py   what layers hold beside their tensors
+    originals.py   the modules that a model was made of, which its forward is not to reach
 """
 
 import threading
@@ -23,21 +24,34 @@ from ... import _checks
 from ..skeleton import Skeleton
 from .generators import GLOBAL_DRAWS
 from .noise import wake_noise
+from .originals import Originals
 from .plan import Plan, named, plan
 from .purity import REMEDY, Impurity, Watch, shielded
 from .runs import Call, Rehearsal, running_at
 from .snapshots import put_back
 
-__all__ = ["Call", "Impurity", "Plan", "Watch", "put_back", "refuse", "rehearse", "running_at", "shielded"]
+__all__ = [
+    "Call",
+    "Impurity",
+    "Originals",
+    "Plan",
+    "Watch",
+    "put_back",
+    "refuse",
+    "rehearse",
+    "running_at",
+    "shielded",
+]
 
 
-def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool]) -> Plan:
+def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool], originals: Originals | None = None) -> Plan:
     """Run a call of a kind on copies; teach the skeleton which of its layers draw.
 
     Args:
         skeleton: of the call's mode.
         call: the call.
         buffers: the names of the module's buffers, and whether each is part of its state dict.
+        originals: the modules that the model was made of.
 
     Raises:
         FuncregError: for a draw without a key or that no key reaches, and for a noisy layer that does something
@@ -50,9 +64,10 @@ def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool]) -> Pla
     >>> rehearse(skeleton, Call({}, (torch.ones(2),), {}, None, None), {}).copies_inputs  # ReLU(1) is 1
     False
     """
-    found = _look(Rehearsal(skeleton, call, buffers))
+    originals = originals or Originals()
+    found = _look(Rehearsal(skeleton, call, buffers, originals))
     if threading.active_count() > 1 and any(did in _told(found) for did in GLOBAL_DRAWS):
-        again = _look(Rehearsal(skeleton, call, buffers, others_draw=True))
+        again = _look(Rehearsal(skeleton, call, buffers, originals, others_draw=True))
         found = found if _told(again) else again
     if isinstance(found, _checks.FuncregError):
         raise found

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ... import _checks
-from ..keyed import Drawing, Rehearsed
+from ..._functorch import in_transform
+from ..checkpointing import without_checkpoints
+from ..keyed import Drawing, Rehearsed, differentiable_dirichlet, keyed_functions
 from ..registry import MOMENTUM
 from ..skeleton import KEY, RATE, RATE_OF_ALL
 from .backward import Backward, rehearse_backward
@@ -33,7 +35,9 @@ class Plan(NamedTuple):
     rateable: the layers whose noise a rate reaches. setters: layers whose attributes a forward sets. written: buffers
     of batch statistics that are written in place, and so are lent as copies. resets: buffers that keep their old
     value. copies_inputs: inputs are written in place. checkpoints: some part is run again in the backward pass.
-    backward: what gradients need, if anything. impure: what cannot be made pure.
+    backward: what gradients need, if anything. dirichlet: such a distribution is drawn from. threads: the layers
+    that run in threads of the forward's own.
+    impure: what cannot be made pure.
     """
 
     rateable: frozenset[str] = frozenset()
@@ -43,7 +47,34 @@ class Plan(NamedTuple):
     copies_inputs: bool = False
     checkpoints: bool = False
     backward: Backward | None = None
+    dirichlet: bool = False
+    threads: str = ""
     impure: tuple[Impurity, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing is to be around a call, or looked at before it."""
+        none = not (self.setters or self.copies_inputs or self.checkpoints or self.dirichlet or self.threads)
+        return none and self.backward is None
+
+    def contexts(self, layers: Mapping[str, nn.Module]) -> Iterator[contextlib.AbstractContextManager[Any]]:
+        """What is around a call, for which there are these layers."""
+        if self.setters:
+            yield put_back({name: layers[name] for name in self.setters})
+        if self.checkpoints:
+            yield without_checkpoints()
+        if self.backward:
+            yield keyed_functions()
+        if self.dirichlet:
+            yield differentiable_dirichlet()
+
+    def check(self, arguments: Any) -> None:
+        """Refuse a call inside of a transform that would not be right."""
+        if self.threads and in_transform():
+            did = f"{self.threads}, which the forward runs in another thread, where no transform follows"
+            _checks.fail("module", did, "one that runs in the thread of its call", "Call it outside of the transform.")
+        if self.backward is not None:
+            self.backward.check(arguments)
 
 
 def plan(rehearsal: Rehearsal) -> Plan:
@@ -73,7 +104,7 @@ def plan(rehearsal: Rehearsal) -> Plan:
         return Plan(impure=named(rehearsal, impure, drew))
     backward, draws, again = rehearse_backward(rehearsal)
     if again is None or rehearsal.stale or difference(output, again, repeated=True):
-        unlike = unrepeatable(rehearsal, output)
+        unlike = unrepeatable(rehearsal, output, runs=1 if again is None else 2)
         if unlike:
             return Plan(impure=unlike)
     for layer in {event.inside for event in draws}:
@@ -90,6 +121,8 @@ def plan(rehearsal: Rehearsal) -> Plan:
         any(not same_values(one, other) for one, other in zip(inputs, given, strict=True)),
         rehearsal.checkpoints,
         backward,
+        any(event.function == "_sample_dirichlet" for event in seen.events),
+        ", ".join(sorted(rehearsal.threads)),
     )
 
 

@@ -19,17 +19,23 @@ _DID = "gives two answers for one key"
 _STALE = "uses what an earlier call has computed from its parameters or inputs"
 
 
-def unrepeatable(rehearsal: Rehearsal, output: Any, seed: int = 0, **settings: Any) -> tuple[Impurity, ...]:
+def unrepeatable(
+    rehearsal: Rehearsal, output: Any, seed: int = 0, *, runs: int = 1, **settings: Any
+) -> tuple[Impurity, ...]:
     """The layer, innermost, that gives another answer to the same call or keeps an old one; () where there is none.
 
     Args:
         rehearsal: of the call.
         output: what a run of it with this seed and these settings gave.
+        runs: how often to run it again: what takes turns may be back at where it was.
     """
-    rehearsal.run(seed, **settings)
-    if rehearsal.stale:
-        return tuple(Impurity(rehearsal.labels[name], _STALE, "") for name in sorted(rehearsal.stale))
-    if not difference(output, rehearsal.output, repeated=True):
+    for _ in range(runs):
+        rehearsal.run(seed, **settings)
+        if rehearsal.stale:
+            return tuple(Impurity(rehearsal.labels[name], _STALE, "") for name in sorted(rehearsal.stale))
+        if difference(output, rehearsal.output, repeated=True):
+            break
+    else:
         return ()
     one, other = _summaries(rehearsal, seed, **settings), _summaries(rehearsal, seed, **settings)
     first = next((name for (name, was), (_, now) in zip(one, other, strict=False) if was != now), "")

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import sys
+import threading
 import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +15,11 @@ from torch.utils import _pytree as pytree
 
 from ... import _checks, random
 from ..checkpointing import without_checkpoints
-from ..keyed import Event, Rehearsed, keyed_functions
+from ..keyed import Event, Rehearsed, differentiable_dirichlet, keyed_functions, running
 from ..refused import label
 from ..skeleton import Skeleton
 from . import generators, snapshots
+from .originals import Originals
 
 
 class Call(NamedTuple):
@@ -30,24 +32,37 @@ class Call(NamedTuple):
     rates: Any
 
 
+# What runs have computed from what they were given, and somebody keeps: a cache, stale at the next call.
+_computed: dict[int, weakref.ref[Tensor]] = {}
+
+
 class Rehearsal:
     """A call on its skeleton, and what runs of it have shown.
 
     buffers: the names of the module's buffers, and whether each is part of its state dict.
+    originals: the modules that the model was made of.
     others_draw: other threads may draw from the global generators meanwhile.
     """
 
     def __init__(
-        self, skeleton: Skeleton, call: Call, buffers: Mapping[str, bool], *, others_draw: bool = False
+        self,
+        skeleton: Skeleton,
+        call: Call,
+        buffers: Mapping[str, bool],
+        originals: Originals,
+        *,
+        others_draw: bool = False,
     ) -> None:
-        self.skeleton, self.call, self.buffers, self.others_draw = skeleton, call, buffers, others_draw
+        self.skeleton, self.call, self.buffers, self.originals = skeleton, call, buffers, originals
+        self.others_draw = others_draw
         self.layers = skeleton.layers
         self.names = {id(layer): name for name, layer in self.layers.items()}
         self.labels = {name: label(name, layer) for name, layer in self.layers.items()}
         self.own_tensors = snapshots.own_tensors(self.layers)
         self.checkpoints = self.decided = False
         self.unseen: set[str] = set()  # draws that no mode of torch sees
-        self.computed: dict[int, weakref.ref[Tensor]] = {}  # by all runs, from what they were given
+        _forget_the_dead()
+        self.threads: set[str] = set()  # layers that run in threads of the forward's own
         self.stale: set[str] = set()  # layers that use what a run before has computed
         self.output: Any = None  # of the last run
         self.ran: set[str] = set()  # layers that were called
@@ -64,7 +79,8 @@ class Rehearsal:
             rates=self.call.rates,
             train=mode.train,
             unrolled=self.skeleton.unrolled,
-            earlier=self.computed,
+            earlier=_computed,
+            reaches=self._reaches,
             **settings,
         )
 
@@ -110,7 +126,13 @@ class Rehearsal:
         function = module if method is None else getattr(module, method)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            with seen, self._looking_at_calls(), without_checkpoints(), keyed_functions(otherwise):
+            with (
+                seen,
+                self._looking_at_calls(),
+                without_checkpoints(),
+                differentiable_dirichlet(),
+                keyed_functions(otherwise),
+            ):
                 output = function(*args, **kwargs)
             then(output)
             return output
@@ -122,10 +144,19 @@ class Rehearsal:
         finally:
             self.skeleton.rehearsal = None
             own = set(map(id, self.own_tensors.values()))  # which are put back by value
-            self.computed |= {place: made for place, made in seen.computed.items() if place not in own}
+            _computed.update({place: made for place, made in seen.computed.items() if place not in own})
             self.stale |= seen.stale
         seen.uses_written(output)
         return output
+
+    def _reaches(self, thing: Any) -> None:
+        """Refuse a layer or tensor of the module itself."""
+        name = self.originals.name_of(thing)
+        if name is None:
+            return
+        got = f"{self.labels[running(self.names)]}, which reaches {name or 'all'} of the module itself, not the copy's"
+        remedy = "Keep it as an attribute of a layer, not in a variable of the file, a class or an object of its own."
+        _checks.fail("module", got, "one whose code finds its layers and tensors by itself", remedy)
 
     @contextlib.contextmanager
     def _looking_at_calls(self) -> Iterator[None]:
@@ -145,9 +176,16 @@ class Rehearsal:
                 self.checkpoints = frame.f_globals.get("__name__") == "torch.utils.checkpoint"
                 frame = frame.f_back
 
-        looks: list[Callable[..., None]] = [copied]
+        caller = threading.get_ident()
+
+        def threaded(layer: nn.Module, *_: Any) -> None:
+            if threading.get_ident() != caller:
+                self.threads.add(self.labels[self.names[id(layer)]])
+
+        looks: list[Callable[..., None]] = [copied, threaded]
         if not self.checkpoints and "torch.utils.checkpoint" in sys.modules:
             looks.append(checkpointed)
+
         handles = [layer.register_forward_pre_hook(look) for _, layer in hooked(self.layers) for look in looks]
         try:
             yield
@@ -160,6 +198,12 @@ class Rehearsal:
         clones = {id(tensor): tensor.clone() for tensor in self.call.tensors.values()}  # ties stay ties
         tensors = {name: clones[id(tensor)] for name, tensor in self.call.tensors.items()}
         return tensors, *copies((self.call.args, self.call.kwargs))
+
+
+def _forget_the_dead() -> None:
+    for place, made in list(_computed.items()):  # which other threads may change meanwhile
+        if made() is None:
+            _computed.pop(place, None)
 
 
 def hooked(layers: Mapping[str, nn.Module]) -> list[tuple[str, nn.Module]]:

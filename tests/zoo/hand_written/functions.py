@@ -245,32 +245,27 @@ def _encoder(kind: type[nn.TransformerEncoderLayer]) -> Callable[..., nn.Transfo
 
 def specimens() -> list[Specimen]:
     upper = {"slope": {"upper": 0.6}}
-    # A tensor that every member of a batch of keys shares cannot take a mask of each.
-    unbatched = {"samples": "writes in place into what the transform does not batch"}
     return [
         nested("dropout if training", IfTraining, noise=RATE),
         nested("dropout by a switch", lambda rate=0.0: Called(F.dropout, 0, rate), noise=RATE),
         nested("dropout twice", Twice, noise=RATE),
         nested("dropout always on", AlwaysOn, noise=RATE),
-        nested("dropout in place, ignored", InPlaceIgnored, noise=RATE, refuses=unbatched),
+        nested("dropout in place, ignored", InPlaceIgnored, noise=RATE),
         nested("dropout in place, used", InPlaceUsed, noise=RATE),
         nested(
             "dropout in place, used twice",
             lambda: InPlaceKept(lambda h: F.dropout(h, 0.5, inplace=True)),
-            refuses=unbatched,
         ),
         nested(
             "nn.Dropout in place, used twice",
             lambda: InPlaceKept(nn.Dropout(0.5, inplace=True)),
-            refuses={"samples": "block.trial.write (Dropout), which writes in place"},
         ),
         nested(
             "uniform_, used twice",
             lambda: InPlaceKept(lambda h: h.detach().uniform_().add_(0.0)),
-            refuses=unbatched,
         ),
         nested("torch.dropout", lambda rate=0.0: Called(torch.dropout, 0, rate), noise=RATE),
-        nested("torch.dropout_, ignored", Underscore, noise=RATE, refuses=unbatched),
+        nested("torch.dropout_, ignored", Underscore, noise=RATE),
         nested("torch.alpha_dropout", lambda rate=0.0: Called(torch.alpha_dropout, 0, rate), noise=RATE),
         nested("torch.feature_dropout", lambda rate=0.0: Called(torch.feature_dropout, 2, rate), noise=RATE),
         nested("F.alpha_dropout", lambda rate=0.0: Called(F.alpha_dropout, 0, rate), noise=RATE),

@@ -498,23 +498,13 @@ _MASKS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "Bernoulli.sample": lambda x, kept: Bernoulli(torch.full_like(x, kept)).sample(),
 }
 
-# What torch has no rule for.
-_NO_RULE = {"samples": "block.trial"}
-_NOT_IN_VMAP = {
-    "nn.init.trunc_normal_": {"samples": "reads a tensor's value"},
-    "Dirichlet.rsample": _NO_RULE,
-    "Dirichlet.sample": _NO_RULE,
-    "Beta.rsample": _NO_RULE,
-    "Poisson.sample": {"samples": "poisson under vmap"},
-}
-
 
 def specimens() -> list[Specimen]:
     by_value = "decides by a tensor's values"
     keyless = {"evaluates": "a key, since block.trial"}
 
     def noise(name: str, draw: Callable[[Tensor], Tensor]) -> Specimen:
-        refuses = _NOT_IN_VMAP.get(name)
+        refuses = {"samples": "reads a tensor's value"} if name == "nn.init.trunc_normal_" else None
         return nested(name, lambda scale=0.0: Noise(draw, scale), noise=SCALE, refuses=refuses)
 
     def mask(name: str, draw: Callable[[Tensor, float], Tensor]) -> Specimen:
@@ -529,7 +519,7 @@ def specimens() -> list[Specimen]:
         *(mask(name, draw) for name, draw in _MASKS.items()),
         nested("DropConnect", DropConnect, noise=RATE),
         nested("token dropout", TokenDropout, sequences, noise=RATE),
-        nested("mixup", Mixup, noise=NOISY, refuses=_NO_RULE),
+        nested("mixup", Mixup, noise=NOISY),
         nested("shift", Shift, noise={"places": {"places": 6}}),
         nested("roll by .item()", Roll, noise={"places": {"places": 6}}, refuses={"samples": "reads a tensor's value"}),
         nested("multinomial", Choice, noise=NOISY),
