@@ -136,6 +136,13 @@ def test_of_2_000_runs_without_an_effect_at_most_5_percent_are_decided(first: in
             assert any(estimate(row[:n]).above().outcome != UNDECIDED for n in counts) == wrong
 
 
+def test_a_record_that_is_taken_up_again_errs_a_little_more() -> None:
+    values = np.random.default_rng(0).standard_normal((20_000, 20))
+    alone, later = decided(values, [5], 0.05), decided(values, [20], 0.05 / 3)
+    assert alone.mean() == pytest.approx(0.05, abs=0.005)
+    assert (alone | later).mean() == pytest.approx(0.063, abs=0.003), "as looks.py says"
+
+
 def test_what_there_is_is_found_with_more_members() -> None:
     counts = schedule(16, 128)
     values = 0.4 + np.random.default_rng(1).standard_normal((500, 128))
