@@ -18,6 +18,7 @@ from experiments import cli
 from experiments.harness import records, registry, request
 from experiments.harness.context import Context
 from experiments.questions import mc_dropout
+from experiments.parts import trials
 from experiments.report import plots
 from experiments.report.decisions import OUTCOMES, UNDECIDED
 from experiments.report.estimates import Estimate, number
@@ -223,6 +224,21 @@ def test_mc_dropouts_ensembles_have_their_size_however_many_seeds_there_are() ->
     assert len(angles["ensemble"][0]) == len(angles["auroc_ensemble"][0]) == 2
     (claim,) = (each for each in result.claims if each.text.startswith("A deep ensemble of 2 "))
     assert f"ensemble {number(sum(quality['ensemble']['nll']) / 2)}, " in claim.measured
+
+
+def test_trials_are_the_same_in_several_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = trials.TrialSettings(seeds=2, train=20, validation=10, test=10, hidden=4, epochs=2, batch_size=10)
+    task = trials.Trials(settings, Context())
+    points = {
+        "rate": torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5]),
+        "decay": torch.full((5,), 1e-3),
+        "lr": torch.tensor([0.1, 0.2, 0.1, 0.2, 0.1]),
+        "seed": torch.tensor([0, 1, 0, 1, 0]),
+    }
+    at_once = task.trials(points)
+    monkeypatch.setattr(trials, "_AT_ONCE", 2)
+    torch.testing.assert_close(task.trials(points), at_once, rtol=1e-5, atol=1e-6)
+    assert len(at_once["test_loss"].unique()) == 5
 
 
 # What is committed of them

@@ -23,6 +23,7 @@ from .arms import own
 Points = dict[str, Tensor]  # name -> a number of each trial; `seed`, the number of its search
 AXES = ("rate", "decay", "lr")
 MEASURES = ("validation_loss", "test_loss", "test_accuracy")
+_AT_ONCE = 4096  # trials in a fit: memory
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,12 @@ class Trials:
         return dict(zip(MEASURES, values, strict=True))
 
     def trials(self, points: Points) -> Points:
-        """Train at each point, all as the members of one fit, and measure."""
+        """Train at each point, and measure: as the members of one fit, or of several where memory asks for it."""
+        parts = zip(*(values.split(_AT_ONCE) for values in points.values()), strict=True)
+        each = [self._fit(dict(zip(points, part, strict=True))) for part in parts]
+        return {name: torch.cat([measured[name] for measured in each]) for name in MEASURES}
+
+    def _fit(self, points: Points) -> Points:
         members = len(points["seed"])
         result = self.context.fit(
             self.step,
