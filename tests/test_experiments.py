@@ -17,8 +17,8 @@ import torch
 from experiments import cli
 from experiments.harness import records, registry, request
 from experiments.harness.context import Context
-from experiments.questions import mc_dropout
 from experiments.parts import trials
+from experiments.questions import mc_dropout
 from experiments.report import plots
 from experiments.report.decisions import OUTCOMES, UNDECIDED
 from experiments.report.estimates import Estimate, number
