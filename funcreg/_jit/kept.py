@@ -111,7 +111,8 @@ def _kind(leaves: Sequence[Any], structure: Any) -> Hashable | None:
         else:
             kinds.append((leaf.shape, leaf.stride(), leaf.dtype))
     cast_to = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
-    fresh = torch.get_default_dtype(), torch.get_default_device()
+    inside: Any = torch._C  # a default device is a mode, and asking for it takes longer than all else here
+    fresh = torch.get_default_dtype(), torch.get_default_device() if inside._len_torch_function_stack() else None
     products = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
     kind = (structure, watching, torch.get_num_threads(), cast_to, *fresh, *products, *kinds)
     try:

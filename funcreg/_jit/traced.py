@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from .kinds import as_argument
+from .kinds import as_argument, flattened
 from .modes import compiling, register_operators
 from .notices import FEWER, noticing_kinds
 from .ready import ready
@@ -87,7 +87,7 @@ def traced(
                 raise
             raise explained(function, given, error) from error
         if result.compilations > made:
-            compiled_for(*optree.tree_flatten(given))
+            compiled_for(*flattened(given))
         return results
 
     result = cast("Compiled[P, R]", call)
