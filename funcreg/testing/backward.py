@@ -87,7 +87,7 @@ def _inexact(of: Any) -> list[Tensor]:
 def _total(of: Any) -> Tensor:
     """A sum in which no two elements weigh the same."""
     sums = [(leaf.double() * _weights(leaf)).sum() for leaf in _inexact(of)]
-    return torch.stack([*sums, torch.zeros((), dtype=torch.float64)]).sum()
+    return torch.stack(sums).sum() if sums else torch.zeros(())
 
 
 def _weights(leaf: Tensor) -> Tensor:

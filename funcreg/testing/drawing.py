@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .._functorch import readable
+from .._functorch import innermost
 from ..random import execution
 
 _OURS = __name__.split(".")[0]
@@ -42,8 +42,8 @@ def draws() -> Iterator[list[Draw]]:
     found: list[Draw] = []
 
     def see(key: Tensor, blocks: int, for_keys: bool) -> None:
-        values = readable(key)
-        if values is None or not blocks:
+        values = innermost(key)
+        if type(values) is not Tensor or values.is_meta or not blocks:  # a program is being traced
             return
         calls = tuple(_calls(sys._getframe(2)))
         for seed, offset in {(seed, offset & _WORD) for seed, offset in values.reshape(-1, 2).tolist()}:
