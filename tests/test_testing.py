@@ -138,6 +138,7 @@ def test_our_own_of_each_kind_raise_no_alarm() -> None:
     optimizers = (fr.optim.sgd, fr.optim.adam, fr.optim.adamw, fr.optim.rmsprop)
     for make in optimizers:
         fr.testing.check_optimizer(lambda lr, make=make: make(lr), PARAMS, batched=right.LR)
+    fr.testing.check_optimizer(fr.transforms.master_weights(fr.optim.adam(0.05)), PARAMS, dtype="widened")
     smoothed = {"smoothing": (0.0, 0.1, 0.5)}
     fr.testing.check_loss(fr.losses.cross_entropy, X, torch.tensor([2, 0]), batched=smoothed)
     fr.testing.check_loss(fr.losses.binary_cross_entropy, X, X.flip(0).sigmoid(), batched=smoothed)

@@ -10,7 +10,7 @@ from .. import _checks, optim, random, tree
 from ..transforms import Transform
 from ..tree.checks import check_floating
 from . import purity, transformed
-from .check import findings, judged
+from .check import DTYPES, findings, judged
 from .example import Example, check_settings, example, title
 from .reports import Finding, Report, refuse_broken
 from .trees import fresh, named_leaves, unlike
@@ -28,6 +28,7 @@ def check_transform(
     batched: Values | None = None,
     grads: tree.Tree | None = None,
     jit: bool = False,
+    dtype: str = "kept",
 ) -> None:
     """Refuse a gradient transform that breaks a rule: those of `report`, of two updates from a new state, and
 
@@ -45,6 +46,7 @@ def check_transform(
         batched: the values of what tunes it, by the names of that function's arguments.
         grads: as params, or with an axis of examples. Default: numbers of both signs that were drawn once.
         jit: compile it too, which takes seconds.
+        dtype: of the updates: "kept" is the parameters', "widened" float32 for 16 bits, as for `check`.
 
     Raises:
         AssertionError: lists each broken rule with its evidence.
@@ -54,9 +56,10 @@ def check_transform(
     >>> decayed = lambda decay: fr.transforms.momentum(decay)
     >>> check_transform(decayed, {"w": torch.ones(3)}, batched={"decay": (0.0, 0.5, 0.9)})
     """
+    _checks.check_choice("dtype", dtype, DTYPES)
     make = _maker(transform)
     tried = _two_updates(make, params, grads, key, batched)
-    refuse_broken(Report(_title(transform), tuple(_findings(make, tried, jit))))
+    refuse_broken(Report(_title(transform), tuple(_findings(make, tried, jit, dtype))))
 
 
 def check_optimizer(
@@ -66,13 +69,14 @@ def check_optimizer(
     key: Tensor | None = None,
     batched: Values | None = None,
     jit: bool = False,
+    dtype: str = "kept",
 ) -> None:
     """Refuse an optimizer that breaks a rule of `check_transform`, or
 
     - descends: 30 of its steps on a quadratic bowl, whose updates are added, end lower than they began.
 
     Args:
-        optimizer, params, key, batched, jit: as for `check_transform`.
+        optimizer, params, key, batched, jit, dtype: as for `check_transform`.
 
     Raises:
         AssertionError: lists each broken rule with its evidence.
@@ -85,9 +89,10 @@ def check_optimizer(
     AssertionError: the transform breaks 1 rule:
       descends: 30 steps on a quadratic bowl went from a height of 1 to 2.279e+21
     """
+    _checks.check_choice("dtype", dtype, DTYPES)
     make = _maker(optimizer)
     tried = _two_updates(make, params, None, key, batched)
-    found = _findings(make, tried, jit)
+    found = _findings(make, tried, jit, dtype)
     if not Report("", tuple(found)).broken:
         found.append(_descends(*_made(make, tried)))
     refuse_broken(Report(_title(optimizer), tuple(found)))
@@ -110,14 +115,14 @@ def _two_updates(
     return example(twice, _gradients(params) if grads is None else grads, params, key=key, batched=batched or {})
 
 
-def _findings(make: Callable[..., Any], tried: Example, jit: bool) -> list[Finding]:
+def _findings(make: Callable[..., Any], tried: Example, jit: bool, dtype: str) -> list[Finding]:
     made, (grads, params) = _made(make, tried)
     first = made.init(params)
     updates, state = made.update(*fresh((grads, first, params)))
     misshapen = unlike(updates, params, "the update", "the parameter", dtypes=False)
     if misshapen:  # it cannot be added
         return [Finding("updates", tuple(misshapen))]
-    found = [*findings(tried, jit=jit, gradients=True, dtype="kept"), Finding("updates")]
+    found = [*findings(tried, jit=jit, gradients=True, dtype=dtype), Finding("updates")]
     if not judged(found):
         return found
     still, _ = made.update(*fresh((tree.zeros_like(grads), first, params)))

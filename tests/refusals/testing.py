@@ -57,6 +57,8 @@ REFUSALS: list[Refusal] = [
     ("testing.check_optimizer", "batched", lambda: testing.check_optimizer(optim.sgd, PARAMS, batched={"l": (0, 1)})),
     ("testing.check_transform", "batched", lambda: testing.check_transform(optim.sgd, PARAMS, batched=bad({"lr": 1}))),
     ("testing.check_transform", "transform", lambda: testing.check_transform(bad("sgd"), PARAMS)),
+    ("testing.check_transform", "dtype", lambda: testing.check_transform(optim.sgd(0.1), PARAMS, dtype="float32")),
+    ("testing.check_optimizer", "dtype", lambda: testing.check_optimizer(optim.sgd(0.1), PARAMS, dtype="float32")),
     ("testing.check_transform", "params", lambda: testing.check_transform(optim.sgd(0.1), bad(1.0))),
 ]  # fmt: skip
 
