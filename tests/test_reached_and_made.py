@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
+from torch.nn.utils import prune
 
 import funcreg as fr
 
@@ -157,6 +158,20 @@ def test_what_a_layer_keeps_in_other_ways_is_the_copys(kind: type[nn.Module]) ->
     other = {name: 2 * value for name, value in params.items()}
     torch.testing.assert_close(model.apply(other, state, X)[0], 2 * module(X))
     torch.testing.assert_close(fr.to_module(module, other, state)(X), 2 * module(X))
+
+
+def test_a_pruned_layer_is_pruned() -> None:
+    layer = prune.random_unstructured(prune.l1_unstructured(nn.Linear(6, 6), "weight", 0.4), "weight", 0.2)
+    module = nn.Sequential(layer, nn.ReLU(), prune.l1_unstructured(nn.Linear(6, 2), "bias", 0.5))
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    module(X).sum().backward()
+    ours = grad(lambda params: model.apply(params, state, X)[0].sum())(params)
+    for name, parameter in module.named_parameters():
+        torch.testing.assert_close(ours[name], parameter.grad)
+    other = {name: 2 * value for name, value in params.items()}
+    expected = fr.to_module(module, other, state)(X)
+    torch.testing.assert_close(model.apply(other, state, X)[0], expected)
+    assert not torch.equal(expected, module(X))
 
 
 @pytest.mark.parametrize("key_of", [lambda linear: id(linear), lambda linear: linear.weight])

@@ -18,7 +18,7 @@ from torch._library.custom_ops import CustomOpDef
 
 from .. import _checks
 from .keyed import LayerGenerator
-from .refused import OWN, held, label, refuse_what_needs_data
+from .refused import OWN, held, label, masked, refuse_what_needs_data
 
 _WEAK = (weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 
@@ -37,6 +37,7 @@ def prototype(module: nn.Module) -> nn.Module:
     for buffer in module.buffers():
         memo.setdefault(id(buffer), buffer.detach().to("meta"))
     registered = set(memo)
+    memo |= {id(each): each.detach().to("meta") for each in _masked(module)}
     for layer in module.modules():
         for weight in layer._flat_weights if isinstance(layer, nn.RNNBase) else ():
             if isinstance(weight, Tensor):  # computed, where it is parametrized
@@ -66,7 +67,7 @@ def copied(module: nn.Module) -> nn.Module:
     (False, True)
     """
     memo: dict[int, Any] = {id(each): copy.deepcopy(each) for each in module.parameters()}
-    memo |= {id(each): each.detach().clone() for each in module.buffers()}
+    memo |= {id(each): each.detach().clone() for each in (*module.buffers(), *_masked(module))}
     memo |= {id(each): each.clone_state() for each in _kept(module) if isinstance(each, torch.Generator)}
     return _copied(module, memo)
 
@@ -204,6 +205,11 @@ def _share_what_cannot_be_copied(module: nn.Module, memo: dict[int, Any]) -> Non
             memo[id(part)] = part if isinstance(part, LayerGenerator) else LayerGenerator(part.device)
         elif not _can_be_copied(part):
             memo[id(part)] = part
+
+
+def _masked(module: nn.Module) -> Iterator[Tensor]:
+    """What pruning has computed for layers' last forwards."""
+    yield from (vars(layer)[name] for layer in module.modules() for name in masked(layer) if name in vars(layer))
 
 
 def _kept(module: nn.Module) -> Iterator[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
 
 from .. import _checks
 
@@ -43,6 +44,17 @@ def held(value: Any, depth: int = 4) -> Iterator[Any]:
         yield from held(part, depth - 1)
 
 
+def masked(layer: nn.Module) -> set[str]:
+    """The attributes that torch's pruning computes before each forward.
+
+    >>> from torch.nn.utils import prune
+    >>> masked(prune.l1_unstructured(nn.Linear(2, 2), "weight", 0.5))
+    {'weight'}
+    """
+    hooks = layer._forward_pre_hooks.values()
+    return {hook._tensor_name for hook in hooks if isinstance(hook, BasePruningMethod)}
+
+
 def refuse_what_needs_data(module: nn.Module) -> None:
     """Refuse a module that a copy without data would not be like, by the layer's name.
 
@@ -70,7 +82,7 @@ def refuse_what_needs_data(module: nn.Module) -> None:
         if isinstance(layer, nn.RNNBase):
             continue  # it keeps its parameters in a list as well, but its pure forward takes them by name
         for attribute, value in vars(layer).items():
-            if attribute in OWN:
+            if attribute in OWN or attribute in masked(layer):
                 continue
             if any(isinstance(each, nn.Parameter) for each in held(value)):
                 _checks.fail(
