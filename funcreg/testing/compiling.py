@@ -80,8 +80,10 @@ def assert_compiles_once(function: Callable[..., Any], *calls: tuple[Any, ...] |
 def compiled(*examples: Example) -> list[list[str]]:
     """For each example how its compiled result differs from the eager one; and whether other numbers compile again."""
 
+    calls = [each.over() if each.tensors else _alone(each) for each in examples]  # made here, lest it be traced
+
     def all_of(given: list[list[Tensor]]) -> list[Any]:
-        return [_result(each, leaves) for each, leaves in zip(examples, given, strict=True)]
+        return [call(leaves) for call, leaves in zip(calls, given, strict=True)]
 
     program = _jit.jit(all_of)
     given = [fresh(_given(each)) for each in examples]
@@ -107,8 +109,8 @@ def _given(example: Example) -> list[Tensor]:
     return example.stacked() if example.tensors else []
 
 
-def _result(example: Example, leaves: list[Tensor]) -> Any:
-    return example.over()(leaves) if example.tensors else example.call(example.leaves)
+def _alone(example: Example) -> Callable[[list[Tensor]], Any]:
+    return lambda _: example.call(example.leaves)
 
 
 def _recompiles(program: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
