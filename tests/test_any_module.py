@@ -613,3 +613,47 @@ def test_a_copy_that_a_forward_makes_runs_as_itself() -> None:
         expected = module.train()(x)
     y, _ = fr.from_module(module).apply(*variables, x, train=True)
     torch.testing.assert_close(y, expected)
+
+
+class ReadsStatistics(nn.BatchNorm1d):
+    """Uses the running variance before batch norm moves it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        spread = self.get_buffer("running_var")
+        return input * spread + super().forward(input)
+
+
+class ReadsOthers(nn.Sequential):
+    def forward(self, input: Tensor) -> Tensor:
+        norm = cast("Any", self[1])
+        x = self[0](input)
+        return x * norm.running_var + norm(x)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_gradient_is_of_the_statistics_that_the_forward_has_read(alone: bool) -> None:
+    linear, norm, x = nn.Linear(4, 4), nn.BatchNorm1d(4), 3 * inputs(5, 4)
+    module = nn.Sequential(linear, ReadsStatistics(4)) if alone else ReadsOthers(linear, norm)
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    weight = params["0.weight"].requires_grad_()
+    for _ in range(2):
+        before = state["1.running_var"].clone()
+        y, after = model.apply(params, state, x, train=True)
+        (ours,) = torch.autograd.grad((y**2).sum(), weight)
+        middle = F.linear(x, weight, params["0.bias"])
+        expected = middle * before + F.batch_norm(middle, None, None, training=True)
+        (theirs,) = torch.autograd.grad((expected**2).sum(), weight)
+        torch.testing.assert_close(ours, theirs)
+        state = after
+
+
+def test_residual_branches_that_are_dropped_together_are_dropped_as_each_alone() -> None:
+    depth = pytest.importorskip("torchvision").ops.StochasticDepth
+    module = nn.Sequential(depth(0.1, "row"), depth(0.4, "row"), depth(0.3, "batch"), depth(0.2, "row"))
+    model, x, keys = fr.from_module(module), inputs(6, 3, 2), fr.random.split(KEY, 4)
+    for key in keys:
+        expected = x
+        for layer, own in zip(module, fr.random.split(key, 4), strict=True):
+            expected = fr.noise.drop_path(expected, cast("Any", layer).p, key=own, mode=cast("Any", layer).mode)
+        for train in (True, False, True):
+            assert torch.equal(model.apply({}, {}, x, key=key, train=train)[0], expected)

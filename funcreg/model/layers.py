@@ -55,6 +55,20 @@ def _stochastic_depth(layer: Any, draw: Draw | None, x: Tensor) -> Tensor:
     return x if draw is None else noise.drop_path(x, draw.rate, key=draw.key, mode=layer.mode)
 
 
+def mask_shape(forward: Callable[..., Any], layer: Any) -> Callable[[Tensor], tuple[int, ...]] | None:
+    """What gives the shape of the mask, if a layer's noise is but x times one of dropout's.
+
+    >>> mask_shape(dropout, nn.Dropout())(torch.ones(2, 3))
+    torch.Size([2, 3])
+    """
+    if forward is dropout:
+        return lambda x: x.shape
+    whole = forward is _stochastic_depth and layer.mode == "batch"
+    if whole or forward is _stochastic_depth or (forward is _drop_path and getattr(layer, "scale_by_keep", True)):
+        return lambda x: (1 if whole else x.shape[0], *[1] * (x.ndim - 1))
+    return None
+
+
 def batch_norm(layer: Any, x: Tensor) -> Tensor:
     """Batch norm, its new statistics assigned."""
     layer._check_input_dim(x)

@@ -6,6 +6,7 @@ it must not write into them. A noise layer's is `forward(layer, draw, *args, **k
 holds the key and the rate of this call, and is None while noise is off.
 """
 
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -119,6 +120,21 @@ def pure_layer(layer: nn.Module) -> PureLayer | None:
 def pure_layer_of(kind: type) -> PureLayer | None:
     """The entry for a type."""
     return _layers.get(_qualified(kind))
+
+
+def own_forward(layer: nn.Module) -> Callable[..., Any]:
+    """A layer's forward as a function of the layer, which may be a copy that the forward of another makes."""
+    replaced: Any = vars(layer).get("forward", type(layer).forward)
+    if replaced is type(layer).forward:
+        return replaced
+    if isinstance(replaced, types.MethodType) and replaced.__self__ is layer:
+        return replaced.__func__
+    return lambda self, *args, **kwargs: replaced(*args, **kwargs)
+
+
+def replace_forward(layer: nn.Module, forward: Callable[..., Any]) -> None:
+    """Give one instance another forward; its type, for which a module may ask, stays as it was."""
+    layer.__dict__["forward"] = types.MethodType(forward, layer)
 
 
 def _qualified(layer_type: type) -> str:

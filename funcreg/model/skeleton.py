@@ -5,7 +5,6 @@ keys, rates and momentum, is lent to it; what a layer assigns comes back the sam
 attribute that a forward sets is put back.
 """
 
-import types
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any, NamedTuple
@@ -17,14 +16,14 @@ from .. import _checks, random
 from .._compiling import is_compiling
 from .._functorch import needs_formulas
 from .keyed import CALL_STRIDE, Drawing, Keyed, Rehearsed, called_in
-from .layers import batch_norm, dropout
+from .layers import batch_norm, mask_shape
 from .masks import Masks
 from .modes import Mode, within
 from .moving import Moving
 from .prototype import duplicate
 from .recurrent import prepare, read_by_name
 from .refused import label
-from .registry import MOMENTUM, Draw, PureLayer, pure_layer, pure_layer_of
+from .registry import MOMENTUM, Draw, PureLayer, own_forward, pure_layer, pure_layer_of, replace_forward
 from .slots import Slots
 
 # What a call lends to a layer beside its own tensors, as plain attributes: the layer's code does not meet them.
@@ -86,7 +85,7 @@ class Skeleton:
 
     def _make_pure(self, name: str, layer: nn.Module) -> None:
         if type(layer).__name__ == "OptimizedModule":  # of torch.compile, which does not run inside of a transform
-            _replace_forward(layer, lambda self, *args, **kwargs: self._orig_mod(*args, **kwargs))
+            replace_forward(layer, lambda self, *args, **kwargs: self._orig_mod(*args, **kwargs))
             return
         entry = None if "forward" in vars(layer) else pure_layer(layer)
         if entry is None:
@@ -103,7 +102,7 @@ class Skeleton:
             return
         self.pure.add(name)
         if entry.rate is None:
-            _replace_forward(layer, entry.forward)
+            replace_forward(layer, entry.forward)
             if entry.tracks and getattr(layer, "running_mean", None) is not None:
                 self.tracks(name)
                 if entry.forward is batch_norm and layer.training:
@@ -125,7 +124,7 @@ class Skeleton:
             self._lend_to(name, KEY)
             if mode.rated:
                 self._lend_to(name, RATE)
-        skeleton, together = self, forward is dropout and not mode.rated
+        skeleton, shape_of = self, None if mode.rated else mask_shape(forward, layer)
 
         def noisy(self: Any, *args: Any, **kwargs: Any) -> Any:
             rate = self.noise_rate if mode.rated else getattr(self, attribute)
@@ -133,7 +132,7 @@ class Skeleton:
             if quiet or not self.training or not (mode.rated or rate):
                 return forward(self, None, *args, **kwargs)
             drawn = Draw(skeleton._next_key(name, self.__dict__, CALL_STRIDE), rate)
-            mask = skeleton._drawn_together(name, rate, args) if together else None
+            mask = skeleton._drawn_together(name, rate, args, shape_of) if shape_of else None
             result = forward(self, drawn, *args, **kwargs) if mask is None else args[0] * mask
             return skeleton._written_back(name, result, *args) if writes else result
 
@@ -143,23 +142,33 @@ class Skeleton:
                 _checks.fail("key", None, allowed, "Pass key=fr.random.key(seed).")
             return forward(self, None, *args, **kwargs)
 
-        _replace_forward(layer, noisy if name in self.awake else silent)
+        replace_forward(layer, noisy if name in self.awake else silent)
 
     def _moves_statistics(self, name: str, layer: nn.Module) -> None:
         self.moving.add(name, "running_mean", "running_var", "num_batches_tracked")
-        moving, own = self.moving, type(layer).forward
+        skeleton, moving, own = self, self.moving, type(layer).forward
 
         def forward(self: Any, x: Tensor) -> Tensor:
-            alike = moving.natively and x.dtype is self._buffers["running_mean"].dtype and not needs_formulas()
-            return own(self, x) if alike else batch_norm(self, x)
+            if moving.natively and x.dtype is self._buffers["running_mean"].dtype and not needs_formulas():
+                return own(self, x)
+            if skeleton.rehearsal is None:
+                return batch_norm(self, x)
+            y = called_in(None, batch_norm, self, x)
+            skeleton.rehearsal.follow(y)
+            skeleton.rehearsal.moved([each for each in self._buffers.values() if each is not None])
+            return y
 
-        _replace_forward(layer, forward)
+        replace_forward(layer, forward)
 
-    def _drawn_together(self, name: str, rate: float, args: tuple[Any, ...]) -> Tensor | None:
+    def _drawn_together(
+        self, name: str, rate: float, args: tuple[Any, ...], shape_of: Callable[[Tensor], tuple[int, ...]]
+    ) -> Tensor | None:
         """The mask of a dropout layer, if it was drawn with others'."""
         if is_compiling() or self.rehearsal is not None or self.calls[name] > 1:
             return None
-        return self.masks.of(name, args[0], rate) if len(args) == 1 and type(args[0]) is Tensor else None
+        if len(args) != 1 or type(args[0]) is not Tensor or not args[0].ndim:
+            return None
+        return self.masks.of(name, args[0], shape_of(args[0]), rate)
 
     def _written_back(self, name: str, result: Tensor, x: Tensor) -> Tensor:
         """The result of a noise layer that works in place, written into its input where that is used afterwards."""
@@ -196,7 +205,7 @@ class Skeleton:
         if name in self.surrounded or name == "":
             return  # the module itself is run in a mode by whoever calls it: its forward, or another method
         self.surrounded.add(name)
-        skeleton, run = self, _own_forward(self.layers[name])
+        skeleton, run = self, own_forward(self.layers[name])
 
         def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
             if skeleton.rehearsal is not None:
@@ -207,7 +216,7 @@ class Skeleton:
             with nullcontext() if mode is None else mode:
                 return run(self, *args, **kwargs)
 
-        _replace_forward(self.layers[name], forward)
+        replace_forward(self.layers[name], forward)
 
     def mode_around(self, name: str, lent: Mapping[str, Any], args: tuple[Any, ...]) -> Keyed | None:
         """The mode of torch around one call of a layer, with what this call lends it; None where it needs none."""
@@ -274,21 +283,6 @@ class Skeleton:
 
     def _lend_to(self, name: str, attribute: str) -> None:
         self.slots.add(name, self.layers[name], attribute)
-
-
-def _own_forward(layer: nn.Module) -> Callable[..., Any]:
-    """A layer's forward as a function of the layer, which may be a copy that the forward of another makes."""
-    replaced: Any = vars(layer).get("forward", type(layer).forward)
-    if replaced is type(layer).forward:
-        return replaced
-    if isinstance(replaced, types.MethodType) and replaced.__self__ is layer:
-        return replaced.__func__
-    return lambda self, *args, **kwargs: replaced(*args, **kwargs)
-
-
-def _replace_forward(layer: nn.Module, forward: Callable[..., Any]) -> None:
-    """Give one instance another forward; its type, for which a module may ask, stays as it was."""
-    layer.__dict__["forward"] = types.MethodType(forward, layer)
 
 
 def _own_rate(name: str, layer: nn.Module, entry: PureLayer) -> float:

@@ -1,6 +1,7 @@
 """Noise of single elements."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -37,16 +38,22 @@ def dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
     return drop(x, rate, execution.kept(key, tuple(x.shape), rate))
 
 
-def dropout_masks(keys: Tensor, shape: tuple[int, ...], rate: float) -> tuple[Tensor, ...] | None:
+def dropout_masks(keys: Tensor, shape: tuple[int, ...], rates: Sequence[float]) -> tuple[Tensor, ...] | None:
     """What `dropout` multiplies float32 numbers of a shape by, for each of some keys (n, 2), if a kernel draws.
 
     >>> keys, x = random.split(random.key(0)), torch.ones(3, 4)
-    >>> masks = dropout_masks(keys, x.shape, 0.5)
-    >>> masks is None or torch.equal(masks[1], dropout(x, 0.5, key=keys[1]))
+    >>> masks = dropout_masks(keys, x.shape, (0.5, 0.1))
+    >>> masks is None or torch.equal(masks[1], dropout(x, 0.1, key=keys[1]))
     True
     """
     fresh = execution.each_by_kernel(keys, shape)
-    return None if fresh is None else _as_mask(fresh, rate).unbind()
+    if fresh is None:
+        return None
+    if len(set(rates)) == 1:
+        return _as_mask(fresh, rates[0]).unbind()
+    scales = [1.0 if rate == 1 else 1 / (1 - rate) for rate in rates]
+    each = torch.tensor((rates, scales), dtype=torch.float32, device=keys.device).reshape(2, -1, *(1 for _ in shape))
+    return fresh.ge_(each[0]).mul_(each[1]).unbind()
 
 
 def _as_mask(fresh: Tensor, rate: float) -> Tensor:

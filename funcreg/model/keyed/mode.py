@@ -1,7 +1,7 @@
 """The mode of torch that takes every draw in a forward from the call's key, wherever the code that draws lives."""
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn, Self
 
 import torch
@@ -192,6 +192,9 @@ class Keyed(TorchFunctionMode):
 
     def saw(self, function: str, kind: str, active: bool) -> None:
         """Hear of a call; a rehearsal writes it down."""
+
+    def moved(self, statistics: Sequence[Tensor]) -> None:
+        """Hear of running statistics that were just assigned; a rehearsal looks who reads them."""
 
     def uses(self, generator: torch.Generator) -> None:
         """Hear of a draw from a generator of the forward's own; a rehearsal looks what becomes of it."""

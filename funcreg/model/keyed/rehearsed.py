@@ -2,7 +2,7 @@
 
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -84,6 +84,8 @@ class Rehearsed(Keyed):
         self.generators: list[tuple[torch.Generator, Tensor]] = []  # with their states before the first draw
         self.earlier, self.stale = earlier or {}, set[str]()  # which layers use what is in it
         self.computed: dict[int, weakref.ref[Tensor]] = {}  # from what this call was given
+        self.read = set[int]()  # tensors, by address, of which others were made by functions that are in no table
+        self.new_statistics: list[Tensor] = []
         self.decided = False  # whether a number that was drawn may have decided what runs
         self.leaves: set[str] = set()  # layers that leave code for the backward pass
         self.hooks: set[str] = set()  # those of them that leave hooks on gradients, or may
@@ -113,6 +115,8 @@ class Rehearsed(Keyed):
             given = _tensors(args[:1] if func in _CASTS else (args, kwargs or {}))
             if any(_is_one_of(leaf, self.computed) for leaf in given):
                 self.follow(made)
+            if isinstance(made, Tensor) and not has_replacement(func):
+                self.read.update(map(id, given))
         return made
 
     def follow(self, values: Any) -> None:
@@ -143,6 +147,15 @@ class Rehearsed(Keyed):
                 self.events.append(Event(*self.registers, function, "backward", True))
         elif self.name not in self.pure:
             self.events.append(Event(self.name, self.inside, function, kind, active))
+
+    def moved(self, statistics: Sequence[Tensor]) -> None:
+        self.follow(statistics)
+        self.new_statistics += statistics
+        self.read -= set(map(id, statistics))  # which were those of others before
+
+    def reads(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether any of these, which have lived on, was read."""
+        return not self.read.isdisjoint(map(id, tensors))
 
     def uses(self, generator: torch.Generator) -> None:
         if all(generator is not known for known, _ in self.generators):

@@ -47,6 +47,7 @@ def _batch_norm(
     if slots is not None:
         buffers, mean, var = slots
         buffers[mean], buffers[var] = stats.mean, stats.var
+        keyed.moved(stats)
     return y
 
 

@@ -97,6 +97,8 @@ def plan(rehearsal: Rehearsal) -> Plan:
     drew += _outlived(seen)
     ran = skeleton.noise.keys() & skeleton.calls.keys()
     _learn(rehearsal, seen)
+    moving = skeleton.moving
+    moving.able = moving.able and not seen.reads([*seen.new_statistics, *(lent[name] for name in moving.names)])
     written, resets, impure = _written(rehearsal, lent, tensors, seen)
     impure += [(name, f"writes into {name} in place") for name in own]
     impure += made
