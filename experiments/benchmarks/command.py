@@ -42,7 +42,8 @@ def main(argv: Sequence[str]) -> int:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"of {', '.join(NAMES)}, renewed in a bench.json that is there (default: all)",
+        help=f"of {', '.join(NAMES)}, renewed in a bench.json that is there (default: all); with each name go those "
+        "that are it up to a colon",
     )
     parser.add_argument(
         "--rounds", type=int, default=15, help="interleaved rounds, fewer of what takes long (default: %(default)s)"
@@ -63,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
     if unknown or arguments.rounds < 1 or arguments.threads < 1:
         told = f"there is no {', '.join(unknown)}. There are: {', '.join(known)}."
         parser.error(told if unknown else "--rounds and --threads are at least 1")
+    arguments.names = [name for name in known if {name, name.partition(":")[0]} & set(arguments.names)]
     try:
         if arguments.table:
             print(tables.markdown(tables.read(arguments.out / "bench.json")))

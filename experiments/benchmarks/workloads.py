@@ -10,11 +10,10 @@ from dataclasses import replace
 
 import torch
 from torch import nn
-from torch.func import functional_call
 
 import funcreg as fr
 
-from . import everyday, fits, pure, regularizers, sizes, stateful, stock
+from . import calls, everyday, fits, pure, regularizers, sizes, stateful, stock
 from .measure import Run, Workload
 from .pure import classification
 from .steps import step_workload
@@ -40,23 +39,6 @@ def dropout(device: torch.device) -> Workload:
             ("funcreg jit", "stateful eager"): 10.0,
             ("funcreg jit", "best JAX"): 3.0,
         },
-    )
-
-
-def apply(device: torch.device) -> Workload:
-    """What a call costs beside its kernels: they have next to nothing to do."""
-    module = nn.Sequential(*(layer for _ in range(3) for layer in (nn.Linear(32, 32), nn.ReLU()))).to(device)
-    model, (params, state) = fr.from_module(module), fr.variables(module)
-    x = classification((4, 32), 2, device).x
-    return Workload(
-        name="apply",
-        question="a call of a network of six layers, 32 wide, on 4 inputs",
-        contenders={
-            "stateful eager": torch.no_grad()(lambda: module(x)),
-            "torch.func eager": torch.no_grad()(lambda: functional_call(module, params, (x,))),
-            "funcreg eager": torch.no_grad()(lambda: model.apply(params, state, x)),
-        },
-        targets={("funcreg eager", "torch.func"): 1.0},
     )
 
 
@@ -165,7 +147,8 @@ def with_memory_kept(
 
 WORKLOADS: dict[str, Callable[[torch.device], Workload]] = {
     "dropout": dropout,
-    "apply": apply,
+    "apply": calls.apply,
+    **calls.CALLS,
     "toy-step": toy_step,
     "toy-sweep": toy_sweep,
     "mlp-step": mlp_step,

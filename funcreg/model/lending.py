@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .. import _checks, _jit, random
 from .._compiling import is_compiling
-from .._functorch import is_wrapped
+from .._functorch import is_wrapped, needs_formulas
 from .skeleton import Skeleton
 
 Rates = float | Tensor | Mapping[str, float | Tensor]
@@ -30,7 +30,10 @@ def lend_noise(skeleton: Skeleton, tensors: dict[str, Tensor], rates: Rates | No
         tensors[lent.key] = own
         if rates is not None:
             tensors[lent.rate] = _as_rate(named.get(name, own_rate), key) if of_all is None else of_all
-    for name in drawing:
+    unseen = needs_formulas()
+    for name, found in drawing.items():
+        if not (found.always or unseen):
+            continue  # it is in a mode of torch for its batch statistics, if at all
         lent = skeleton.lent[name]
         tensors[lent.key] = keys[len(noise) + skeleton.places[name]]
         if of_all is not None:

@@ -210,7 +210,8 @@ class Skeleton:
         def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
             if skeleton.rehearsal is not None:
                 return run(self, *args, **kwargs)
-            mode = skeleton.mode_around(name, self.__dict__, args)
+            drawing = skeleton.drawing.get(name)
+            mode = None if drawing is None else skeleton.mode_around(name, self.__dict__, args)
             if not is_compiling():
                 return called_in(mode, run, self, *args, **kwargs)
             with nullcontext() if mode is None else mode:

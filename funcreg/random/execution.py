@@ -242,8 +242,8 @@ def _words_kernel(key: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _uniform_kernel(key: Tensor, shape: tuple[int, ...]) -> Tensor:
-    out = torch.empty(shape, dtype=torch.float32, device=key.device)
-    return _aten._philox_uniform_(out, key.view(torch.uint64))
+    out = key.new_empty(shape, dtype=torch.float32)
+    return _aten._philox_uniform_.default(out, key.view(torch.uint64))
 
 
 # What torch.library.custom_op makes of a function is slower, and wakes the compiler at its first call, for 2 s.

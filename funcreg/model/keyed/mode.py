@@ -129,11 +129,10 @@ class Keyed(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        replacement = _table.get(func)
-        if replacement is None:
-            made = func(*args, **(kwargs or {}))
-            return self._of_members(made) if self.copies and makes_anew(func) else made
-        return replacement(self, func, *args, **(kwargs or {}))
+        if func in _table:
+            return _table[func](self, func, *args, **(kwargs or {}))
+        made = func(*args, **kwargs) if kwargs else func(*args)
+        return self._of_members(made) if self.copies and makes_anew(func) else made
 
     def next_key(self, function: str) -> Tensor:
         """The key of one draw; refused where the call has none."""

@@ -3,6 +3,7 @@
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from types import FunctionType
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -84,6 +85,7 @@ class Rehearsed(Keyed):
         self.generators: list[tuple[torch.Generator, Tensor]] = []  # with their states before the first draw
         self.earlier, self.stale = earlier or {}, set[str]()  # which layers use what is in it
         self.computed: dict[int, weakref.ref[Tensor]] = {}  # from what this call was given
+        self.cost = 0  # of the functions so far, each in a mode of torch: in the microseconds that one call takes
         self.read = set[int]()  # tensors, by address, of which others were made by functions that are in no table
         self.new_statistics: list[Tensor] = []
         self.decided = False  # whether a number that was drawn may have decided what runs
@@ -94,6 +96,7 @@ class Rehearsed(Keyed):
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        self.cost += 6 if isinstance(func, FunctionType) else 1  # which are caught in Python
         if self.written:
             self.uses_written((args, kwargs))
         for leaf in _tensors((args, kwargs or {})):

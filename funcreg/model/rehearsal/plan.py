@@ -26,6 +26,7 @@ from .repeats import unrepeatable
 from .runs import Rehearsal, hooked
 from .snapshots import Snapshot, put_back, values_put_back
 
+_COST_OF_NONE = 2  # microseconds, to leave a mode of torch for the call of a layer
 _LENT = (KEY, RATE, RATE_OF_ALL, MOMENTUM)
 
 
@@ -160,10 +161,11 @@ def _learn(rehearsal: Rehearsal, seen: Rehearsed) -> None:
 
 def _learn_silence(rehearsal: Rehearsal, seen: Rehearsed) -> None:
     """Teach the skeleton which layers, right inside of one that draws, ran without a draw in their own code."""
-    skeleton = rehearsal.skeleton
+    skeleton, costs = rehearsal.skeleton, rehearsal.costs
     for name, _ in hooked(rehearsal.layers):
-        around = skeleton.drawing.get(next((outer for outer in ancestors(name) if outer in rehearsal.ran), ""))
-        if name in rehearsal.ran - seen.draws_in and around is not None and around.always and not around.copies:
+        around = skeleton.drawing.get(next((outer for outer in ancestors(name) if outer in costs), ""))
+        silent = name not in seen.draws_in and costs.get(name, 0) > _COST_OF_NONE
+        if silent and around is not None and around.always and not around.copies:
             skeleton.surround(name)
 
 

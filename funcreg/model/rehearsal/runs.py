@@ -65,7 +65,7 @@ class Rehearsal:
         self.threads: set[str] = set()  # layers that run in threads of the forward's own
         self.stale: set[str] = set()  # layers that use what a run before has computed
         self.output: Any = None  # of the last run
-        self.ran: set[str] = set()  # layers that were called
+        self.costs: dict[str, int] = {}  # of a call of each layer that was called, in a mode of torch
 
     def mode(self, seed: int = 0, **settings: Any) -> Rehearsed:
         """The mode of torch that writes down what a run calls."""
@@ -128,7 +128,7 @@ class Rehearsal:
         def watched(*args: Any, **kwargs: Any) -> Any:
             with (
                 seen,
-                self._looking_at_calls(),
+                self._looking_at_calls(seen),
                 without_checkpoints(),
                 differentiable_dirichlet(),
                 keyed_functions(otherwise),
@@ -159,11 +159,18 @@ class Rehearsal:
         _checks.fail("module", got, "one whose code finds its layers and tensors by itself", remedy)
 
     @contextlib.contextmanager
-    def _looking_at_calls(self) -> Iterator[None]:
+    def _looking_at_calls(self, seen: Rehearsed) -> Iterator[None]:
         """Look, at each call of a layer, whether it is a copy, or a call that the backward pass would run again."""
 
+        began: list[int] = []
+
+        def begins(*_: Any) -> None:
+            began.append(seen.cost)
+
+        def ends(layer: nn.Module, *_: Any) -> None:
+            self.costs[self.names.get(id(layer), "")] = seen.cost - began.pop()
+
         def copied(layer: nn.Module, *_: Any) -> None:
-            self.ran.add(self.names.get(id(layer), ""))
             runs = vars(layer).get("forward")
             if isinstance(runs, types.MethodType) and runs.__self__ is not layer and id(runs.__self__) in self.names:
                 did = f"{self.labels[self.names[id(runs.__self__)]]}, of which the forward runs a copy"
@@ -185,8 +192,9 @@ class Rehearsal:
         looks: list[Callable[..., None]] = [copied, threaded]
         if not self.checkpoints and "torch.utils.checkpoint" in sys.modules:
             looks.append(checkpointed)
-
-        handles = [layer.register_forward_pre_hook(look) for _, layer in hooked(self.layers) for look in looks]
+        layers = hooked(self.layers)
+        handles = [layer.register_forward_pre_hook(look) for _, layer in layers for look in (*looks, begins)]
+        handles += [layer.register_forward_hook(ends, always_call=True) for _, layer in layers]
         try:
             yield
         finally:
