@@ -68,7 +68,7 @@ def _efficientnet() -> tuple[nn.Module, Tensor]:
 def _bert() -> tuple[nn.Module, Tensor]:
     from transformers import BertConfig, BertModel
 
-    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+    sizes: Any = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
     return BertModel(BertConfig(vocab_size=100, **sizes)), fr.random.randint(fr.random.key(0), TOKENS, 0, 100)
 
 

@@ -64,7 +64,8 @@ def main(argv: Sequence[str]) -> int:
     if unknown or arguments.rounds < 1 or arguments.threads < 1:
         told = f"there is no {', '.join(unknown)}. There are: {', '.join(known)}."
         parser.error(told if unknown else "--rounds and --threads are at least 1")
-    arguments.names = [name for name in known if {name, name.partition(":")[0]} & set(arguments.names)]
+    if not arguments.profile:
+        arguments.names = [name for name in known if {name, name.partition(":")[0]} & set(arguments.names)]
     try:
         if arguments.table:
             print(tables.markdown(tables.read(arguments.out / "bench.json")))

@@ -38,22 +38,27 @@ def dropout(x: Tensor, rate: float | Tensor, *, key: Tensor) -> Tensor:
     return drop(x, rate, execution.kept(key, tuple(x.shape), rate))
 
 
-def dropout_masks(keys: Tensor, shape: tuple[int, ...], rates: Sequence[float]) -> tuple[Tensor, ...] | None:
+def dropout_masks(keys: Tensor, shape: tuple[int, ...], rates: Tensor) -> tuple[Tensor, ...] | None:
     """What `dropout` multiplies float32 numbers of a shape by, for each of some keys (n, 2), if a kernel draws.
 
     >>> keys, x = random.split(random.key(0)), torch.ones(3, 4)
-    >>> masks = dropout_masks(keys, x.shape, (0.5, 0.1))
+    >>> masks = dropout_masks(keys, x.shape, rates_and_scales((0.5, 0.1), x.ndim))
     >>> masks is None or torch.equal(masks[1], dropout(x, 0.1, key=keys[1]))
     True
     """
     fresh = execution.each_by_kernel(keys, shape)
-    if fresh is None:
-        return None
-    if len(set(rates)) == 1:
-        return _as_mask(fresh, rates[0]).unbind()
-    scales = [1.0 if rate == 1 else 1 / (1 - rate) for rate in rates]
-    each = torch.tensor((rates, scales), dtype=torch.float32, device=keys.device).reshape(2, -1, *(1 for _ in shape))
-    return fresh.ge_(each[0]).mul_(each[1]).unbind()
+    return None if fresh is None else fresh.ge_(rates[0]).mul_(rates[1]).unbind()
+
+
+def rates_and_scales(rates: Sequence[float], ndim: int, device: torch.device | None = None) -> Tensor:
+    """Rates below 1, and what is kept is multiplied by: (2, n), with further axes for masks of `ndim` dimensions.
+
+    >>> rates_and_scales((0.5, 0.75), 0)
+    tensor([[0.5000, 0.7500],
+            [2.0000, 4.0000]])
+    """
+    both = torch.tensor((rates, [1 / (1 - rate) for rate in rates]), dtype=torch.float32, device=device)
+    return both.reshape(2, -1, *[1] * ndim)
 
 
 def _as_mask(fresh: Tensor, rate: float) -> Tensor:
