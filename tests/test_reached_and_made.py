@@ -174,6 +174,43 @@ def test_a_pruned_layer_is_pruned() -> None:
     assert not torch.equal(expected, module(X))
 
 
+class CompiledMethod(Layer):
+    """A stand-in for torch.compile, whose work is told by the attribute that it leaves on what it makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = _as_compiled(self.doubled)
+
+    def doubled(self, x: Tensor) -> Tensor:
+        return 2 * self.linear(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.step(x)
+
+
+def _as_compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def fails(*args: Any) -> Tensor:
+        raise AssertionError("compiled inside of a call")
+
+    fails._torchdynamo_orig_callable = function  # type: ignore[attr-defined]
+    return fails
+
+
+class CompiledForward(CompiledMethod):
+    forward = _as_compiled(CompiledMethod.doubled)
+
+
+@pytest.mark.parametrize("kind", [CompiledMethod, CompiledForward])
+def test_a_compiled_method_runs_as_it_was(kind: type[nn.Module]) -> None:
+    assert hasattr(torch.compile(lambda x: x, backend="eager"), "_torchdynamo_orig_callable")
+    layer: Any = kind()
+    module = nn.Sequential(layer)
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    expected = 2 * layer.linear(X)
+    torch.testing.assert_close(model.apply(params, state, X)[0], expected)
+    torch.testing.assert_close(vmap(lambda x: model.apply(params, state, x)[0])(X), expected)
+
+
 @pytest.mark.parametrize("key_of", [lambda linear: id(linear), lambda linear: linear.weight])
 def test_parts_as_keys_are_refused(key_of: Callable[[nn.Linear], Any]) -> None:
     module = Layer()

@@ -45,6 +45,8 @@ def prototype(module: nn.Module) -> nn.Module:
     copied = _copied(module, memo)
     for layer, twin in zip(module.modules(), copied.modules(), strict=True):
         _register_bare_parameters(layer, twin, registered, memo)
+        for name, method in _compiled_methods(type(layer)):
+            vars(twin).setdefault(name, types.MethodType(method, twin))
     return copied
 
 
@@ -207,6 +209,19 @@ def _share_what_cannot_be_copied(module: nn.Module, memo: dict[int, Any]) -> Non
             memo[id(part)] = part
 
 
+def _compiled_methods(kind: type) -> Iterator[tuple[str, Any]]:
+    """The methods of a class that torch.compile has made, as they were before."""
+    for name in {name for each in kind.__mro__ for name in vars(each)}:
+        before = _before_compiling(getattr(kind, name, None))
+        if before is not None:
+            yield name, before
+
+
+def _before_compiling(value: Any) -> Any:
+    """The function of which torch.compile has made another; None for anything else."""
+    return getattr(value, "_torchdynamo_orig_callable", None) if isinstance(value, types.FunctionType) else None
+
+
 def _masked(module: nn.Module) -> Iterator[Tensor]:
     """What pruning has computed for layers' last forwards."""
     yield from (vars(layer)[name] for layer in module.modules() for name in masked(layer) if name in vars(layer))
@@ -239,6 +254,8 @@ def _rebind_references(name: str, layer: nn.Module, twin: nn.Module, memo: dict[
     for attribute, value in vars(layer).items():
         if isinstance(value, weakref.ref) and id(value()) in originals:
             vars(twin)[attribute] = weakref.ref(memo[id(value())])
+        elif _before_compiling(value) is not None:
+            vars(twin)[attribute] = copy.deepcopy(_before_compiling(value), memo)
         elif isinstance(value, _WEAK):
             vars(twin)[attribute] = _around_copies(value, memo)
         elif isinstance(layer, nn.RNNBase):
