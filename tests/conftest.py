@@ -16,7 +16,6 @@ from torch import Tensor
 
 import funcreg as fr
 import tests.plain_loops  # noqa: F401  (a setting)
-from funcreg._jit import notices
 from funcreg.tree import norms
 from tests.optional import missing
 
@@ -39,7 +38,6 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests run on embedded data, whatever the shell says; those on real data ask for it."""
     monkeypatch.delenv("FUNCREG_DATA", raising=False)
     monkeypatch.delenv("FUNCREG_PRESET", raising=False)
-    notices.sources.clear()  # a test that is run for many parameters is no loop
 
 
 @pytest.fixture

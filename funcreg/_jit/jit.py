@@ -49,8 +49,7 @@ def jit(function: Callable[P, R], *, folder: str | Path | None = None) -> Compil
     Warns:
         UserWarning: once, when it is compiled again for fewer rows than before: a smaller last batch; when it
             was compiled three times for one kind of arguments, as what it closes over changed; when it was compiled
-            nine times; for the fifth function of one source, as of jit in a loop; and when a program
-            cannot be kept, or is not for such arguments.
+            nine times; and when a program cannot be kept, or is not for such arguments.
 
     >>> double = jit(lambda x, factor: x * factor) if can_compile() else lambda x, factor: x * factor
     >>> double(torch.ones(2), 2.0), double(torch.ones(2), 3.0)  # compiled once

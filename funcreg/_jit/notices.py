@@ -3,7 +3,6 @@
 import collections
 import warnings
 from collections.abc import Callable, Hashable, Sequence
-from types import CodeType
 from typing import Any
 
 import torch
@@ -11,38 +10,25 @@ from torch import Tensor
 
 _MANY = 9  # programs
 _SAME = 3  # programs for one kind of arguments
-_ANEW = 5  # functions of one source
 FEWER = (
     "Each shape, and each value that it closes over, is a program of its own: give it tensors of a few shapes, and "
     "numbers as arguments. TORCH_LOGS=recompiles says what differed."
 )
-sources: collections.Counter[tuple[CodeType, Hashable]] = collections.Counter()
 
 
 def noticing_kinds(function: Callable[..., Any]) -> Callable[[Sequence[Any], Any], None]:
     """What is told the leaves and structure that a program was compiled for, and says what was hardly meant.
 
-    That is a second program for a smaller batch, a third where only what the function closes over is new, a fifth
-    function of one source, and many programs.
+    That is a second program for a smaller batch, a third where only what the function closes over is new, and many.
     """
     shapes: list[list[torch.Size]] = []
     kinds: collections.Counter[Hashable] = collections.Counter()
     name = getattr(function, "__name__", "a function")
-    code, scope = getattr(function, "__code__", None), getattr(function, "__globals__", {})
-    own = str(scope.get("__name__")).startswith("funcreg.")
 
     def said(leaves: Sequence[Any], structure: Any) -> str | None:
         shapes.append([leaf.shape for leaf in leaves if isinstance(leaf, Tensor)])
         kind = structure, *_kind(leaves)
         kinds[kind] += 1
-        if len(shapes) == 1 and isinstance(code, CodeType) and not own:
-            sources[code, kind] += 1
-            if sources[code, kind] == _ANEW:
-                where = f"{code.co_filename}, line {code.co_firstlineno}"
-                return (
-                    f"fr.jit got {_ANEW} functions {name} ({where}), and compiled each: call fr.jit once, outside of "
-                    "a loop, and what it returns each time; what differs between them is to be an argument."
-                )
         if len(shapes) == 2 and (rows := _rows(*shapes)) and rows[1] < rows[0]:
             return (
                 f"{name} was compiled a second time, for {rows[1]} rows after {rows[0]}: a smaller last batch? Leave "
