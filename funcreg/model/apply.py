@@ -174,7 +174,8 @@ class Apply:
             return output
 
         def elsewhere() -> bool:
-            again = self._rehearsed(skeleton, tensors, args, named, rates, method)
+            own = {name: tensors[name] for name in self.signature.parameters | self.signature.buffers}
+            again = self._rehearsed(self.eager.made(skeleton.mode), own, args, named, rates, method)
             return not any(each.did in GLOBAL_DRAWS for each in again.impure)
 
         broken = watch.broken(watched, elsewhere)

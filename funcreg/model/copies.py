@@ -28,8 +28,12 @@ class Eager(threading.local):
     def skeleton(self, mode: Mode) -> Skeleton:
         """That of a mode, made at its first call."""
         if mode not in self.skeletons:
-            self.skeletons[mode] = Skeleton(self.source, mode, rnn=self.rnn)
+            self.skeletons[mode] = self.made(mode)
         return self.skeletons[mode]
+
+    def made(self, mode: Mode) -> Skeleton:
+        """One that has seen no call."""
+        return Skeleton(self.source, mode, rnn=self.rnn)
 
 
 class Traced:
