@@ -100,6 +100,7 @@ def mc_dropout(
             that draws global random numbers or writes to a buffer, and with jit, inside of `vmap` or another
             transform, and for a model that does other things for other values.
 
+    >>> import torch
     >>> from collections import namedtuple
     >>> def apply(params, state, x, *, key, rates):
     ...     return x * random.bernoulli(key, 0.5, tuple(x.shape)), state
@@ -184,6 +185,7 @@ def ensemble(
     Raises:
         FuncregError: as `mc_dropout`, and for leaves that do not share a leading axis.
 
+    >>> import torch
     >>> from collections import namedtuple
     >>> model = namedtuple("Model", "apply")(lambda params, state, x: (x * params["scale"], state))
     >>> params = {"scale": torch.tensor([1.0, -1.0])}  # two members of opposite opinions
