@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import _checks, tree
+from .. import _checks, _generators, tree
 from ..model.rehearsal.differences import difference
-from ..model.rehearsal.generators import Generators
+from ..model.rehearsal.generators import Generators, others_draw
 from ..tree.structure import entry
 from .step import Metrics, Step, TrainState
 
@@ -24,9 +24,9 @@ def looked_at(program: Step) -> Step:
     """
     seen = False
 
-    def run(*given: Any, others_draw: bool = False) -> tuple[Any, list[str]]:
+    def run(*given: Any, others: bool = False) -> tuple[Any, list[str]]:
         """What it returns, and what drew."""
-        generators = Generators({}, others_draw)
+        generators = Generators({}, others)
         try:
             returned = program(*given)
         finally:
@@ -40,12 +40,12 @@ def looked_at(program: Step) -> Step:
         seen = True
         given = {"params": train_state.params, "state": train_state.state, "batch": batch, "hparams": hparams}
         written, (returned, drew) = _writes(given), run(train_state, batch, hparams)
-        if (
-            drew
-            and threading.active_count() > 1
-            and not difference(returned, run(train_state, batch, hparams, others_draw=True)[0], repeated=True)
-        ):
-            drew = []  # it was another thread
+        if drew and threading.active_count() > 1:
+            with _generators.turn():
+                others = others_draw()
+                repeated, again = run(train_state, batch, hparams, others=others)
+            if not again and not (others and difference(returned, repeated, repeated=True)):
+                drew = []  # it was another thread
         for what in drew:
             remedy = "Draw with fr.random from the key that loss_fn gets."
             _checks.fail("step", f"one that {what}", "one whose draws come from its key", remedy)

@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from ... import _checks
 from ..skeleton import Skeleton
-from .generators import GLOBAL_DRAWS
+from .generators import GLOBAL_DRAWS, others_draw
 from .noise import wake_noise
 from .originals import Originals
 from .plan import Plan, named, plan
@@ -67,7 +67,7 @@ def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool], origin
     originals = originals or Originals()
     found = _look(Rehearsal(skeleton, call, buffers, originals))
     if threading.active_count() > 1 and any(did in _told(found) for did in GLOBAL_DRAWS):
-        again = _look(Rehearsal(skeleton, call, buffers, originals, others_draw=True))
+        again = _look(Rehearsal(skeleton, call, buffers, originals, others_draw=others_draw()))
         found = found if _told(again) else again
     if isinstance(found, _checks.FuncregError):
         raise found

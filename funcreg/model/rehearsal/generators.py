@@ -3,6 +3,7 @@
 import itertools
 import random as python_random
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,17 @@ _TOLD = {
     "numpy": "draws from numpy's global generator",
 }
 GLOBAL_DRAWS = frozenset(_TOLD.values())
+
+
+def others_draw() -> bool:
+    """Whether other threads move the global generators while this one waits.
+
+    >>> others_draw()
+    False
+    """
+    before = comparable(_generators.states())
+    time.sleep(0.01)
+    return comparable(_generators.states()) != before
 
 
 class Generators:
