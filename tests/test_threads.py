@@ -214,11 +214,11 @@ def test_a_step_that_draws_is_refused_beside_other_threads_too() -> None:
 
     first = fr.train.init({"w": torch.ones(2)}, {}, optimizer, key=fr.random.key(0))
     data = fr.train.Batch(torch.ones(2, 2), torch.ones(2))
+    step, key = fr.train.make_step(loss_fn, optimizer), fr.random.key(1)
     thread = threading.Thread(target=waiting.wait)
     thread.start()
     try:
         with pytest.raises(fr.FuncregError, match="step: got one that draws from the global generator"):
-            step, key = fr.train.make_step(loss_fn, optimizer), fr.random.key(1)
             fr.train.fit(step, first, data, key=key, epochs=1, batch_size=2, jit=False, progress=False)
     finally:
         waiting.set()
