@@ -30,7 +30,8 @@ def jit(function: Callable[P, R], *, folder: str | Path | None = None) -> Compil
     process the function runs once as it is, and what it asks of torch, operator by operator, is what
     its program is found by, with torch's version and the machine's processor: another function, or one
     that closes over other values, is compiled anew. It runs so again when what it closes over has changed:
-    a global, a closure's cell, an attribute, a tensor; but not the insides of installed packages.
+    a global, a closure's cell, an attribute, a tensor; but not the insides of installed packages, nor what
+    is written through a tensor's `.data` or a view of its memory in NumPy, of which torch tells nobody.
     Compiling for a file takes longer. What a kept program is not for is compiled as without
     a folder: calls that ask for gradients, or not on a CPU. The files are libraries of machine code:
     trust a folder as you trust the code that you run.
