@@ -278,6 +278,26 @@ def test_targets_of_another_sum_are_refused_or_nan(function: Callable[[Tensor], 
         assert function(torch.softmax(drawn(5, 6, 4), -1).to(dtype)).isfinite().all()
 
 
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.binary_cross_entropy])
+@pytest.mark.parametrize("wrong", [-1.0, torch.nan, torch.inf])
+def test_weights_that_are_none_are_refused_or_nan(loss: Callable[..., Tensor], wrong: float) -> None:
+    weight = torch.tensor([1.0, wrong, 0.0, 2.0])
+    for call in (
+        lambda: loss(LOGITS, SOFT, weight=weight),
+        lambda: vmap(lambda w: loss(LOGITS, SOFT, weight=w))(weight[None]),
+    ):
+        with pytest.raises(fr.FuncregError, match="weight: got 1 of 4 numbers that are negative or not finite"):
+            call()
+    with _jit.recording():  # as in a program that is being made
+        assert loss(LOGITS, SOFT, weight=weight).isnan()
+
+
+def test_classes_that_all_weigh_nothing_are_refused() -> None:
+    with pytest.raises(fr.FuncregError, match="weight: got zeros alone"):
+        losses.cross_entropy(LOGITS, SOFT, weight=torch.zeros(4))
+    assert losses.binary_cross_entropy(LOGITS, SOFT, weight=torch.zeros(4)) == 0  # whose mean is over all elements
+
+
 def test_an_ignored_class_beside_probabilities_is_refused() -> None:
     for call in (
         lambda: losses.cross_entropy(LOGITS, SOFT, ignore_index=1),

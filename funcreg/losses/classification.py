@@ -8,7 +8,7 @@ from .. import _checks
 from .._compiling import is_compiling
 from ..tree.values import precise
 from .classes import as_classes, as_distributions, as_shares, check_ignored, check_integers
-from .reductions import REDUCTIONS, check_same_shape, reduce, reduce_examples, times
+from .reductions import REDUCTIONS, as_weights, check_same_shape, reduce, reduce_examples, times
 
 
 def cross_entropy(
@@ -30,7 +30,7 @@ def cross_entropy(
         logits: floating-point (..., C); classes are the last axis.
         targets: integers (...) in [0, C), or probabilities (..., C), which sum to 1.
         smoothing: in [0, 1], a number or a tensor of shape ().
-        weight: (C,), one for each class. Default: 1.
+        weight: (C,), one for each class, at least 0 and not all 0. Default: 1.
         ignore_index: an integer target that has no part in values, gradients and the mean; None for no such one.
         reduction: "mean", "sum" or "none".
 
@@ -39,8 +39,8 @@ def cross_entropy(
 
     Raises:
         FuncregError: when the shapes do not fit or an argument is out of range. In a compiled program, and on a
-            GPU, an integer that is no class, or probabilities outside of [0, 1] or of another sum, make the loss NaN
-            instead.
+            GPU, an integer that is no class, a weight that is negative, or probabilities outside of [0, 1] or of
+            another sum, make the loss NaN instead.
 
     >>> cross_entropy(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]), smoothing=0.1)
     tensor(0.2269)
@@ -52,11 +52,9 @@ def cross_entropy(
     smoothing = _checks.check_setting("smoothing", smoothing, 0.0, 1.0)
     classes = logits.shape[-1]
     if weight is not None:
-        _checks.check_floating("weight", weight)
+        weight = as_weights(weight, logits, some=True).to(precise(logits).dtype)
         if weight.shape != (classes,):
             _checks.fail("weight", _checks.describe(weight), f"shape ({classes},), one for each class")
-        _checks.check_beside("weight", weight, logits, "logits")
-        weight = weight.to(precise(logits).dtype)
     if targets.is_floating_point():
         log_p = F.log_softmax(precise(logits), dim=-1)
         soft = as_distributions(targets, log_p.dtype)
@@ -89,7 +87,7 @@ def binary_cross_entropy(
         logits: floating-point (N, ...).
         targets: probabilities in [0, 1], as numbers, integers or booleans, of logits' shape.
         smoothing: in [0, 1], a number or a tensor of shape ().
-        weight: broadcasts with logits. Default: 1.
+        weight: broadcasts with logits, at least 0. Default: 1.
         reduction: "mean", "sum" or "none".
 
     Returns:
@@ -109,11 +107,10 @@ def binary_cross_entropy(
     soft = soft + smoothing * (0.5 - soft)
     losses = times(soft, -F.logsigmoid(z)) + times(1 - soft, -F.logsigmoid(-z))
     if weight is not None:
-        _checks.check_floating("weight", weight)
+        weight = as_weights(weight, logits)
         pairs = zip(weight.shape[::-1], z.shape[::-1], strict=False)
         if weight.ndim > z.ndim or any(own not in (1, full) for own, full in pairs):
             _checks.fail("weight", _checks.describe(weight), f"a shape that broadcasts with logits {tuple(z.shape)}")
-        _checks.check_beside("weight", weight, logits, "logits")
         losses = times(weight, losses)
     return reduce_examples(losses.to(z.dtype), reduction)
 

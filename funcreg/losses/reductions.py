@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import _checks, _jit
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -60,6 +60,27 @@ def check_same_shape(argument: str, value: Tensor, other_argument: str, other: T
         allowed = f"real numbers in the shape of {other_argument}, {tuple(other.shape)}"
         _checks.fail(argument, _checks.describe(value), allowed)
     _checks.check_beside(argument, value, other, other_argument)
+
+
+def as_weights(weight: Tensor, logits: Tensor, *, some: bool = False) -> Tensor:
+    """Weights of what logits are, finite and at least 0 (with `some`, not all 0); NaN in one that cannot be read.
+
+    >>> as_weights(torch.tensor([0.5, 2.0]), torch.zeros(3, 2))
+    tensor([0.5000, 2.0000])
+    """
+    _checks.check_floating("weight", weight)
+    _checks.check_beside("weight", weight, logits, "logits")
+    right = (weight >= 0) & (weight < torch.inf)
+    values = _jit.known(right)
+    if values is None:
+        return torch.where(right, weight, torch.nan)
+    if not bool(values.all()):
+        got = f"{int((~values).sum())} of {values.numel()} numbers that are negative or not finite"
+        _checks.fail("weight", got, "finite numbers of at least 0")
+    positive = _jit.known((weight > 0).any()) if some else None
+    if positive is not None and not bool(positive.all()):
+        _checks.fail("weight", "zeros alone", "at least one number above 0")
+    return weight
 
 
 def counted(mask: Tensor | None, *values: Tensor) -> tuple[Tensor, ...]:
