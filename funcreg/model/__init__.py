@@ -20,8 +20,8 @@
     members.py        what a forward makes and writes into, under vmap
     traced.py         calls in a program that is being traced
     explained.py      what a transform could not do, by the layer's name
+    building.py       a module's values, and a module from the function that makes it
     apply.py          the call
-    building.py       a module from the function that makes it
     decay.py          which parameters decay
 
 Noise is on exactly when a key is given; batch statistics are used and updated exactly when
@@ -38,9 +38,9 @@ from .. import _checks, random, tree
 from ..random.keys import of_members
 from ..tree.checks import check_values
 from . import attention, layers, recurrent  # noqa: F401  (importing them fills the registry)
-from .apply import Apply, Params, State
-from .arguments import check_all_names, check_value, divided
-from .building import check_module, made
+from .apply import Apply
+from .arguments import check_all_names, check_value
+from .building import Init, Params, State, check_module, made, no_function, variables
 from .decay import decay_mask
 from .lending import Rates
 from .prototype import copied
@@ -94,7 +94,8 @@ class Model(NamedTuple):
 
     The first call of a kind (a mode, a method, a structure of arguments) is rehearsed on copies: which
     layers draw, and whether the forward is pure. What is not is refused by the layer's name.
-    Calls may run in several threads at once; each thread has first calls of its own.
+    Calls may run in several threads at once; each thread has first calls of its own. A model can be pickled where its
+    function, or the module that it was made from, can be: a class or a function of a file can, a lambda cannot.
     """
 
     init: Callable[[Tensor], tuple[Params, State]]
@@ -130,42 +131,9 @@ def from_module(module: nn.Module | Callable[[], nn.Module], *, rnn: str = "nati
     _checks.check_choice("rnn", rnn, ("native", "unrolled"))
     if isinstance(module, nn.Module):
         check_module(module)
-        return Model(_no_factory, Apply(module, rnn=rnn))
-    apply = Apply(made(module), rnn=rnn)
-
-    def init(key: Tensor) -> tuple[Params, State]:
-        _checks.check_key(key)
-        seed = int(random.bits(key, 2) @ torch.tensor([1, 2**31], device=key.device))
-        apply.originals.note(fresh := made(module, seed))
-        return tree.to(variables(fresh), key.device)
-
-    return Model(init, apply)
-
-
-def variables(module: nn.Module) -> tuple[Params, State]:
-    """A module's own values, copied: what `model.init` returns, for a network that is already trained.
-
-    Args:
-        module: an nn.Module, on any device.
-
-    Returns:
-        (params, state): flat dicts by dotted name, tied tensors once. Params are what is trained; a parameter that
-        asks for no gradient is in the state, beside the buffers, where neither optimizer nor weight decay gets at it.
-
-    Raises:
-        FuncregError: for what is not an nn.Module, or one that makes its parameters from its first batch.
-
-    >>> params, state = variables(nn.BatchNorm1d(2))
-    >>> sorted(params), sorted(state)
-    (['bias', 'weight'], ['num_batches_tracked', 'running_mean', 'running_var'])
-    >>> backbone = nn.Linear(4, 8).requires_grad_(False)
-    >>> params, state = variables(nn.Sequential(backbone, nn.Linear(8, 2)))
-    >>> sorted(params), sorted(state)
-    (['1.bias', '1.weight'], ['0.bias', '0.weight'])
-    """
-    check_module(module)
-    params, state = divided(module)
-    return _copied(params), _copied(state)
+        return Model(no_function, Apply(module, rnn=rnn))
+    apply = Apply(made(module), rnn=rnn, factory=module)
+    return Model(Init(module, apply), apply)
 
 
 def to_module(module: nn.Module | Callable[[], nn.Module], params: Params, state: State) -> nn.Module:
@@ -268,7 +236,7 @@ def check(
 
 
 def _example_values(model: Model) -> tuple[Params, State]:
-    if model.init is not _no_factory:
+    if model.init is not no_function:
         return model.init(random.key(0))
     assert isinstance(model.apply, Apply)
     values, trained = model.apply.example({}), model.apply.signature.trained
@@ -278,10 +246,6 @@ def _example_values(model: Model) -> tuple[Params, State]:
     )
 
 
-def _copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
 def check_model(model: Any) -> None:
     """Refuse what is no Model.
 
@@ -289,12 +253,3 @@ def check_model(model: Any) -> None:
     """
     if not isinstance(model, Model) or not (callable(model.init) and callable(model.apply)):
         _checks.fail("model", _checks.describe(model), "a Model", "Make one: fr.from_module(module).")
-
-
-def _no_factory(key: Tensor) -> tuple[Params, State]:
-    _checks.fail(
-        "model.init",
-        "a model made from an instance",
-        "one made from a function",
-        "Use fr.variables(module) for the instance's own values, or from_module(lambda: ...) for fresh ones.",
-    )

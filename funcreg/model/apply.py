@@ -16,6 +16,7 @@ from .._compiling import is_compiling
 from .._functorch import in_transform, traced_as_constant
 from . import traced
 from .arguments import Signature, cloned, joined, kind_of, persistent, ties
+from .building import Params, State, recipe
 from .copies import Eager, Traced
 from .explained import explained
 from .lending import Rates, lend_momentum, lend_noise
@@ -27,8 +28,6 @@ from .rehearsal import Call, Impurity, Originals, Plan, Watch, refuse, rehearse,
 from .rehearsal.generators import GLOBAL_DRAWS
 from .skeleton import KEY, RATE, RATE_OF_ALL, Skeleton
 
-Params = dict[str, Tensor]
-State = dict[str, Tensor]
 Planned = tuple[tuple[str, ...], tuple[str, ...], bool, str]  # of a Plan, and the attribute that keeps the skeleton
 _MANY_DRAWS = 4  # noise layers above which compiled draws are native: each pure one takes 4 s to compile
 _NOTHING: frozenset[str] = frozenset()
@@ -38,8 +37,8 @@ _identities = itertools.count()
 class Apply:
     """The `apply` of a `Model`; see there."""
 
-    def __init__(self, module: nn.Module, *, rnn: str) -> None:
-        self.source, self.identity = prototype(module), next(_identities)
+    def __init__(self, module: nn.Module, *, rnn: str, factory: Callable[[], nn.Module] | None = None) -> None:
+        self.source, self.identity, self.factory = prototype(module), next(_identities), factory
         self.originals = Originals(module)
         self.eager, self.traced = Eager(self.source, rnn), Traced(self.source, rnn)
         first = self.eager.skeleton(Mode(noise=False, rated=False, train=False))
@@ -76,8 +75,7 @@ class Apply:
         inputs = None if len(args) == 1 and type(args[0]) is Tensor and not named else (kind_of(args), kind_of(named))
         rated = frozenset(rates) if isinstance(rates, Mapping) else rates is not None
         kind = (key is not None, rated, train, parts, method, inputs)
-        eager = self.eager
-        known = eager.known.get(kind)
+        known = (eager := self.eager).known.get(kind)
         if known is None:
             skeleton = eager.skeleton(Mode(key is not None, rates is not None, train, parts))
             plan = self._rehearsed(skeleton, tensors, args, named, rates, method)
@@ -93,6 +91,9 @@ class Apply:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Apply":
         return self  # a function, as others are
+
+    def __reduce__(self) -> Any:
+        return recipe(self, self.factory, self.source, rnn=self.eager.rnn)
 
     def inspect(
         self, params: Params, state: State, *args: Any, key: Tensor, train: bool, **named: Any
