@@ -171,7 +171,9 @@ def check_count(argument: str, value: Any, low: int = 1, high: int | None = None
     """Refuse anything but a Python integer of at least `low` (and at most `high`)."""
     most = _LARGEST if high is None else high
     if not isinstance(value, int | torch.SymInt) or isinstance(value, bool) or not low <= value <= most:
-        fail(argument, describe(value), f"an integer of at least {low}{'' if high is None else f' and at most {high}'}")
+        huge = isinstance(value, int) and value > most
+        allowed = f"an integer of at least {low}" + (f" and at most {most}" if huge or high is not None else "")
+        fail(argument, describe(value), allowed)
 
 
 def check_chunk_size(value: Any) -> None:

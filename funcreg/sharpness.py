@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import _checks, random, tree
 from ._compiling import is_compiling
-from ._functorch import constant, derivative_along, gradients
+from ._functorch import constant, derivative_along, gradients, recordable
 from .tree.checks import check_floating, check_tensors, check_values
 from .tree.norms import over_norm
 from .tree.values import precise, wide, widest
@@ -66,12 +66,12 @@ def sam(loss_fn: LossFn, radius: Radius = 0.05, *, adaptive: bool = False) -> Lo
 
     def sharp(params: tree.Tree, state: Any, batch: Any, *, key: Tensor, hparams: Any) -> Any:
         def loss(params: tree.Tree) -> Any:
-            return _checked(loss_fn(params, state, batch, key=key, hparams=hparams))
+            return _checked(loss_fn(params, *rest, key=key, hparams=settings))
 
         check_floating("params", params)
         check_values("params", params)
         check_tensors("state", state)
-        here = tree.map(constant, params)
+        here, rest, settings = recordable((tree.map(constant, params), (state, batch), hparams))
         grads, (value, aux) = gradients(loss, here, watched=False)
         ascent = _ascent(here, grads, radius(hparams) if callable(radius) else radius, adaptive)
         worst, _ = loss(tree.map(lambda w, e: w + constant(e), params, ascent))

@@ -377,3 +377,24 @@ def test_recurrence_that_has_no_derivative_forwards_says_what_to_do() -> None:
         vat(lambda x: model.apply(params, state, x)[0][0], x)
     model = fr.from_module(module, rnn="unrolled")
     assert float(vat(lambda x: model.apply(params, state, x)[0][0], x).min()) > 0
+
+
+@pytest.mark.parametrize("kind", ["fgsm", "linf", "l2"])
+@pytest.mark.parametrize(
+    "constant", [lambda x: loss_of(x).detach(), lambda x: x.flatten(1).argmax(1).double(), lambda x: Y / 2]
+)
+def test_losses_that_do_not_depend_on_x_are_refused(kind: str, constant: Any) -> None:
+    for call in (
+        lambda: attack(kind, constant),
+        lambda: vmap(lambda x: attack(kind, constant, x))(X[None]),
+        lambda: grad(lambda x: attack(kind, constant, x).sum())(X),
+    ):
+        with pytest.raises(fr.FuncregError, match="loss_fn: got losses that do not depend on x"):
+            call()
+
+
+@pytest.mark.parametrize("kind", ["fgsm", "linf", "l2"])
+def test_inputs_of_inference_mode_are_as_others(kind: str) -> None:
+    with torch.inference_mode():
+        inputs = X.clone()
+    assert torch.equal(attack(kind, x=inputs), attack(kind))

@@ -60,3 +60,25 @@ def test_a_class_that_needs_arguments_is_no_factory() -> None:
     kind: Any = nn.Linear
     with pytest.raises(fr.FuncregError, match="module: got the class Linear, which needs in_features, out_features"):
         fr.from_module(kind)
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy", "Python"])
+def test_a_step_that_draws_from_a_generator_of_its_own_is_refused(kind: str) -> None:
+    own = {"torch": torch.Generator(), "numpy": np.random.default_rng(0), "Python": random.Random(0)}
+    mine: Any = own[kind]
+    before = mine.get_state().tolist() if kind == "torch" else None
+
+    def drawn() -> Any:
+        return torch.rand((), generator=mine) if kind == "torch" else mine.random()
+
+    def loss_fn(params: Any, state: Any, batch: Any, *, key: Tensor, hparams: Any) -> Any:
+        return (params["w"] * batch.x).sum() * drawn(), (state, {})
+
+    optimizer = fr.optim.sgd(0.1)
+    train_state = fr.train.init({"w": torch.ones(2)}, {}, optimizer, key=fr.random.key(0))
+    data = fr.train.Batch(torch.ones(4, 2), torch.ones(4))
+    with pytest.raises(fr.FuncregError, match="step: got one that draws from mine"):
+        fr.train.fit(
+            fr.train.make_step(loss_fn, optimizer), train_state, data, key=fr.random.key(1), epochs=1, jit=False
+        )
+    assert kind != "torch" or mine.get_state().tolist() == before

@@ -252,6 +252,79 @@ def test_what_does_not_fit_is_named(make, message: str) -> None:
         make()(start(optim.adam(0.1)), DATA)
 
 
+# What trains nothing
+
+
+def nothing(kind: str) -> Any:
+    own = nn.Linear(3, 1).double()
+
+    def loss(params: Any, state: Any, batch: Any, *, key: Any, hparams: Any) -> Any:
+        error = ((predict(params, batch.x) - batch.y) ** 2).mean()
+        if kind == "no_grad":
+            with torch.no_grad():
+                error = ((predict(params, batch.x) - batch.y) ** 2).mean()
+        values = {
+            "detached": error.detach(),
+            "no_grad": error,
+            "constant": batch.y.mean(),
+            "hits": (predict(params, batch.x) > 0).double().mean(),
+            "a module's own weights": own(batch.x).mean(),
+        }
+        return values[kind], (state, {})
+
+    return loss
+
+
+@pytest.mark.parametrize("wrapped", [lambda f: f, sharpness.sam, lambda f: fr.distributed.data_parallel(f, shards=2)])
+@pytest.mark.parametrize("kind", ["detached", "no_grad", "constant", "hits", "a module's own weights"])
+def test_a_loss_that_depends_on_no_parameter_is_refused(kind: str, wrapped: Any) -> None:
+    step = train.make_step(wrapped(nothing(kind)), optim.sgd(0.1))
+    for call in (
+        lambda: step(start(optim.sgd(0.1)), DATA),
+        lambda: vmap(step, (0, None))(tree.stack([start(optim.sgd(0.1))]), DATA),
+        lambda: train.fit(step, start(optim.sgd(0.1)), DATA, key=KEY, epochs=1, jit=False),
+    ):
+        with pytest.raises(FuncregError, match="loss_fn: got a loss that depends on no parameter"):
+            call()
+
+
+def test_each_example_has_to_depend_on_a_parameter() -> None:
+    clipped = transforms.chain(transforms.clip_per_example(1.0), optim.sgd(0.1))
+    with pytest.raises(FuncregError, match="depends on no parameter"):
+        train.make_step(nothing("detached"), clipped, per_example=True)(start(clipped), DATA)
+
+
+@needs_compiler
+def test_a_compiled_loss_that_depends_on_no_parameter_is_refused() -> None:
+    step = train.make_step(nothing("detached"), optim.sgd(0.1))
+    with pytest.raises(FuncregError, match="depends on no parameter"):
+        train.fit(step, start(optim.sgd(0.1)), DATA, key=KEY, epochs=1)
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_a_gradient_of_zero_is_no_reason_to_refuse(strength: float) -> None:
+    def part(params: Any, state: Any, batch: Any, *, key: Any, hparams: Any) -> Any:
+        return strength * params["inner.bias"].sum(), (state, {})
+
+    constant = train.make_step(nothing("constant"), optim.sgd(0.1), penalties={"l2": lambda p, h: penalties.l2(p, 0.0)})
+    for step in (train.make_step(part, optim.sgd(0.1)), constant):
+        moved, metrics = step(start(optim.sgd(0.1)), DATA)
+        assert (metrics["grad_norm"] == 0) == (strength == 0 or step is constant)
+        assert torch.equal(moved.params["outer.weight"], PARAMS["outer.weight"])
+
+
+@pytest.mark.parametrize("wrapped", [lambda f: f, sharpness.sam])
+def test_tensors_of_inference_mode_are_as_others(wrapped: Any) -> None:
+    step = train.make_step(wrapped(loss_fn), optim.adam(0.1))
+    expected = step(start(optim.adam(0.1)), DATA)
+    with torch.inference_mode():
+        given = tree.map(torch.clone, (start(optim.adam(0.1)), DATA))
+    assert given[1].x.is_inference()
+    fr.testing.assert_trees_equal(step(*given), expected)
+    one = train.fit(step, given[0], given[1], key=KEY, epochs=1, jit=False)
+    fr.testing.assert_trees_equal(one.train_state.params, expected[0].params)
+
+
 # Runs
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _jit
-from .._functorch import gradients
+from .._functorch import gradients, recordable
 from ..tree.values import precise, sign
 from .balls import BALLS
 
@@ -39,7 +39,7 @@ def fgsm(
     Raises:
         FuncregError: when x is not floating-point (N, ...) or outside [low, high] by more than rounding (in a
             compiled program, and on a GPU, such elements become NaN instead), a number is out of range, or
-            loss_fn gives another shape.
+            loss_fn gives another shape, or losses that do not depend on x.
 
     >>> fgsm(lambda x: (x * torch.tensor([1.0, -2.0, 0.0])).sum(dim=1), torch.full((1, 3), 0.5), 0.1)
     tensor([[0.6000, 0.4000, 0.5000]])
@@ -121,8 +121,12 @@ def _ascent(loss_fn: LossFn, x: Tensor, dtype: torch.dtype, targeted: bool) -> T
             _checks.fail("loss_fn", got, f"one that gives a loss of shape (), or losses ({x.shape[0]},)")
         return -losses.sum() if targeted else losses.sum(), ()
 
+    def refuse() -> None:
+        remedy = "Detached (detach, argmax, torch.no_grad) it has no gradient to follow."
+        _checks.fail("loss_fn", "losses that do not depend on x", "losses computed from x", remedy)
+
     with torch.no_grad():  # for the parameters, whose gradient through here nobody wants
-        return gradients(total, x, watched=False)[0]
+        return gradients(total, x, watched=False, unrelated=refuse)[0]
 
 
 def _clip(x: Tensor, low: Bound, high: Bound) -> Tensor:
@@ -158,7 +162,7 @@ def _start(loss_fn: LossFn, x: Tensor, low: Bound, high: Bound, targeted: bool) 
     if low is not None and high is not None:
         low = _checks.check_order("low", low, high, "high")
     _checks.check_choice("targeted", targeted, (True, False))
-    start, eps = precise(x).detach(), torch.finfo(x.dtype).eps
+    start, eps = recordable(precise(x).detach()), torch.finfo(x.dtype).eps
     outside = torch.zeros_like(start, dtype=torch.bool)
     for bound, side in ((low, 1.0), (high, -1.0)):
         if bound is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import _checks, random, tree
 from .._functorch import constant, gradients
+from ..train.returns import refuse_constant
 from ..train.step import LossFn
 from ..tree.checks import check_floating, check_tensors, check_values
 from ..tree.stacking import members_of
@@ -82,7 +83,7 @@ def data_parallel(loss_fn: LossFn, *, shards: int | None = None, group: Group = 
         for shard in range(rank(group) * local, (rank(group) + 1) * local):
             own = tree.map(lambda leaf, first=shard * rows: leaf[first : first + rows], batch)
             call = _call(loss_fn, state, own, random.fold_in(key, shard), hparams)
-            parts.append(gradients(call, here, watched=False))
+            parts.append(gradients(call, here, watched=False, unrelated=refuse_constant))
         if size == 1:
             grads, (value, aux) = tree.map(lambda *each: _mean(each), *parts)
         else:

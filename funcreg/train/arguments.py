@@ -15,7 +15,7 @@ from .fingerprint import fingerprint
 from .shuffling import Shuffled
 from .sources import Sourced, check_resumable, described, is_source
 from .step import Metrics, TrainState, check_members, check_train_state
-from .stopping import EarlyStopping
+from .stopping import NEVER, EarlyStopping
 
 Monitor = str | Callable[[Metrics], Tensor]
 
@@ -128,11 +128,15 @@ def facts(
     passes: Passes, train_state: TrainState, hparams: Any, stopping: EarlyStopping, *, key: Tensor, **others: Any
 ) -> dict[str, Any]:
     """What a run depends on, for a checkpoint to hold and for other processes to compare."""
+    never = isinstance(stopping.patience, int) and stopping.patience == NEVER
     return {
         **others,
         "key": key.tolist(),
         "mode": stopping.mode,
-        **{f"early_stopping's {name}": _plain(getattr(stopping, name)) for name in ("patience", "min_delta")},
+        **{
+            f"early_stopping's {name}": _plain(getattr(stopping, name))
+            for name in (() if never else ("patience", "min_delta"))
+        },
         **fingerprint("hparams", hparams),
         **passes.described(),
         **fingerprint("train_state", train_state),

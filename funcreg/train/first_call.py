@@ -4,36 +4,39 @@ A step that draws from a global generator would end elsewhere after a resume; on
 changes the caller's data.
 """
 
+import contextlib
 import threading
+from types import FunctionType
 from typing import Any
 
 from torch import Tensor
 
 from .. import _checks, _generators, tree
 from ..model.rehearsal.differences import difference
-from ..model.rehearsal.generators import Generators, others_draw
+from ..model.rehearsal.generators import Generators, is_generator, others_draw
 from ..tree.structure import entry
 from .step import Metrics, Step, TrainState
 
 
-def looked_at(program: Step) -> Step:
-    """The same step, of which the first call is looked at.
+def looked_at(program: Step, step: Step) -> Step:
+    """A program of a step, of which the first call is looked at.
 
     Raises:
         FuncregError: from the first call, for a draw without a key, or a write into an argument, by its name.
     """
     seen = False
+    own = _own_generators(step, set())
 
     def run(*given: Any, others: bool = False) -> tuple[Any, list[str]]:
         """What it returns, and what drew."""
-        generators = Generators({}, others)
+        generators = Generators(own, others)
         try:
             returned = program(*given)
         finally:
             drew = generators.put_back()
         return returned, drew
 
-    def step(train_state: TrainState, batch: Any, hparams: Any) -> tuple[TrainState, Metrics]:
+    def first_looked_at(train_state: TrainState, batch: Any, hparams: Any) -> tuple[TrainState, Metrics]:
         nonlocal seen
         if seen:
             return program(train_state, batch, hparams)
@@ -55,7 +58,22 @@ def looked_at(program: Step) -> Step:
                 _checks.fail("step", f"one that writes into {name} in place", "a pure function", remedy)
         return returned
 
-    return step
+    return first_looked_at
+
+
+def _own_generators(function: Any, seen: set[int]) -> dict[str, Any]:
+    """The generators that a function closes over or names in its file, and functions among that do."""
+    if not isinstance(function, FunctionType) or id(function) in seen:
+        return {}
+    seen.add(id(function))
+    held = {name: function.__globals__[name] for name in function.__code__.co_names if name in function.__globals__}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # of an empty cell
+            held[name] = cell.cell_contents
+    found = {name: each for name, each in held.items() if is_generator(each)}
+    for each in held.values():
+        found |= _own_generators(each, seen)
+    return found
 
 
 def _writes(given: dict[str, Any]) -> dict[str, int]:

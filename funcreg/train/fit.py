@@ -198,7 +198,7 @@ def fit(
             at_once = quickest(step, run.train_state, batch, hparams, own=passes.own is not None)
     chunks = Chunks(members, at_once)
     program = program_of(step, batched=members is not None, own=passes.own is not None, bare=hparams is None, jit=jit)
-    program, settings = chunks.over(looked_at(program)), chunks.split(hparams)
+    program, settings = chunks.over(looked_at(program, step)), chunks.split(hparams)
     given = functools.partial(chunks.lazily, passes.taken) if passes.own else chunks.repeated
 
     def keep(run: Run, interrupted: bool) -> int:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from .. import _checks, random, tree
+from .._functorch import gradients
+from .returns import refuse_constant
 
 
 def gradients_of_each(
@@ -22,7 +24,7 @@ def gradients_of_each(
 
     def one(example: Any, key: Tensor) -> tuple[tree.Tree, Any]:
         alone = tree.map(lambda leaf: leaf.unsqueeze(0), example)
-        return torch.func.grad_and_value(function, has_aux=True)(params, alone, key)
+        return gradients(lambda p: function(p, alone, key), params, watched=True, unrelated=refuse_constant)
 
     keys = random.split(key, tree.members(batch))
     grads, (values, (states, metrics)) = torch.func.vmap(one)(batch, keys)

@@ -1,6 +1,6 @@
 """What the functions of a training step returned, by the name of the function."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor
 
@@ -32,6 +32,20 @@ def checked_return(output: Any, state: tree.Tree) -> tuple[Tensor, tuple[tree.Tr
             _checks.fail("loss_fn's metrics", repr(name), f"other names than {', '.join(OWN)}, which the step adds")
         check_scalar(f"loss_fn's metrics[{name!r}]", value)
     return loss, (new_state, metrics)
+
+
+def refuse_constant() -> NoReturn:
+    """Refuse a loss that depends on no parameter: it would train nothing.
+
+    Its gradient may be 0; that is no reason.
+
+    >>> refuse_constant()
+    Traceback (most recent call last):
+    ...
+    funcreg._checks.FuncregError: loss_fn: got a loss that depends on no parameter; expected one computed from...
+    """
+    remedy = "Detached (detach, item, argmax, torch.no_grad) or computed with a module's own weights it trains nothing."
+    _checks.fail("loss_fn", "a loss that depends on no parameter", "one computed from params", remedy)
 
 
 def check_scalar(argument: str, value: Any, remedy: str = "") -> None:

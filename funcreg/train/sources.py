@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import optree
 import torch
@@ -124,7 +124,7 @@ class Sourced(Passes):
         self.source, self.key, self.one_shape, self.device = source, key, one_shape, device
         self.kind: Kind | None = None  # of the first batch, here or before a checkpoint
         self.like: Any = None  # what of each batch is compared with the first's, quickly
-        self.first: Any = None  # the first batch's structure, and its names
+        self.first: Any = None  # the first batch's structure and kinds of tensors, and both in words
         self.warned = False
         self.length = _length(source)
         parts = list(_parts(source))
@@ -168,15 +168,25 @@ class Sourced(Passes):
         return described(self.source)
 
     def _check(self, batch: Any) -> None:
-        """Refuse a batch of another structure than the first, or of no samples."""
+        """Refuse a batch of another structure, dtype or number of axes than the first, or of no samples."""
         leaves, structure = optree.tree_flatten(batch)
-        if self.first is None or structure != self.first[0]:
-            names = ", ".join(tree.names(batch))
-            if self.first is not None:
-                _checks.fail("data", f"a batch of ({names})", f"the tree of the first, of ({self.first[1]})")
-            self.first = structure, names
+        kinds = [(leaf.dtype, leaf.ndim) for leaf in leaves]
+        if self.first is None:
+            self.first = structure, kinds, _described(batch)
+        elif (structure, kinds) != self.first[:2]:
+            self._refuse(batch, structure, kinds)
         if not any(leaf.numel() for leaf in leaves):
             _checks.fail("data", "a batch without a sample", "at least one in each", "Leave it out.")
+
+    def _refuse(self, batch: Any, structure: Any, kinds: Any) -> NoReturn:
+        """Say what of a batch is of another kind than in the first."""
+        (got, tensors), (first, like) = _described(batch), self.first[2]
+        if structure != self.first[0]:
+            _checks.fail("data", f"a batch of {got}", f"the tree of the first, of {first}")
+        place = next(place for place, kind in enumerate(kinds) if kind != self.first[1][place])
+        remedy = "Convert it in the source: lengths may differ from batch to batch, dtypes and axes may not."
+        allowed = f"{like[place]}, as in the first, or of other lengths"
+        _checks.fail(entry("data", tree.names(batch)[place]), f"a batch with {tensors[place]}", allowed, remedy)
 
     def _smaller(self, batch: Any) -> str | None:
         """None for a batch like the first; in words what makes it a smaller one; or an error."""
@@ -213,6 +223,11 @@ def _length(source: Any) -> int | None:
         return len(source)
     except TypeError:
         return None
+
+
+def _described(batch: Any) -> tuple[str, list[str]]:
+    """A batch's tree, and each of its tensors, in words."""
+    return f"({', '.join(tree.names(batch))}), a {type(batch).__name__}", [*map(_checks.describe, tree.leaves(batch))]
 
 
 def _parts(source: Any) -> Iterator[Any]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _jit, optim, random, tree
-from .._functorch import asks_for_gradients, gradients
+from .._functorch import asks_for_gradients, gradients, recordable
 from ..random.keys import of_members
 from ..transforms import Transform, master_weights
 from ..tree.checks import check_floating, check_tensors, check_values
@@ -15,7 +15,7 @@ from ..tree.structure import entry
 from .average import Average, begin, check_average, follow
 from .per_example import gradients_of_each
 from .rates import learning_rates
-from .returns import OWN, check_scalar, check_updated, checked_return
+from .returns import OWN, check_scalar, check_updated, checked_return, refuse_constant
 
 Metrics = dict[str, Tensor]
 Penalties = Mapping[str, Callable[[tree.Tree, Any], Tensor]]
@@ -91,7 +91,8 @@ def init(
     check_tensors("state", state)
     flat = tree.leaves(params)
     if not flat:
-        _checks.fail("params", "no leaves", "a tree of floating-point tensors")
+        remedy = "Of a module whose parameters are all frozen, fr.variables has them in state: free one, "
+        _checks.fail("params", "no leaves", "a tree of floating-point tensors", remedy + "with requires_grad_(True).")
     device = flat[0].device
     hparams = as_hparams(hparams, device)
     check_average(average)
@@ -151,8 +152,8 @@ def make_step(
         step's noise, the other is the next key.
 
     Raises:
-        FuncregError: when loss_fn, a penalty or the constraint returns something else, and when an
-            example changes the state; the message says what.
+        FuncregError: when loss_fn, a penalty or the constraint returns something else, when the loss (with
+            penalties) depends on no parameter, and when an example changes the state; the message says what.
 
     >>> def loss_fn(params, state, batch, *, key, hparams):
     ...     return ((params["w"] * batch.x - batch.y) ** 2).mean(), (state, {})
@@ -181,6 +182,7 @@ def make_step(
         check_train_state(train_state)
         if train_state.step.ndim:
             _checks.fail("train_state", f"one of {len(train_state.step)} members", "one model's", "Use vmap over it.")
+        train_state, batch, hparams = recordable((train_state, batch, hparams))
         params, state, opt_state, key, count, mean_so_far = train_state
         key, loss_key = random.split(key)
 
@@ -201,7 +203,9 @@ def make_step(
             mean = tree.map(lambda g: g.mean(0), grads)
         else:
             watched = asks_for_gradients((train_state, batch, hparams))
-            grads, (loss, (state, metrics)) = gradients(lambda p: total(p, batch, loss_key), params, watched=watched)
+            grads, (loss, (state, metrics)) = gradients(
+                lambda p: total(p, batch, loss_key), params, watched=watched, unrelated=refuse_constant
+            )
             mean = grads
         made = transform(optimizer, hparams)
         rates = learning_rates(made, opt_state, loss.device)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import _checks
 
-_NEVER = 2**62  # values
+NEVER = 2**62  # values, of a fit without early stopping
 
 
 class StoppingState(NamedTuple):
@@ -119,7 +119,7 @@ def selection(stopping: EarlyStopping | None, mode: str | None) -> EarlyStopping
     if mode is not None:
         _checks.check_choice("mode", mode, ("min", "max"))
     if stopping is None:
-        return early_stopping(_NEVER, mode=mode or "min")
+        return early_stopping(NEVER, mode=mode or "min")
     if mode not in (None, stopping.mode):
         _checks.fail("mode", repr(mode), f"{stopping.mode!r}, which early_stopping has", "Leave it out.")
     return stopping

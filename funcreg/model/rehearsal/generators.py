@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ... import _generators
@@ -40,7 +41,7 @@ class Generators:
     """The states of all generators that code without a key may draw from: the global ones, and layers' own.
 
     Args:
-        own: name -> a generator that a layer keeps.
+        own: name -> a generator that a layer or a function keeps.
         others_draw: other threads may move the global ones. What draws from those here then gives another answer
             each time.
     """
@@ -79,9 +80,14 @@ def _moved(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [name for name, state in was.items() if comparable(state) != comparable(now.get(name))]
 
 
-def _is_generator(value: Any) -> bool:
+def is_generator(value: Any) -> bool:
+    """Whether a value is a generator with a state of its own: torch's, Python's or numpy's.
+
+    >>> is_generator(python_random.Random(0)), is_generator(python_random)
+    (True, False)
+    """
     numpy = sys.modules.get("numpy")
-    kinds: tuple[Any, ...] = (python_random.Random,)
+    kinds: tuple[Any, ...] = (python_random.Random, torch.Generator)
     if numpy is not None:
         kinds = (*kinds, numpy.random.Generator, numpy.random.RandomState)
     return isinstance(value, kinds)
@@ -95,12 +101,16 @@ def _bits_of(generator: Any) -> Any:
 def _state_of(generator: Any) -> Any:
     if isinstance(generator, python_random.Random):
         return generator.getstate()
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
     return _bits_of(generator).state
 
 
 def _set_state_of(generator: Any, state: Any) -> None:
     if isinstance(generator, python_random.Random):
         generator.setstate(state)
+    elif isinstance(generator, torch.Generator):
+        generator.set_state(state)
     else:
         _bits_of(generator).state = state
 
@@ -127,5 +137,5 @@ def own_generators(layers: Mapping[str, nn.Module]) -> dict[str, Any]:
         f"{name}.{attribute}" if name else attribute: value
         for name, layer in layers.items()
         for attribute, value in held_by(layer)
-        if _is_generator(value)
+        if is_generator(value) and not isinstance(value, torch.Generator)
     }
