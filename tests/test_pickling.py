@@ -38,7 +38,7 @@ class Alias(nn.Module):
         self.__dict__["weight"] = self.layer.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ self.weight
+        return x @ self.__dict__["weight"]
 
 
 def frozen() -> Net:
