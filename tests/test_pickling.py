@@ -38,7 +38,8 @@ class Alias(nn.Module):
         self.__dict__["weight"] = self.layer.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ self.__dict__["weight"]
+        weight: Any = self.weight
+        return x @ weight
 
 
 def frozen() -> Net:
