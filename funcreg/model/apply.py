@@ -1,10 +1,11 @@
 """`apply`: one call of a module as a function of its parameters, state, inputs, key and mode."""
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import optree
 import torch
@@ -19,6 +20,7 @@ from .arguments import Signature, cloned, joined, kind_of, persistent, ties
 from .building import Params, State, recipe
 from .copies import Eager, Traced
 from .explained import explained
+from .keyed import Keyed, Unforeseen, called_in
 from .lending import Rates, lend_momentum, lend_noise
 from .members import MadeByMembers, writes_into_what_members_share
 from .modes import Mode
@@ -32,6 +34,17 @@ Planned = tuple[tuple[str, ...], tuple[str, ...], bool, str]  # of a Plan, and t
 _MANY_DRAWS = 4  # noise layers above which compiled draws are native: each pure one takes 4 s to compile
 _NOTHING: frozenset[str] = frozenset()
 _identities = itertools.count()
+
+
+class Given(NamedTuple):
+    """What a call gives beside its tensors."""
+
+    args: tuple[Any, ...]
+    named: dict[str, Any]
+    key: Tensor | None
+    rates: Rates | None
+    momentum: float | Tensor | None
+    method: str | None
 
 
 class Apply:
@@ -66,11 +79,10 @@ class Apply:
         """Run the module; see `Model`."""
         named = named if kwargs is None else joined(named, kwargs)
         self.signature.check(params, state, key, train, rates, method, frozen)
-        tensors = {**params, **state}
+        tensors, given = {**params, **state}, Given(args, named, key, rates, momentum, method)
         parts = frozenset(frozen) if frozen else _NOTHING
         if is_compiling():
-            mode = Mode(key is not None, rates is not None, train, parts)
-            output = self._traced(mode, tensors, args, named, key, rates, momentum, method)
+            output = self._traced(Mode(key is not None, rates is not None, train, parts), tensors, given)
             return output, {name: tensors[name] for name in state}
         inputs = None if len(args) == 1 and type(args[0]) is Tensor and not named else (kind_of(args), kind_of(named))
         rated = frozenset(rates) if isinstance(rates, Mapping) else rates is not None
@@ -78,7 +90,7 @@ class Apply:
         known = (eager := self.eager).known.get(kind)
         if known is None:
             skeleton = eager.skeleton(Mode(key is not None, rates is not None, train, parts))
-            plan = self._rehearsed(skeleton, tensors, args, named, rates, method)
+            plan = self._rehearsed(skeleton, tensors, given)
             if plan.impure:
                 refuse(plan.impure)
             known = eager.known[kind] = (skeleton, plan)
@@ -86,7 +98,7 @@ class Apply:
             self.signature.check_reached(rates, known[1])
         if not known[1].plain:
             known[1].check((tensors, args, named))
-        output = self._eager(*known, tensors, args, named, key, rates, momentum, method)
+        output = self._eager(*known, tensors, given)
         return output, {name: tensors[name] for name in state}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Apply":
@@ -102,48 +114,40 @@ class Apply:
         self.signature.check_values(params, state)
         try:
             skeleton = self.eager.skeleton(Mode(True, False, train))
-            return self._rehearsed(skeleton, {**params, **state}, args, named, None, None).impure
+            given = Given(args, named, None, None, None, None)
+            return self._rehearsed(skeleton, {**params, **state}, given).impure
         except _checks.FuncregError as error:
             return (Impurity("", str(error), ""),)
 
-    def _eager(
-        self,
-        skeleton: Skeleton,
-        plan: Plan,
-        tensors: dict[str, Tensor],
-        args: tuple[Any, ...],
-        named: dict[str, Any],
-        key: Tensor | None,
-        rates: Rates | None,
-        momentum: float | Tensor | None,
-        method: str | None,
-    ) -> Any:
+    def _eager(self, skeleton: Skeleton, plan: Plan, tensors: dict[str, Tensor], given: Given) -> Any:
         """The call in eager code: its output, and in `tensors` the new state."""
-        moving, given = skeleton.moving, (args, named, key, rates, momentum, method)
-        if momentum is not None or not moving.can_natively(tensors):
-            return self._run(skeleton, plan, tensors, *given)
+        if not skeleton.drawing:
+            return self._moved(skeleton, plan, tensors, given)
+        own = dict(tensors)
+        try:
+            return self._moved(skeleton, plan, tensors, given)
+        except Unforeseen:  # a draw that its rehearsal has not seen
+            skeleton.draws_in_modes()
+        tensors.update(own)
+        return self._moved(skeleton, plan, tensors, given)
+
+    def _moved(self, skeleton: Skeleton, plan: Plan, tensors: dict[str, Tensor], given: Given) -> Any:
+        """The same, batch statistics by torch's own kernels where they can."""
+        moving = skeleton.moving
+        if given.momentum is not None or not moving.can_natively(tensors):
+            return self._run(skeleton, plan, tensors, given)
         copies = moving.copied(tensors)
         with moving:  # what torch's own kernels cannot do, formulas do, or say why not by the layer's name
-            output = self._run(skeleton, plan, copies, *given)
+            output = self._run(skeleton, plan, copies, given)
             if not moving.overflowed(copies):
                 tensors.update(copies)
                 return output
-        output = self._run(skeleton, plan, tensors, *given)
+        output = self._run(skeleton, plan, tensors, given)
         moving.settle()
         return output
 
-    def _run(
-        self,
-        skeleton: Skeleton,
-        plan: Plan,
-        tensors: dict[str, Tensor],
-        args: tuple[Any, ...],
-        named: dict[str, Any],
-        key: Tensor | None,
-        rates: Rates | None,
-        momentum: float | Tensor | None,
-        method: str | None,
-    ) -> Any:
+    def _run(self, skeleton: Skeleton, plan: Plan, tensors: dict[str, Tensor], given: Given) -> Any:
+        args, named, key, _, momentum, method = given
         before = {name: tensors[name] for name in plan.resets}
         for name in plan.written:
             tensors[name] = tensors[name].clone()
@@ -151,32 +155,35 @@ class Apply:
         watched = {n: each for n, each in tensors.items() if n not in copies} if copies else tensors
         watch = Watch(list(watched.values()))
         if self.ties or key is not None or momentum is not None:
-            self._lend(skeleton, tensors, key, rates, momentum)
+            self._lend(skeleton, tensors, given)
         function: Any = skeleton.module if method is None else getattr(skeleton.module, method)
+        if "" in skeleton.drawing:
+            function = functools.partial(called_in, _mode_around(skeleton, tensors, args), function)
         inside = in_transform()
-        given = dict(tensors) if inside else {}
+        own = dict(tensors) if inside else {}
         try:
-            if plan.plain and not (inside or "" in skeleton.drawing):
+            if plan.plain and not inside:
                 output = skeleton.call(tensors, self.buffers, function, args, named)
             else:
                 with contextlib.ExitStack() as around:
                     if inside and skeleton.by_members:
                         around.enter_context(MadeByMembers((tensors, args, named)))
-                    for context in (_around(skeleton, tensors, args), *plan.contexts(skeleton.layers)):
+                    for context in plan.contexts(skeleton.layers):
                         around.enter_context(context)
-                    own, own_named = cloned((args, named)) if plan.copies_inputs else (args, named)
-                    output = skeleton.call(tensors, self.buffers, function, own, own_named)
+                    if plan.copies_inputs:
+                        args, named = cloned((args, named))
+                    output = skeleton.call(tensors, self.buffers, function, args, named)
         except (RuntimeError, TypeError, AssertionError) as error:
             if skeleton.by_members or not (inside and writes_into_what_members_share(error)):
                 raise explained(error, skeleton) from error
             skeleton.by_members = True
-            output = self._run(skeleton, plan, given, args, named, key, rates, momentum, method)
-            tensors.update(given)
+            output = self._run(skeleton, plan, own, given)
+            tensors.update(own)
             return output
 
         def elsewhere() -> bool:
             own = {name: tensors[name] for name in self.signature.parameters | self.signature.buffers}
-            again = self._rehearsed(self.eager.made(skeleton.mode), own, args, named, rates, method)
+            again = self._rehearsed(self.eager.made(skeleton.mode), own, given)
             return not any(each.did in GLOBAL_DRAWS for each in again.impure)
 
         broken = watch.broken(watched, elsewhere)
@@ -186,35 +193,29 @@ class Apply:
             tensors.update(before)
         return output
 
-    def _traced(
-        self,
-        mode: Mode,
-        tensors: dict[str, Tensor],
-        args: tuple[Any, ...],
-        named: dict[str, Any],
-        key: Tensor | None,
-        rates: Rates | None,
-        momentum: float | Tensor | None,
-        method: str | None,
-    ) -> Any:
+    def _traced(self, mode: Mode, tensors: dict[str, Tensor], given: Given) -> Any:
         """The same in a program that is being traced."""
         # Read it, and a compiled program is bound to the model that it was traced with: see `jit`.
         assert self.identity >= 0
-        given = optree.tree_map(traced.description, (args, named), none_is_leaf=True)  # type: ignore[arg-type]
+        args, named, _, rates, _, method = given
+        like = optree.tree_map(traced.description, (args, named), none_is_leaf=True)  # type: ignore[arg-type]
         described = None if rates is None else traced.described_rates(rates)
         watched = torch.is_grad_enabled() and any(each.requires_grad for each in tensors.values())
         cast = tuple([(n, each.dtype) for n, each in tensors.items() if each.dtype != self.signature.kinds[n][1]])
         settings = (mode.noise, mode.rated, mode.train, tuple(sorted(mode.frozen)), method, described, cast)
-        resets, written, copies_inputs, attribute = self.plan_traced(settings, watched, *given)
+        resets, written, copies_inputs, attribute = self.plan_traced(settings, watched, *like)
         skeleton: Skeleton = getattr(self.traced, attribute)
         before = {name: tensors[name] for name in resets}
         for name in written:
             tensors[name] = tensors[name].clone()
         if copies_inputs:
             args, named = cloned((args, named))
-        self._lend(skeleton, tensors, key, rates, momentum)
+        self._lend(skeleton, tensors, given)
         many = len(self.rates) + len(skeleton.drawing) > _MANY_DRAWS
-        with random.compiled_draws_are("native") if many else nullcontext(), _around(skeleton, tensors, args):
+        with (
+            random.compiled_draws_are("native") if many else nullcontext(),
+            _mode_around(skeleton, tensors, args) or nullcontext(),
+        ):
             output = skeleton.call_traced(tensors, args, named, method)
         tensors.update(before)
         return output
@@ -232,7 +233,8 @@ class Apply:
             if kind not in plans:
                 args, named = pytree.tree_map(traced.example, (args, named), is_leaf=traced.is_description)
                 with _generators.left_alone():
-                    plans[kind] = self._rehearsed(skeleton, self.example(dict(cast)), args, named, rates, method)
+                    call = Given(args, named, None, rates, None, method)
+                    plans[kind] = self._rehearsed(skeleton, self.example(dict(cast)), call)
             found = plans[kind]
             if found.impure:
                 refuse(found.impure)
@@ -251,25 +253,18 @@ class Apply:
         own, kinds = self.signature.parameters | self.signature.buffers, self.signature.kinds
         return traced.example_values({name: (kinds[name][0], dtypes.get(name, kinds[name][1])) for name in own})
 
-    def _rehearsed(
-        self,
-        skeleton: Skeleton,
-        tensors: dict[str, Tensor],
-        args: tuple[Any, ...],
-        named: dict[str, Any],
-        rates: Rates | None,
-        method: str | None,
-    ) -> Plan:
+    def _rehearsed(self, skeleton: Skeleton, tensors: dict[str, Tensor], given: Given) -> Plan:
         """Look at a call of a new kind, on copies and in plain torch, before it is made."""
-        wrapped = (tensors, args, named, rates)
+        wrapped = (tensors, given.args, given.named, given.rates)
 
         def look() -> Plan:
             tensors, args, named, rates = pytree.tree_map(traced.concrete, wrapped)
             # A rate of 0 now may be another at the next call of the kind: as a tensor it is any.
             rates = pytree.tree_map(_jit.as_data, rates)
             key = random.key(0, device=next(iter(tensors.values())).device if tensors else None)
-            self._lend(skeleton, tensors, key if skeleton.mode.noise else None, rates, None)
-            call = Call(tensors, args, named, method, rates)
+            key = key if skeleton.mode.noise else None
+            self._lend(skeleton, tensors, Given(args, named, key, rates, None, given.method))
+            call = Call(tensors, args, named, given.method, rates)
             return rehearse(skeleton, call, self.persistent, self.originals)
 
         try:
@@ -277,24 +272,17 @@ class Apply:
         except (RuntimeError, TypeError, AssertionError) as error:
             raise explained(error, skeleton) from error
 
-    def _lend(
-        self,
-        skeleton: Skeleton,
-        tensors: dict[str, Tensor],
-        key: Tensor | None,
-        rates: Rates | None,
-        momentum: float | Tensor | None,
-    ) -> None:
+    def _lend(self, skeleton: Skeleton, tensors: dict[str, Tensor], given: Given) -> None:
         """Add every further name of a tied tensor, each noise layer's key and rate, and the momentum."""
         for alias, name in self.ties.items():
             tensors[alias] = tensors[name]
-        if key is not None:
-            lend_noise(skeleton, tensors, rates, key=key)
-        if momentum is not None:
-            lend_momentum(skeleton, tensors, momentum)
+        if given.key is not None:
+            lend_noise(skeleton, tensors, given.rates, key=given.key)
+        if given.momentum is not None:
+            lend_momentum(skeleton, tensors, given.momentum)
 
 
-def _around(skeleton: Skeleton, tensors: dict[str, Tensor], args: tuple[Any, ...]) -> Any:
+def _mode_around(skeleton: Skeleton, tensors: dict[str, Tensor], args: tuple[Any, ...]) -> Keyed | None:
     """What is around a call of the module itself, if it draws: a mode of torch."""
     lent: Any = {slot: tensors.get(slot) for slot in (KEY, RATE, RATE_OF_ALL, MOMENTUM)}
-    return skeleton.mode_around("", lent, args) or nullcontext()
+    return skeleton.mode_around("", lent, args)

@@ -200,6 +200,10 @@ class Skeleton:
                 self._lend_to(name, attribute)
             self.surround(name)
 
+    def draws_in_modes(self) -> None:
+        """Note that layers may draw otherwise than torch's dispatcher hands over."""
+        self.drawing = {name: drawing._replace(dispatched=False) for name, drawing in self.drawing.items()}
+
     def surround(self, name: str) -> None:
         """Run a layer's forward in a mode of torch where it needs one, and in none where it does not."""
         if name in self.surrounded or name == "":
@@ -238,6 +242,7 @@ class Skeleton:
             copies=drawing.copies,
             unrolled=self.unrolled,
             quiet=self.is_frozen(name),
+            dispatched=drawing.dispatched and not needs_formulas(),
         )
 
     def _moves(self, drawing: Drawing, args: tuple[Any, ...]) -> bool:

@@ -5,6 +5,7 @@ wherever the code that calls it lives, and replaces those in its table. Noise wi
 without a key. A draw without one (`torch.randn`) has no off: it is refused.
 
     mode.py           the mode, and its table
+    dispatched.py     the same without a mode, where torch's dispatcher hands draws over
     rehearsed.py      the mode that writes down who calls what
     common.py         generators, shapes
     factories.py      torch.rand and its kin
@@ -17,8 +18,9 @@ without a key. A draw without one (`torch.randn`) has no off: it is refused.
 
 from . import distributions, factories, in_place, noise, statistics  # noqa: F401  (importing them fills the table)
 from .backward import keyed_functions
+from .dispatched import Unforeseen, called_in, handed_over
 from .distributions import differentiable_dirichlet
-from .mode import CALL_STRIDE, Drawing, Keyed, LayerGenerator, called_in, makes_anew
+from .mode import CALL_STRIDE, Drawing, Keyed, LayerGenerator, makes_anew
 from .rehearsed import Event, Rehearsed, running
 
 __all__ = [
@@ -28,8 +30,10 @@ __all__ = [
     "Keyed",
     "LayerGenerator",
     "Rehearsed",
+    "Unforeseen",
     "called_in",
     "differentiable_dirichlet",
+    "handed_over",
     "keyed_functions",
     "makes_anew",
     "running",

@@ -6,11 +6,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 
 import torch
 from torch import Tensor
-from torch.overrides import (
-    TorchFunctionMode,
-    _pop_mode,  # pyright: ignore[reportPrivateUsage]
-    _push_mode,  # pyright: ignore[reportPrivateUsage]
-)
+from torch.overrides import TorchFunctionMode
 
 from ... import _checks, random
 from ..._compiling import is_compiling
@@ -61,6 +57,11 @@ def has_replacement(function: Any) -> bool:
     return function in _table
 
 
+def replacement_of(function: Any) -> Replacement:
+    """What is in the table for a function of torch."""
+    return _table[function]
+
+
 def makes_anew(function: Any) -> bool:
     """Whether a function of torch makes a tensor of values that no other has.
 
@@ -80,15 +81,18 @@ class Drawing(NamedTuple):
     always: in every call, since it draws, rather than only inside of transforms and compiled programs.
     copies: draws in place are copied into their tensor, since it is used after them.
     statistics: the running statistics that it moves: (the layer that holds them, name of the mean, of the variance).
+    dispatched: all that it draws, torch's dispatcher hands over outside of transforms: no mode is needed there.
     """
 
     always: bool = False
     copies: bool = False
     statistics: tuple[tuple[str, str, str], ...] = ()
+    dispatched: bool = False
 
     def joined(self, other: "Drawing") -> "Drawing":
         both = tuple(dict.fromkeys((*self.statistics, *other.statistics)))
-        return Drawing(self.always or other.always, self.copies or other.copies, both)
+        dispatched = self.dispatched and other.dispatched
+        return Drawing(self.always or other.always, self.copies or other.copies, both, dispatched)
 
 
 class Keyed(TorchFunctionMode):
@@ -105,6 +109,7 @@ class Keyed(TorchFunctionMode):
         copies: whether draws in place are copied into their tensor, since it is used after them.
         unrolled: whether recurrence is a loop over time.
         quiet: whether noise with a rate is off all the same: a part that evaluates while the rest trains.
+        dispatched: whether it does not stand as a mode, but is what torch's dispatcher hands draws over to.
     """
 
     def __init__(
@@ -120,8 +125,10 @@ class Keyed(TorchFunctionMode):
         copies: bool = False,
         unrolled: bool = False,
         quiet: bool = False,
+        dispatched: bool = False,
     ) -> None:
         super().__init__()
+        self.dispatched, self.met_another = dispatched, False
         self.quiet, self.evaluates, self.draws, self.left = quiet, False, 0, 0
         self.layer, self.key, self.rate, self.named, self.train = layer, key, rate, named, train
         self.momentum, self.statistics, self.copies, self.unrolled = momentum, statistics, copies, unrolled
@@ -236,30 +243,3 @@ class Keyed(TorchFunctionMode):
         assert self.key is not None
         self.draws += 1
         return random.skip(self.key, (self.draws - 1) * CALL_STRIDE) if self.draws > 1 else self.key
-
-
-def called_in(mode: Keyed | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function in a mode, or in none, instead of in that of the layer around.
-
-    That would come after it at each function, with nothing left to do, and each takes microseconds.
-
-    >>> with Keyed("a", None):
-    ...     called_in(Keyed("b", None), torch._C._len_torch_function_stack)
-    ...     called_in(None, torch._C._len_torch_function_stack)
-    1
-    0
-    """
-    depth = torch._C._len_torch_function_stack()
-    around = depth > 0 and isinstance(torch._C._get_function_stack_at(depth - 1), Keyed)
-    if mode is None and not around:
-        return function(*args, **kwargs)
-    outer = _pop_mode() if around else None
-    if mode is not None:
-        _push_mode(mode)
-    try:
-        return function(*args, **kwargs)
-    finally:
-        if mode is not None:
-            _pop_mode()
-        if outer is not None:
-            _push_mode(outer)

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from ... import _checks
 from ..._functorch import in_transform
 from ..checkpointing import without_checkpoints
-from ..keyed import Drawing, Rehearsed, differentiable_dirichlet, keyed_functions
+from ..keyed import Drawing, Rehearsed, differentiable_dirichlet, handed_over, keyed_functions
 from ..registry import MOMENTUM
 from ..skeleton import KEY, RATE, RATE_OF_ALL
 from .backward import Backward, rehearse_backward
@@ -155,7 +155,8 @@ def _learn(rehearsal: Rehearsal, seen: Rehearsed) -> None:
         noise = (e for e in own if e.kind not in ("formula", "statistics"))
         always = any(e.active or (rated and e.kind == "rate") for e in noise)
         found = tuple(dict.fromkeys(statistics.get(name, ())))
-        skeleton.learns(name, Drawing(always, name in seen.used, found))
+        dispatched = name not in seen.used and all(handed_over(e.function, e.kind) for e in own)
+        skeleton.learns(name, Drawing(always, name in seen.used, found, dispatched))
     skeleton.writes |= seen.used & set(skeleton.noise)
 
 
@@ -165,7 +166,7 @@ def _learn_silence(rehearsal: Rehearsal, seen: Rehearsed) -> None:
     for name, _ in hooked(rehearsal.layers):
         around = skeleton.drawing.get(next((outer for outer in ancestors(name) if outer in costs), ""))
         silent = name not in seen.draws_in and costs.get(name, 0) > _COST_OF_NONE
-        if silent and around is not None and around.always and not around.copies:
+        if silent and around is not None and around.always and not (around.copies or around.dispatched):
             skeleton.surround(name)
 
 
