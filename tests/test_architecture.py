@@ -14,7 +14,7 @@ LIBRARY = ROOT / "funcreg"
 
 # The modules in their order: each imports only from those before it.
 LAYERS = (
-    "_compiling", "_functorch", "_checks", "_jit", "_memory", "_generators", "random", "tree", "losses", "labels",
+    "_compiling", "_functorch", "_checks", "_generators", "_jit", "_memory", "random", "tree", "losses", "labels",
     "penalties", "noise", "norm", "augment", "model", "transforms", "optim", "constraints", "sharpness", "averaging",
     "adversarial", "checkpoint", "train", "sweep", "uncertainty", "distributed", "testing",
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """`fr.jit`: compiles once for every number, again for a new shape, and sees what its caller changes."""
 
 import functools
+import math
 import sys
 import types
 from collections.abc import Callable
@@ -320,10 +321,26 @@ def test_a_smaller_last_batch_is_said_once() -> None:
 
 def test_any_number_of_shapes_is_compiled_and_many_are_said() -> None:
     total = traced(lambda x, scale: (x * scale).sum(), lambda graph, inputs: graph.forward)
-    for rows in range(1, 12):
-        with pytest.warns(UserWarning, match="was compiled 9 times. Each shape") if rows == 9 else nullcontext():
+    for rows in (1, 2, 4, 7, 11, 16, 22, 29, 37, 46, 56):
+        with pytest.warns(UserWarning, match="was compiled 9 times. Each shape") if rows == 37 else nullcontext():
             assert float(total(torch.ones(rows), 2.0)) == 2 * rows
     assert total.compilations == 11
+
+
+def test_a_size_that_grows_is_said_at_the_third() -> None:
+    for shape in (lambda n: (n, 3), lambda n: (2, n)):
+        total = traced(lambda x, mask: (x * mask).sum(), lambda graph, inputs: graph.forward)
+        for size in (5, 6, 7, 8):
+            said = pytest.warns(UserWarning, match="a size of 7 after 5 and 6: one that grows from call to call")
+            with said if size == 7 else nullcontext():
+                assert float(total(torch.ones(shape(size)), torch.ones(shape(size)))) == math.prod(shape(size))
+    batches = traced(lambda x: x.sum(), lambda graph, inputs: graph.forward)
+    for rows in (128, 200, 300):  # of training, evaluation, and a test
+        batches(torch.ones(rows))
+    last = traced(lambda x: x.sum(), lambda graph, inputs: graph.forward)
+    for rows in (10, 5, 20):  # of training, the last, and evaluation
+        with pytest.warns(UserWarning, match="a smaller last batch") if rows == 5 else nullcontext():
+            last(torch.ones(rows))
 
 
 def test_what_changes_beside_the_arguments_is_said() -> None:

@@ -21,6 +21,7 @@ import funcreg as fr
 from funcreg._jit import library
 from funcreg._jit.kept import kept
 from funcreg._jit.transcript import Transcript
+from tests import snapshots
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.usefixtures("compiled_as_users_do")  # as the process that is started does
@@ -60,12 +61,12 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def compiled_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of what is written instead of libraries, which are the functions themselves."""
+    """The names of what is written instead of libraries, which are graphs of operators."""
     names: list[str] = []
 
     def written(path: Path, function: Callable[..., list[Tensor]], tensors: list[Tensor], options: Any) -> Any:
         names.append(path.name)
-        return lambda given: function(*given)
+        return snapshots.written(path, function, tensors, options)
 
     monkeypatch.setattr(library, "written", written)
     return names

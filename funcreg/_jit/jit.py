@@ -30,10 +30,11 @@ def jit(function: Callable[P, R], *, folder: str | Path | None = None) -> Compil
     process the function runs once as it is, and what it asks of torch, operator by operator, is what
     its program is found by, with torch's version and the machine's processor: another function, or one
     that closes over other values, is compiled anew. It runs so again when what it closes over has changed:
-    a global, a closure's cell, an attribute, a tensor; but not the insides of installed packages, nor what
-    is written through a tensor's `.data` or a view of its memory in NumPy, of which torch tells nobody.
+    a global, a closure's cell, an attribute, an environment variable, a tensor, even through its `.data` or NumPy; but
+    not the insides of installed packages, nor single numbers of tensors and arrays above 1 MiB that are written so.
     Compiling for a file takes longer. What a kept program is not for is compiled as without
-    a folder: calls that ask for gradients, or not on a CPU. The files are libraries of machine code:
+    a folder: calls that ask for gradients, or not on a CPU, and functions that ask a clock, a file, an iterator or
+    another generator than a key. The files are libraries of machine code:
     trust a folder as you trust the code that you run.
 
     Args:
@@ -45,11 +46,12 @@ def jit(function: Callable[P, R], *, folder: str | Path | None = None) -> Compil
 
     Raises:
         FuncregError: when function cannot be called, folder is none, or this machine has no C++ compiler
-            (with a folder: when something is to be compiled); for more than 256 kinds of calls.
+            (with a folder: when something is to be compiled), or there is no one program for all values; for more
+            than 256 kinds of calls; with a folder, when function changes what it closes over.
 
     Warns:
-        UserWarning: once, when it is compiled again for fewer rows than before: a smaller last batch; when it
-            was compiled three times for one kind of arguments, as what it closes over changed; when it was compiled
+        UserWarning: once, when it is compiled again for fewer rows than before: a smaller last batch; when it was
+            compiled three times, for a size that grows, or as what it closes over changed; when it was compiled
             nine times; and when a program cannot be kept, or is not for such arguments.
 
     >>> double = jit(lambda x, factor: x * factor) if can_compile() else lambda x, factor: x * factor

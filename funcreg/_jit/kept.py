@@ -1,5 +1,6 @@
 """Programs that last: kept in a folder, for later processes, which compile nothing and import no compiler."""
 
+import collections
 import functools
 import os
 import warnings
@@ -17,6 +18,7 @@ from . import library
 from .kinds import as_argument, flattened
 from .modes import compiling, recording, watched_by_torch
 from .notices import noticing_kinds
+from .outside import Outside
 from .traced import Compiled, explained, whole
 from .transcript import Transcript
 from .watched import Watched
@@ -41,39 +43,43 @@ def kept(
     """
     folder, otherwise = _checked(folder), functools.cache(compiled)
     programs: dict[Hashable, _Made[R]] = {}
-    compiled_for = noticing_kinds(function)
-    own = others = 0
-    told = False
+    own: collections.Counter[Hashable] = collections.Counter()
+    compiled_for, said = noticing_kinds(function), set[str]()
+
+    def not_kept(why: str) -> None:
+        if not said:
+            said.add(why)
+            name = getattr(function, "__name__", "a function")
+            warnings.warn(f"{name}: no program is kept for {why}: each process compiles it anew.", stacklevel=3)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        nonlocal own, others, told
         if compiling():
             return function(*args, **kwargs)
         given: Any = (args, kwargs)
         leaves, structure = flattened(given)
         leaves = [as_argument(leaf) for leaf in leaves]
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-        program, kind = None, _kind(leaves, structure)
-        if kind is not None:
-            made = programs.get(kind)
-            if made is None or not made.holds():
-                before = made.compiled if made else 0
-                programs[kind] = made = _made(function, leaves, structure, folder, options, otherwise, before)
-                if made.compiled > before:
-                    own += 1
-                    compiled_for(leaves, structure)
-            program = made.program
-        elif not told and (why := _not_for(leaves)) is not None:
-            told = True
-            name = getattr(function, "__name__", "a function")
-            warnings.warn(f"{name}: no program is kept for {why}: each process compiles it anew.", stacklevel=2)
-        if program is None:
-            results = otherwise()(*args, **kwargs)
-            others = otherwise().compilations
-        else:
-            results = program(tensors)
-        result.compilations = own + others
+        kind = _kind(leaves, structure)
+        if kind is None:
+            if (why := _not_for(leaves)) is not None:
+                not_kept(why)
+            return unkept(*args, **kwargs)
+        made = programs.get(kind)
+        if made is None or not made.holds():
+            programs[kind] = made = _made(_Call(function, leaves, structure), folder, options, otherwise, own[kind])
+            if made.new:
+                own[kind] += 1
+                compiled_for(leaves, structure)
+                result.compilations += 1
+            if made.why is not None:
+                not_kept(made.why)
+        return made.program(tensors) if made.program is not None else unkept(*args, **kwargs)
+
+    def unkept(*args: P.args, **kwargs: P.kwargs) -> R:
+        before = otherwise().compilations
+        results = otherwise()(*args, **kwargs)
+        result.compilations += otherwise().compilations - before
         return results
 
     result = cast("Compiled[P, R]", call)
@@ -114,7 +120,16 @@ def _kind(leaves: Sequence[Any], structure: Any) -> Hashable | None:
     inside: Any = torch._C  # a default device is a mode, and asking for it takes longer than all else here
     fresh = torch.get_default_dtype(), torch.get_default_device() if inside._len_torch_function_stack() else None
     products = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
-    kind = (structure, watching, torch.get_num_threads(), cast_to, *fresh, *products, *kinds)
+    kind = (
+        structure,
+        watching,
+        torch.is_inference_mode_enabled(),
+        torch.get_num_threads(),
+        cast_to,
+        *fresh,
+        *products,
+        *kinds,
+    )
     try:
         hash(kind)
     except TypeError:  # of a leaf that is no tensor
@@ -138,81 +153,93 @@ def _not_for(leaves: Sequence[Any]) -> str | None:
 class _Made(Generic[R]):
     """A program for a kind of arguments, or None where it cannot be kept.
 
-    watched: what it was made of besides them; compiled: how often one was, for this kind.
+    watched: what it was made of besides them; new: whether it was compiled now; why: what it is not kept for.
     """
 
     program: Callable[[list[Tensor]], R] | None
     watched: Watched
-    compiled: int
+    new: bool = False
+    why: str | None = None
 
     def holds(self) -> bool:
         return self.program is None or self.watched.same()
 
 
+@dataclass
+class _Call(Generic[R]):
+    """A function and the leaves of its arguments, as a function of the tensors among them."""
+
+    function: Callable[..., R]
+    leaves: list[Any]
+    structure: Any
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [leaf.detach() for leaf in self.leaves if isinstance(leaf, Tensor)]
+
+    def outputs(self, *tensors: Tensor) -> tuple[list[Any], Any]:
+        """The leaves and the structure of the results."""
+        given = iter(tensors)
+        args, kwargs = self.structure.unflatten(
+            [next(given) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        )
+        results: Any = self.function(*args, **kwargs)
+        outputs, structure = optree.tree_flatten(results)
+        return [whole(leaf) for leaf in outputs], structure
+
+    def results(self, *tensors: Tensor) -> list[Tensor]:
+        return [leaf for leaf in self.outputs(*tensors)[0] if isinstance(leaf, Tensor)]
+
+    def watched(self) -> Watched:
+        return Watched([self.function, *[leaf for leaf in self.leaves if not isinstance(leaf, Tensor)]])
+
+
 def _made(
-    function: Callable[..., R],
-    leaves: list[Any],
-    structure: Any,
-    folder: Path,
-    options: Mapping[str, Any],
-    otherwise: Callable[[], Any],
-    before: int,
+    call: _Call[R], folder: Path, options: Mapping[str, Any], otherwise: Callable[[], Any], before: int
 ) -> _Made[R]:
-    """A program for leaves of a kind, of what the function closes over now."""
-    watched = Watched([function, *[leaf for leaf in leaves if not isinstance(leaf, Tensor)]])
+    """A program for a call, of what its function closes over now.
+
+    Raises:
+        FuncregError: when the function changes what it closes over.
+    """
+    watched, tensors = call.watched(), call.tensors
     if before >= _CHANGES:  # closures' tensors are constants of a file, and arguments of a program without one
-        return _Made(None, watched, before)
-    program, made = _program(function, leaves, structure, folder, options, otherwise)
-    return _Made(program, watched, before + made)
-
-
-def _program(
-    function: Callable[..., R],
-    leaves: list[Any],
-    structure: Any,
-    folder: Path,
-    options: Mapping[str, Any],
-    otherwise: Callable[[], Any],
-) -> tuple[Callable[[list[Tensor]], R] | None, bool]:
-    """(A program, or None where it cannot be kept; whether it was compiled now)."""
-    taken = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-    tensors = [leaves[place].detach() for place in taken]
-
-    def flat(*given: Tensor) -> tuple[list[Any], Any]:
-        all_of = leaves.copy()
-        for place, tensor in zip(taken, given, strict=True):
-            all_of[place] = tensor
-        args, kwargs = structure.unflatten(all_of)
-        results: Any = function(*args, **kwargs)
-        outputs, shape = optree.tree_flatten(results)
-        return [whole(leaf) for leaf in outputs], shape
-
-    def results_of(*given: Tensor) -> list[Tensor]:
-        return [leaf for leaf in flat(*given)[0] if isinstance(leaf, Tensor)]
-
-    with recording(), Transcript(tensors) as transcript:
-        outputs, shape = flat(*tensors)
-    given = [place for place, leaf in enumerate(outputs) if isinstance(leaf, Tensor)]
-    results = [outputs[place] for place in given]
+        return _Made(None, watched)
+    changed = None
+    for _ in range(2):  # at the second, what it keeps for later calls is there
+        if watched.unseen is not None:
+            return _Made(None, watched, why=watched.unseen)
+        with recording(), Outside() as outside, Transcript(tensors) as transcript:
+            outputs, structure = call.outputs(*tensors)
+        if outside.found is not None:
+            return _Made(None, watched, why=f"what asks {outside.found}")
+        if (changed := watched.changed()) is None:
+            break
+        watched = call.watched()
+    else:
+        remedy = "Take it as an argument, and return the new one; or leave out the folder."
+        _checks.fail("function", f"one that changes {changed}, which it closes over", "a pure function", remedy)
+    places = [place for place, leaf in enumerate(outputs) if isinstance(leaf, Tensor)]
+    results = [outputs[place] for place in places]
     if not results or any(result.requires_grad for result in results):  # of what the function closes over
-        return None, False
+        return _Made(None, watched)
     path = folder / library.name_of(transcript.digest(results), options)
-    run, made = library.loaded(path), False
+    run, new = library.loaded(path), False
     if run is None:
         otherwise()  # or why there can be none here
         try:
-            run = library.written(path, results_of, tensors, options)
+            run = library.written(path, call.results, tensors, options)
         except library.ValuesNeeded as error:
-            raise explained(function, structure.unflatten(leaves), error) from error
-        made = run is not None
+            raise explained(call.function, call.structure.unflatten(call.leaves), error) from error
+        new = run is not None
     if run is None:
-        return None, False
+        return _Made(None, watched)
     constants = [None if isinstance(leaf, Tensor) else leaf for leaf in outputs]
 
     def program(tensors: list[Tensor]) -> R:
         leaves = constants.copy()
-        for place, result in zip(given, run(tensors), strict=True):
+        for place, result in zip(places, run(tensors), strict=True):
             leaves[place] = result
-        return cast("R", shape.unflatten(leaves))
+        return cast("R", structure.unflatten(leaves))
 
-    return program, made
+    return _Made(program, watched, new)

@@ -19,7 +19,8 @@ FEWER = (
 def noticing_kinds(function: Callable[..., Any]) -> Callable[[Sequence[Any], Any], None]:
     """What is told the leaves and structure that a program was compiled for, and says what was hardly meant.
 
-    That is a second program for a smaller batch, a third where only what the function closes over is new, and many.
+    That is a second program for a smaller batch, a third where one size grows or only what the function closes over is
+    new, and many.
     """
     shapes: list[list[torch.Size]] = []
     kinds: collections.Counter[Hashable] = collections.Counter()
@@ -34,6 +35,13 @@ def noticing_kinds(function: Callable[..., Any]) -> Callable[[Sequence[Any], Any
                 f"{name} was compiled a second time, for {rows[1]} rows after {rows[0]}: a smaller last batch? Leave "
                 f"it out, or fill it up to {rows[0]} rows; each shape is a program of its own, and `compilations` "
                 "counts them."
+            )
+        if len(shapes) == _SAME and (sizes := _grown(*shapes)):
+            first, second, third = sizes
+            return (
+                f"{name} was compiled a third time, for a size of {third} after {first} and {second}: one that grows "
+                "from call to call? Fill it up to a size that stays, and mask what is not there; each shape is a "
+                "program of its own."
             )
         if len(shapes) == _MANY:
             return f"{name} was compiled {_MANY} times. {FEWER}"
@@ -67,8 +75,23 @@ def _kind_of_leaf(leaf: Any) -> Hashable:
 
 def _rows(first: list[torch.Size], now: list[torch.Size]) -> tuple[int, int] | None:
     """How many rows some tensors had, and have, where nothing else differs."""
-    differ = [(old, new) for old, new in zip(first, now, strict=False) if old != new]
-    if len(first) != len(now) or not all(old[:1] and new[:1] and old[1:] == new[1:] for old, new in differ):
+    sizes = _sizes(first, now)
+    alike = all(old[1:] == new[1:] for old, new in zip(first, now, strict=False))
+    return sizes if alike else None
+
+
+def _sizes(first: list[torch.Size], now: list[torch.Size]) -> tuple[int, int] | None:
+    """The one size that some tensors had, and the one that they have instead."""
+    pairs = list(zip(first, now, strict=False))
+    if len(first) != len(now) or any(len(old) != len(new) for old, new in pairs):
         return None
-    rows = {(old[0], new[0]) for old, new in differ}
-    return rows.pop() if len(rows) == 1 else None
+    sizes = {each for old, new in pairs for each in zip(old, new, strict=True) if each[0] != each[1]}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _grown(*shapes: list[torch.Size]) -> tuple[int, int, int] | None:
+    """Three sizes that follow one another by equal steps, where nothing else differs."""
+    one, two = _sizes(*shapes[:2]), _sizes(*shapes[1:])
+    if one is None or two is None or one[1] != two[0] or not two[1] - two[0] == one[1] - one[0] > 0:
+        return None
+    return (*one, two[1])

@@ -22,7 +22,7 @@ Result = TypeVar("Result", covariant=True)
 # Where a guard's name says that it looks at what nobody changes: libraries, and what `program` below calls.
 _FIXED = (
     *("__import_torch", "__import__('torch')", "__import_optree", "__import_funcreg", "__import_contextlib"),
-    *("__builtins_dict__", "___unnamed_scope", "G['optree']", "G['whole']", "G['Tensor']"),
+    *("__builtins_dict__", "G['optree']", "G['whole']", "G['Tensor']"),
 )
 _IDENTITY = ".identity"  # which Model a Model's apply is of
 
@@ -81,7 +81,8 @@ def traced(
         if made >= _MOST:
             _checks.fail("function", f"one that was compiled {made} times", f"at most {_MOST} kinds of calls", FEWER)
         try:
-            results = compiled(*given[0], **given[1])
+            with torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):  # or a hook that is added is not seen
+                results = compiled(*given[0], **given[1])
         except Exception as error:
             if not type(error).__module__.startswith("torch._dynamo"):
                 raise
@@ -152,7 +153,8 @@ def _guards_that_can_fail(guards: Sequence[Any]) -> list[bool]:
     torch, optree and funcreg, and of a Model's apply, are not; checking them takes a third of the time of a small step.
     """
     models = {guard.name for guard in guards if guard.has_value and _is_apply(guard.value)}
-    inside = *_FIXED, *(f"{model}{after}" for model in models for after in (".", ")"))
+    tuples = {guard.name for guard in guards if guard.has_value and _is_scope_of_a_named_tuple(guard.value)}
+    inside = *_FIXED, *tuples, *(f"{model}{after}" for model in models for after in (".", ")"))
     identities = {model + _IDENTITY for model in models}
     return [guard.name in identities or not any(part in guard.name for part in inside) for guard in guards]
 
@@ -160,3 +162,7 @@ def _guards_that_can_fail(guards: Sequence[Any]) -> list[bool]:
 def _is_apply(value: Any) -> bool:
     """Whether it is a Model's, or a part of one."""
     return type(value).__module__.startswith("funcreg.model.")
+
+
+def _is_scope_of_a_named_tuple(value: Any) -> bool:
+    return isinstance(value, dict) and str(value.get("__name__")).startswith("namedtuple_")
