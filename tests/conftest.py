@@ -1,5 +1,6 @@
 """Settings for every test: small tensors need one thread, and examples must be the same on every run."""
 
+import gc
 import os
 from collections.abc import Generator
 from typing import Any
@@ -20,6 +21,7 @@ from funcreg.tree import norms
 from tests.optional import missing
 
 torch.set_num_threads(1)
+gc.set_threshold(50_000, 10, 10)  # compiling makes millions of objects, hardly any in a cycle
 
 # The first example of a test may compile or import; a deadline would blame it for that.
 hypothesis.settings.register_profile("funcreg", deadline=None, max_examples=30, derandomize=True)
@@ -62,6 +64,16 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     found = use(fake("first", good), fake("second", good), fake("third", good, "B"))
     monkeypatch.setattr(registry, "experiments", lambda: found)
     return found
+
+
+def pytest_collection_finish() -> None:
+    """What is imported is there to stay: Python's collector, once a tenth of the time, need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # what is not released at the end is a leak in the eyes of others
 
 
 @pytest.hookimpl(wrapper=True)
