@@ -41,6 +41,7 @@ ALLOWED = {
         "the layer is a copy of ours, in the mode that `train` asked for; a layer that works in place does here too",
     ),
     "model/keyed/distributions.py": (r"self\.copy_\(", "torch's clamp_, into a tensor of the forward's own"),
+    "model/keyed/in_place.py": (r"detach\(\)\.copy_\(", "an assignment to .data, which a transform refuses"),
     "model/keyed/mode.py": (r"target\.copy_\(", "a draw in place, into a tensor of the forward's own"),
     "model/keyed/rehearsed.py": (r"target\.copy_\(", "a draw in place, into a tensor of the forward's own"),
     "model/rehearsal/noise.py": (r"layer\.training\b", "the layer is a copy of ours, whose mode is what is found out"),

@@ -8,6 +8,7 @@
     prototype.py      the module without its data, its code looking at the copy
     modes.py          whether noise is on, whether this is training
     masks.py          those of small dropout layers, drawn together
+    attributes.py     what layers hold beside tensors: the same before and after a call
     slots.py          where a module keeps its tensors: what a call lends and takes back
     moving.py         batch statistics in eager training: on copies, by torch's own kernels
     skeleton.py       one copy of that a mode, its layers replaced or run in modes of torch
@@ -212,15 +213,12 @@ def check(
     Raises:
         FuncregError: when model is not from `from_module`, or params and state do not fit it.
 
-    >>> class Counter(nn.Module):
-    ...     def __init__(self):
-    ...         super().__init__()
-    ...         self.register_buffer("calls", torch.zeros(()))
+    >>> class Clipped(nn.Linear):
     ...     def forward(self, x):
-    ...         self.calls.add_(1)
-    ...         return x
-    >>> print(*check(from_module(Counter), torch.zeros(2)))
-    the module (Counter) writes into calls in place (aten.add_.Tensor)
+    ...         self.weight.data.clamp_(-0.1, 0.1)
+    ...         return super().forward(x)
+    >>> print(*check(from_module(lambda: Clipped(2, 1)), torch.zeros(1, 2)))
+    the module (Clipped) writes into weight in place (aten.clamp_.default)
     """
     check_model(model)
     if not isinstance(model.apply, Apply):

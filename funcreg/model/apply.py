@@ -16,7 +16,7 @@ from .. import _checks, _generators, _jit, random
 from .._compiling import is_compiling
 from .._functorch import in_transform, traced_as_constant
 from . import traced
-from .arguments import Signature, cloned, joined, kind_of, persistent, ties
+from .arguments import Signature, cloned, joined, kind_of, persistent, ties, writable
 from .building import Params, State, recipe
 from .copies import Eager, Traced
 from .explained import explained
@@ -30,7 +30,9 @@ from .rehearsal import Call, Impurity, Originals, Plan, Watch, refuse, rehearse,
 from .rehearsal.generators import GLOBAL_DRAWS
 from .skeleton import KEY, RATE, RATE_OF_ALL, Skeleton
 
-Planned = tuple[tuple[str, ...], tuple[str, ...], bool, str]  # of a Plan, and the attribute that keeps the skeleton
+Moves = tuple[tuple[str, str], ...]
+# of a Plan: resets, written, moves, copies_inputs; and the attribute that keeps the skeleton
+Planned = tuple[tuple[str, ...], tuple[str, ...], Moves, bool, str]
 _MANY_DRAWS = 4  # noise layers above which compiled draws are native: each pure one takes 4 s to compile
 _NOTHING: frozenset[str] = frozenset()
 _identities = itertools.count()
@@ -58,7 +60,8 @@ class Apply:
         self.rates, self.tracked = first.noise, first.tracked
         self.signature = Signature(module, self.source, first.noise, first.trains, first.layers.keys())
         self.buffers = [name for name, _ in module.named_buffers()]
-        self.persistent = persistent(module)
+        self.persistent, self.writable = persistent(module), writable(module)
+        self.targets = self.writable & self.signature.parameters
         self.ties = ties(self.source, self.signature.parameters | self.signature.buffers)
         self.plan_traced = traced_as_constant(self._plan_traced())
 
@@ -81,16 +84,18 @@ class Apply:
         self.signature.check(params, state, key, train, rates, method, frozen)
         tensors, given = {**params, **state}, Given(args, named, key, rates, momentum, method)
         parts = frozenset(frozen) if frozen else _NOTHING
+        trained = self.targets.intersection(params) if self.targets else _NOTHING
         if is_compiling():
-            output = self._traced(Mode(key is not None, rates is not None, train, parts), tensors, given)
+            mode = Mode(key is not None, rates is not None, train, parts)
+            output = self._traced(mode, tensors, given, tuple(sorted(trained)))
             return output, {name: tensors[name] for name in state}
         inputs = None if len(args) == 1 and type(args[0]) is Tensor and not named else (kind_of(args), kind_of(named))
         rated = frozenset(rates) if isinstance(rates, Mapping) else rates is not None
-        kind = (key is not None, rated, train, parts, method, inputs)
+        kind = (key is not None, rated, train, parts, method, inputs, trained)
         known = (eager := self.eager).known.get(kind)
         if known is None:
             skeleton = eager.skeleton(Mode(key is not None, rates is not None, train, parts))
-            plan = self._rehearsed(skeleton, tensors, given)
+            plan = self._rehearsed(skeleton, tensors, given, trained)
             if plan.impure:
                 refuse(plan.impure)
             known = eager.known[kind] = (skeleton, plan)
@@ -148,9 +153,10 @@ class Apply:
 
     def _run(self, skeleton: Skeleton, plan: Plan, tensors: dict[str, Tensor], given: Given) -> Any:
         args, named, key, _, momentum, method = given
-        before = {name: tensors[name] for name in plan.resets}
+        before, inside = {name: tensors[name] for name in (*plan.resets, *plan.written)}, in_transform()
+        members = MadeByMembers((tensors, given)) if inside and skeleton.by_members else None
         for name in plan.written:
-            tensors[name] = tensors[name].clone()
+            tensors[name] = tensors[name].clone() if members is None else members.own(tensors[name])
         copies = plan.written | skeleton.moving.names if skeleton.moving.natively else plan.written
         watched = {n: each for n, each in tensors.items() if n not in copies} if copies else tensors
         watch = Watch(list(watched.values()))
@@ -159,15 +165,14 @@ class Apply:
         function: Any = skeleton.module if method is None else getattr(skeleton.module, method)
         if "" in skeleton.drawing:
             function = functools.partial(called_in, _mode_around(skeleton, tensors, args), function)
-        inside = in_transform()
-        own = dict(tensors) if inside else {}
+        again = {**tensors, **before} if inside else {}
         try:
             if plan.plain and not inside:
                 output = skeleton.call(tensors, self.buffers, function, args, named)
             else:
                 with contextlib.ExitStack() as around:
-                    if inside and skeleton.by_members:
-                        around.enter_context(MadeByMembers((tensors, args, named)))
+                    if members is not None:
+                        around.enter_context(members)
                     for context in plan.contexts(skeleton.layers):
                         around.enter_context(context)
                     if plan.copies_inputs:
@@ -177,8 +182,8 @@ class Apply:
             if skeleton.by_members or not (inside and writes_into_what_members_share(error)):
                 raise explained(error, skeleton) from error
             skeleton.by_members = True
-            output = self._run(skeleton, plan, own, given)
-            tensors.update(own)
+            output = self._run(skeleton, plan, again, given)
+            tensors.update(again)
             return output
 
         def elsewhere() -> bool:
@@ -189,11 +194,10 @@ class Apply:
         broken = watch.broken(watched, elsewhere)
         if broken:
             refuse(broken, "fr.check(model, *inputs) names the layer. ")
-        if before:
-            tensors.update(before)
+        tensors.update((name, before[name]) for name in plan.resets)
         return output
 
-    def _traced(self, mode: Mode, tensors: dict[str, Tensor], given: Given) -> Any:
+    def _traced(self, mode: Mode, tensors: dict[str, Tensor], given: Given, trained: tuple[str, ...]) -> Any:
         """The same in a program that is being traced."""
         # Read it, and a compiled program is bound to the model that it was traced with: see `jit`.
         assert self.identity >= 0
@@ -202,8 +206,8 @@ class Apply:
         described = None if rates is None else traced.described_rates(rates)
         watched = torch.is_grad_enabled() and any(each.requires_grad for each in tensors.values())
         cast = tuple([(n, each.dtype) for n, each in tensors.items() if each.dtype != self.signature.kinds[n][1]])
-        settings = (mode.noise, mode.rated, mode.train, tuple(sorted(mode.frozen)), method, described, cast)
-        resets, written, copies_inputs, attribute = self.plan_traced(settings, watched, *like)
+        settings = (mode.noise, mode.rated, mode.train, tuple(sorted(mode.frozen)), method, described, cast, trained)
+        resets, written, moves, copies_inputs, attribute = self.plan_traced(settings, watched, *like)
         skeleton: Skeleton = getattr(self.traced, attribute)
         before = {name: tensors[name] for name in resets}
         for name in written:
@@ -216,7 +220,7 @@ class Apply:
             random.compiled_draws_are("native") if many else nullcontext(),
             _mode_around(skeleton, tensors, args) or nullcontext(),
         ):
-            output = skeleton.call_traced(tensors, args, named, method)
+            output = skeleton.call_traced(tensors, moves, args, named, method)
         tensors.update(before)
         return output
 
@@ -224,7 +228,7 @@ class Apply:
         """What a program that is being traced asks once: a rehearsal on example values of the same shapes."""
 
         def plan(settings: Any, watched: bool, args: Any, named: Any) -> Planned:
-            noise, rated, train, frozen, method, described, cast = settings
+            noise, rated, train, frozen, method, described, cast, trained = settings
             name, plans = self.traced.name(Mode(noise, rated, train, frozenset(frozen))), self.traced.plans
             skeleton: Skeleton = getattr(self.traced, name)
             rates = dict(described) if isinstance(described, tuple) else described
@@ -234,7 +238,7 @@ class Apply:
                 args, named = pytree.tree_map(traced.example, (args, named), is_leaf=traced.is_description)
                 with _generators.left_alone():
                     call = Given(args, named, None, rates, None, method)
-                    plans[kind] = self._rehearsed(skeleton, self.example(dict(cast)), call)
+                    plans[kind] = self._rehearsed(skeleton, self.example(dict(cast)), call, trained)
             found = plans[kind]
             if found.impure:
                 refuse(found.impure)
@@ -244,7 +248,7 @@ class Apply:
                 self.signature.check_reached(rates, found)
             if method is not None:
                 skeleton.slots.prepare_method(method)
-            return found.resets, tuple(sorted(found.written)), found.copies_inputs, name
+            return found.resets, tuple(sorted(found.written)), found.moves, found.copies_inputs, name
 
         return plan
 
@@ -253,8 +257,13 @@ class Apply:
         own, kinds = self.signature.parameters | self.signature.buffers, self.signature.kinds
         return traced.example_values({name: (kinds[name][0], dtypes.get(name, kinds[name][1])) for name in own})
 
-    def _rehearsed(self, skeleton: Skeleton, tensors: dict[str, Tensor], given: Given) -> Plan:
-        """Look at a call of a new kind, on copies and in plain torch, before it is made."""
+    def _rehearsed(
+        self, skeleton: Skeleton, tensors: dict[str, Tensor], given: Given, trained: Collection[str] = ()
+    ) -> Plan:
+        """Look at a call of a new kind, on copies and in plain torch, before it is made.
+
+        trained: those of the parameters that ask for no gradient which the call has among its params.
+        """
         wrapped = (tensors, given.args, given.named, given.rates)
 
         def look() -> Plan:
@@ -265,7 +274,7 @@ class Apply:
             key = key if skeleton.mode.noise else None
             self._lend(skeleton, tensors, Given(args, named, key, rates, None, given.method))
             call = Call(tensors, args, named, given.method, rates)
-            return rehearse(skeleton, call, self.persistent, self.originals)
+            return rehearse(skeleton, call, self.persistent, self.originals, self.writable.difference(trained))
 
         try:
             return shielded(look)

@@ -1,6 +1,7 @@
 """The arguments of `apply`, checked against the module: names, shapes, and what a call of its kind can take."""
 
 import inspect
+from collections import Counter
 from collections.abc import Collection, Mapping, Set
 from operator import attrgetter
 from typing import Any
@@ -13,6 +14,7 @@ from .. import _checks
 from .._compiling import is_compiling
 from .lending import Rates
 from .modes import within
+from .refused import held
 from .rehearsal import Plan
 
 Kinds = Mapping[str, tuple[torch.Size, torch.dtype]]
@@ -253,6 +255,24 @@ def persistent(module: nn.Module) -> dict[str, bool]:
         for name, buffer in layer._buffers.items()
         if buffer is not None
     }
+
+
+def writable(module: nn.Module) -> frozenset[str]:
+    """What a forward may write into, since it comes back in the state: buffers, and parameters without gradients.
+
+    But for what shares its memory with another tensor of the module: copies would not.
+
+    >>> sorted(writable(nn.BatchNorm1d(2)))
+    ['num_batches_tracked', 'running_mean', 'running_var']
+    """
+    kept = (each for layer in module.modules() for each in held(vars(layer)))
+    tensors = {id(each): each for each in kept if isinstance(each, Tensor)}
+    sharing = Counter(map(_memory, tensors.values()))
+    return frozenset(name for name, each in divided(module)[1].items() if sharing[_memory(each)] == 1)
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata if tensor.layout == torch.strided else id(tensor)
 
 
 def ties(module: nn.Module, names: Set[str]) -> dict[str, str]:

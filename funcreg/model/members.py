@@ -50,6 +50,10 @@ class MadeByMembers(TorchFunctionMode):
                 self.levels |= levels
                 self.zero = self.zero + torch.zeros_like(leaf.detach().flatten()[:1], dtype=torch.float32).sum()
 
+    def own(self, shared: Tensor) -> Tensor:
+        """A copy for each member."""
+        return shared + self.zero.to(shared.dtype)
+
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -57,7 +61,7 @@ class MadeByMembers(TorchFunctionMode):
         if not isinstance(made, Tensor) or self.levels <= levels_of_vmap(made):
             return made
         if makes_anew(func) or (made.is_floating_point() and _is_new(made, (args, kwargs))):
-            return made + self.zero.to(made.dtype)
+            return self.own(made)
         return made
 
 

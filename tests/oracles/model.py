@@ -1,6 +1,7 @@
 """What `from_module` and its kin are compared with: the modules themselves, and torch's own tools for their values."""
 
 import copy
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 
 import funcreg as fr
-from tests.networks import EVERY, NATIVE_RNN, Counting, made, quiet, silenced
+from tests.networks import EVERY, NATIVE_RNN, made, quiet, silenced
 from tests.oracles import Pair, oracle
 
 KEY = fr.random.key(0)
@@ -197,29 +198,35 @@ def members_are_drawn_by_their_own_scheme() -> Pair:
     return ours, [1.0] * len(ours)
 
 
-class Rolling(Counting):
-    """Draws from numpy's global generator."""
+class Careless(nn.Module):
+    """May write into its own weight, and draw from numpy's global generator."""
+
+    def __init__(self, writes: bool, draws: bool) -> None:
+        super().__init__()
+        self.weight, self.writes, self.draws = nn.Parameter(torch.ones(3)), writes, draws
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) + np.random.rand()  # noqa: NPY002  (which fr.check is to find)
+        if self.writes:
+            self.weight.detach().mul_(2)
+        return self.weight * x + (np.random.rand() if self.draws else 0)  # noqa: NPY002  (which fr.check is to find)
 
 
 @oracle(
     "check",
-    against="the state of numpy's generator and of the buffers around the module's own call",
+    against="the state of numpy's generator and of the parameters around the module's own call",
     tolerance=0,
     because="booleans",
 )
 def check_by_looking() -> Pair:
     ours, theirs = [], []
-    for module in (Counting(), Counting(in_place=True), Rolling(), Rolling(in_place=True)):
+    for module in (Careless(*how) for how in itertools.product((False, True), repeat=2)):
         x = torch.ones(3)
         reports = [each.did for each in fr.check(fr.from_module(module), x)]
         ours.append([any("in place" in did for did in reports), any("generator" in did for did in reports)])
-        generator, buffer = np.random.get_state(), module.get_buffer("calls")  # noqa: NPY002
-        version = buffer._version
+        generator, weight = np.random.get_state(), module.weight  # noqa: NPY002
+        version = weight._version
         module(x)
-        theirs.append([buffer._version != version, repr(generator) != repr(np.random.get_state())])  # noqa: NPY002
+        theirs.append([weight._version != version, repr(generator) != repr(np.random.get_state())])  # noqa: NPY002
         np.random.set_state(generator)  # noqa: NPY002
     return ours, theirs
 

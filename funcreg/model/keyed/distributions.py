@@ -43,6 +43,15 @@ def _multinomial(
     return finished(keyed, drawn, out, None, False)
 
 
+@replaces(F.one_hot)
+def _one_hot(keyed: Keyed, function: Any, tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """As comparisons: torch's own reads values, which a vmap around a derivative refuses."""
+    keyed.saw("one_hot", "formula", True)
+    if num_classes < 0 or not in_transform():
+        return function(tensor, num_classes)
+    return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).long()
+
+
 def _seeded(keyed: Keyed, function: Any, *args: Any, generator: Any = None, **settings: Any) -> Tensor:
     """torch's own draw, from a generator that the key seeds: for eager calls."""
     if with_generator(keyed, function, generator):

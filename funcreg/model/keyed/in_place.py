@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import random
+from ..._functorch import in_transform
 from .common import flips, integers, name_of, unit, with_generator
 from .mode import Keyed, replaces
 
@@ -92,6 +93,22 @@ def _random(keyed: Keyed, function: Any, self: Tensor, *bounds: Any, generator: 
         limit = _ANY_RANGE.get(self.dtype)
         high = limit + 1 if limit else min(2**31, torch.iinfo(self.dtype).max + 1 if self.dtype != torch.bool else 2)
     return keyed.into(self, integers(keyed, function, tuple(self.shape), low, high))
+
+
+@replaces(T.data.__get__)
+def _data(keyed: Keyed, function: Any, tensor: Tensor) -> Tensor:
+    """What a transform wraps has none; what `detach` gives shares its memory likewise, and a rehearsal sees writes."""
+    keyed.saw("data", "formula", True)
+    return tensor.detach() if in_transform() or keyed.rehearses else function(tensor)
+
+
+@replaces(T.data.__set__)
+def _set_data(keyed: Keyed, function: Any, tensor: Tensor, values: Tensor) -> None:
+    keyed.saw("data", "formula", True)
+    if in_transform() and tensor.shape == values.shape and tensor.dtype == values.dtype:
+        tensor.detach().copy_(values.detach())
+    else:
+        function(tensor, values)
 
 
 @replaces(nn.init.kaiming_uniform_)

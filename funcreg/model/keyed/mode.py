@@ -112,6 +112,8 @@ class Keyed(TorchFunctionMode):
         dispatched: whether it does not stand as a mode, but is what torch's dispatcher hands draws over to.
     """
 
+    rehearses = False
+
     def __init__(
         self,
         layer: str,

@@ -55,6 +55,8 @@ class Rehearsed(Keyed):
         reaches: is told of every tensor that is used, and of the layer that runs at each call that is in the table.
     """
 
+    rehearses = True
+
     def __init__(
         self,
         layers: Mapping[str, nn.Module],

@@ -17,7 +17,7 @@ call is pure. Everything is compared by value, and everything is as it was after
 """
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import NoReturn
 
 from ... import _checks
@@ -44,7 +44,13 @@ __all__ = [
 ]
 
 
-def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool], originals: Originals | None = None) -> Plan:
+def rehearse(
+    skeleton: Skeleton,
+    call: Call,
+    buffers: Mapping[str, bool],
+    originals: Originals | None = None,
+    writable: Set[str] = frozenset(),
+) -> Plan:
     """Run a call of a kind on copies; teach the skeleton which of its layers draw.
 
     Args:
@@ -52,6 +58,7 @@ def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool], origin
         call: the call.
         buffers: the names of the module's buffers, and whether each is part of its state dict.
         originals: the modules that the model was made of.
+        writable: the names of what comes back in the state when it was written into.
 
     Raises:
         FuncregError: for a draw without a key or that no key reaches, and for a noisy layer that does something
@@ -65,9 +72,9 @@ def rehearse(skeleton: Skeleton, call: Call, buffers: Mapping[str, bool], origin
     False
     """
     originals = originals or Originals()
-    found = _look(Rehearsal(skeleton, call, buffers, originals))
+    found = _look(Rehearsal(skeleton, call, buffers, originals, writable))
     if threading.active_count() > 1 and any(did in _told(found) for did in GLOBAL_DRAWS):
-        again = _look(Rehearsal(skeleton, call, buffers, originals, others_draw=others_draw()))
+        again = _look(Rehearsal(skeleton, call, buffers, originals, writable, others_draw=others_draw()))
         found = found if _told(again) else again
     if isinstance(found, _checks.FuncregError):
         raise found

@@ -92,11 +92,14 @@ def _in_branches(rehearsal: Rehearsal, name: str, layers: set[str]) -> bool:
     return bool(layers) and all(map(in_branch, layers))
 
 
-def check_state_is_kept(rehearsal: Rehearsal, lent: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+def check_state_is_kept(
+    rehearsal: Rehearsal, lent: dict[str, Tensor], tensors: dict[str, Tensor], written: Iterable[str]
+) -> None:
     """Refuse a noisy layer that moves its state in training mode: a Monte Carlo call leaves the state alone."""
-    for buffer in rehearsal.buffers:
+    assigned = (buffer for buffer in rehearsal.buffers if buffer in lent and tensors[buffer] is not lent[buffer])
+    for buffer in (*assigned, *written):
         name = buffer.rpartition(".")[0]
-        if buffer in lent and tensors[buffer] is not lent[buffer] and name in rehearsal.skeleton.woken:
+        if name in rehearsal.skeleton.woken:
             _refuse_other_than_noise(rehearsal, name, f"it moves its buffer {buffer} too")
 
 

@@ -21,7 +21,7 @@ from .backward import Backward, rehearse_backward
 from .differences import difference, same_values
 from .generators import Generators
 from .noise import ancestors, check_state_is_kept
-from .purity import Impurity, Spy
+from .purity import Impurity, Spy, versions
 from .repeats import unrepeatable
 from .runs import Rehearsal, hooked
 from .snapshots import Snapshot, put_back, values_put_back
@@ -33,15 +33,17 @@ _LENT = (KEY, RATE, RATE_OF_ALL, MOMENTUM)
 class Plan(NamedTuple):
     """What calls of a kind need.
 
-    rateable: the layers whose noise a rate reaches. setters: layers whose attributes a forward sets. written: buffers
-    of batch statistics that are written in place, and so are lent as copies. resets: buffers that keep their old
-    value. copies_inputs: inputs are written in place. checkpoints: some part is run again in the backward pass.
-    backward: what gradients need, if anything. dirichlet: such a distribution is drawn from. threads: the layers
-    that run in threads of the forward's own.
+    rateable: the layers whose noise a rate reaches. moves: the attributes of layers that a forward changes,
+    (layer, attribute) each. setters: layers that hold other things that it changes. written: what of the state is
+    written in place, and so is lent as copies. resets: buffers that keep their old value. copies_inputs: inputs are
+    written in place. checkpoints: some part is run again in the backward pass. backward: what gradients need, if
+    anything. dirichlet: such a distribution is drawn from. threads: the layers that run in threads of the
+    forward's own.
     impure: what cannot be made pure.
     """
 
     rateable: frozenset[str] = frozenset()
+    moves: tuple[tuple[str, str], ...] = ()
     setters: tuple[str, ...] = ()
     written: frozenset[str] = frozenset()
     resets: tuple[str, ...] = ()
@@ -92,6 +94,7 @@ def plan(rehearsal: Rehearsal) -> Plan:
         made = _made_parameters(rehearsal)
         _refuse_what_runs_later(rehearsal, output)
     finally:
+        moves, caches = skeleton.slots.moved, skeleton.slots.moved_caches()
         setters = snapshot.changed()
         snapshot.put_back()
         drew = generators.put_back()
@@ -100,7 +103,7 @@ def plan(rehearsal: Rehearsal) -> Plan:
     _learn(rehearsal, seen)
     moving = skeleton.moving
     moving.able = moving.able and not seen.reads([*seen.new_statistics, *(lent[name] for name in moving.names)])
-    written, resets, impure = _written(rehearsal, lent, tensors, seen)
+    written, resets, impure = _written(rehearsal, lent, tensors)
     impure += [(name, f"writes into {name} in place") for name in own]
     impure += made
     if impure or drew:
@@ -114,13 +117,14 @@ def plan(rehearsal: Rehearsal) -> Plan:
         skeleton.learns(layer, Drawing(always=True))
     _learn_silence(rehearsal, seen)
     if skeleton.mode.noise and not skeleton.mode.train:
-        check_state_is_kept(rehearsal, lent, tensors)
+        check_state_is_kept(rehearsal, lent, tensors, written)
     rates = {event.inside for event in seen.events if event.kind == "rate"}
     return Plan(
         frozenset(rates | ran),
+        tuple(moves),
         tuple(sorted(setters)),
         frozenset(written),
-        tuple(resets),
+        tuple(dict.fromkeys((*resets, *caches))),
         any(not same_values(one, other) for one, other in zip(inputs, given, strict=True)),
         rehearsal.checkpoints,
         backward,
@@ -171,19 +175,17 @@ def _learn_silence(rehearsal: Rehearsal, seen: Rehearsed) -> None:
 
 
 def _written(
-    rehearsal: Rehearsal, lent: dict[str, Tensor], tensors: dict[str, Tensor], seen: Rehearsed
+    rehearsal: Rehearsal, lent: dict[str, Tensor], tensors: dict[str, Tensor]
 ) -> tuple[list[str], list[str], list[tuple[str, str]]]:
-    """(buffers of batch statistics written in place, buffers to reset, [(name, what was done to it)])."""
+    """(what of the state is written in place, buffers to reset, [(name, what was done to it)])."""
     written, resets, impure = [], [], []
-    moving = {owner for _, owner, _, _ in seen.running_statistics}
     slots = rehearsal.skeleton.slots
     kept = {(id(slots[name][0]), slots[name][1]) for name in rehearsal.buffers}
-    for name, tensor in lent.items():
-        owner, _, attribute = name.rpartition(".")
-        if attribute in _LENT:
+    for (name, tensor), version in zip(lent.items(), versions(lent.values()), strict=True):
+        if name.rpartition(".")[2] in _LENT:
             continue
-        if not same_values(tensor, rehearsal.call.tensors[name]):
-            if owner in moving and rehearsal.skeleton.mode.train and name in rehearsal.buffers:
+        if version or not same_values(tensor, rehearsal.call.tensors[name]):
+            if name in rehearsal.writable:
                 written.append(name)
             else:
                 impure.append((name, f"writes into {name} in place"))

@@ -8,7 +8,7 @@ compares everything before and after by value; later calls are watched by what i
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -22,8 +22,8 @@ from ..keyed import running
 from .generators import GLOBAL, comparable
 
 REMEDY = (
-    "Assign the buffer (self.buffer = new) instead of writing into it, draw by torch's functions or fr.random, "
-    "or give the layer a pure forward with fr.register_layer."
+    "Keep what a forward moves in buffers, draw by torch's functions or fr.random, or give the layer a pure forward "
+    "with fr.register_layer."
 )
 
 
@@ -94,7 +94,7 @@ class Watch:
     __slots__ = ("cpu", "gpus", "tensors", "versions")
 
     def __init__(self, tensors: list[Tensor]) -> None:
-        self.tensors, self.versions, self.cpu = tensors, _versions(tensors), _state()
+        self.tensors, self.versions, self.cpu = tensors, versions(tensors), _state()
         self.gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
 
     def broken(self, names: Iterable[str], elsewhere: Callable[[], bool]) -> Sequence[str]:
@@ -104,13 +104,13 @@ class Watch:
             names: of the tensors.
             elsewhere: asked, where there are other threads, whether it was one of them that drew.
         """
-        versions, cpu = _versions(self.tensors), _state()
+        now, cpu = versions(self.tensors), _state()
         drew = _differ(cpu.data_ptr(), self.cpu.data_ptr(), _STATE_SIZE)
         drew = drew and not (threading.active_count() > 1 and elsewhere())
-        if versions == self.versions and not drew and self.gpus is None:
+        if now == self.versions and not drew and self.gpus is None:
             return ()
-        every = zip(names, self.versions, versions, strict=False)  # what was lent later follows
-        found = [f"writes into {name} in place" for name, before, now in every if before != now]
+        every = zip(names, self.versions, now, strict=False)  # what was lent later follows
+        found = [f"writes into {name} in place" for name, before, after in every if before != after]
         if drew:
             torch.random.set_rng_state(self.cpu)
             found.append(GLOBAL)
@@ -124,8 +124,12 @@ def _states() -> Any:
     return comparable(_generators.states())
 
 
-def _versions(tensors: list[Tensor]) -> list[int]:
-    """How often each was written into; those of inference mode do not count."""
+def versions(tensors: Collection[Tensor]) -> list[int]:
+    """How often each was written into; those of inference mode do not count.
+
+    >>> versions([torch.zeros(1).add_(1), torch.zeros(1)])
+    [1, 0]
+    """
     try:
         return list(map(_version, tensors))
     except RuntimeError:

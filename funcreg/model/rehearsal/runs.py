@@ -6,7 +6,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 import torch
@@ -41,6 +41,7 @@ class Rehearsal:
 
     buffers: the names of the module's buffers, and whether each is part of its state dict.
     originals: the modules that the model was made of.
+    writable: the names of what comes back in the state when it was written into.
     others_draw: other threads may draw from the global generators meanwhile.
     """
 
@@ -50,10 +51,12 @@ class Rehearsal:
         call: Call,
         buffers: Mapping[str, bool],
         originals: Originals,
+        writable: Set[str],
         *,
         others_draw: bool = False,
     ) -> None:
         self.skeleton, self.call, self.buffers, self.originals = skeleton, call, buffers, originals
+        self.writable = writable
         self.others_draw = others_draw
         self.layers = skeleton.layers
         self.names = {id(layer): name for name, layer in self.layers.items()}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..attributes import fill, identical
 from .differences import same_values
 
 _LEAVES = (nn.Module, Tensor, torch.Generator, str, bytes, int, float, type, types.FunctionType, types.MethodType)
@@ -46,18 +47,13 @@ class Snapshot:
 
     def changed(self) -> set[str]:
         """The names of layers of which something is another object than before."""
-        return {name for name, thing, was in self.owners if not _identical(thing, was)}
+        return {name for name, thing, was in self.owners if not identical(thing, was)}
 
     def put_back(self) -> None:
         """Make everything what it was."""
         for _, thing, was in self.owners:
-            if _identical(thing, was):
-                continue
-            thing.clear()
-            if isinstance(thing, list):
-                thing.extend(was)
-            else:
-                thing.update(was)
+            if not identical(thing, was):
+                fill(thing, was)
 
     def _keep(self, name: str, value: Any, seen: set[int], depth: int) -> None:
         if depth == 0 or id(value) in seen or value is None or isinstance(value, _LEAVES):
@@ -73,16 +69,6 @@ class Snapshot:
             parts = (vars(value),)
         for part in list(parts):
             self._keep(name, part, seen, depth - 1)
-
-
-def _identical(thing: Any, was: Any) -> bool:
-    if len(thing) != len(was):
-        return False
-    if isinstance(thing, dict):
-        return all(key in thing and thing[key] is value for key, value in was.items())
-    if isinstance(thing, set):
-        return thing == was
-    return all(one is other for one, other in zip(thing, was, strict=True))
 
 
 @contextmanager

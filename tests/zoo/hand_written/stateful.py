@@ -246,8 +246,8 @@ class LateBuffer(nn.Module):
 
 
 def specimens() -> list[Specimen]:
-    def written(name: str, kind: type[nn.Module], buffer: str) -> Specimen:
-        return nested(name, kind, refuses={"trains": f"writes into block.trial.{buffer} in place"})
+    def written(name: str, kind: type[nn.Module], what: str) -> Specimen:
+        return nested(name, kind, refuses={"trains": f"writes into block.trial.{what} in place"})
 
     renormed = in_every_call("writes into embedding.weight in place")
     return [
@@ -268,12 +268,12 @@ def specimens() -> list[Specimen]:
         nested_in_images("nn.BatchNorm2d, momentum=None", lambda: nn.BatchNorm2d(4, momentum=None)),
         nested_in_images("nn.BatchNorm2d, not tracking", lambda: nn.BatchNorm2d(4, track_running_stats=False)),
         nested("average assigned", AssignedAverage),
-        written("average in place", WrittenAverage, "average"),
-        written("average by lerp_", LerpedAverage, "average"),
-        written("average by slice", CopiedAverage, "average"),
-        written("average by .data =", SetData, "average"),
-        written("codebook through .data", Codebook, "codes"),
-        nested("counter in place", Counter, refuses=in_every_call("writes into block.trial.calls in place")),
+        nested("average in place", WrittenAverage),
+        nested("average by lerp_", LerpedAverage),
+        nested("average by slice", CopiedAverage),
+        nested("average by .data =", SetData),
+        nested("codebook through .data", Codebook),
+        nested("counter in place", Counter),
         alone("nn.Embedding with max_norm", Renormed, tokens, refuses=renormed),
         alone("F.embedding with max_norm", lambda: Renormed(True), tokens, refuses=renormed),
         written("weights clipped through .data", ClippedData, "weight"),
