@@ -279,18 +279,11 @@ class Skeleton:
         finally:
             self.lends = False
 
-    def call_traced(
-        self,
-        tensors: dict[str, Tensor],
-        moves: Iterable[tuple[str, str]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        method: str | None,
-    ) -> Any:
-        """The same in a program that is being traced."""
+    def call_traced(self, *how: Any) -> Any:
+        """The same in a program that is being traced; see `Slots.call_traced`."""
         if not torch.compiler.is_dynamo_compiling():  # which counts otherwise: see _next_key
             self.calls.clear()
-        return self.slots.call_traced(tensors, moves, args, kwargs, method)
+        return self.slots.call_traced(*how)
 
     def _lend_to(self, name: str, attribute: str) -> None:
         self.slots.add(name, self.layers[name], attribute)
