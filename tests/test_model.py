@@ -237,9 +237,9 @@ def test_a_draw_needs_a_key_in_evaluation_too_and_comes_from_it() -> None:
 class Doubling(nn.LayerNorm):
     """Doubles its scale whenever it is called."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         self.weight.detach().mul_(2)
-        return super().forward(x)
+        return super().forward(input)
 
 
 def test_impure_layers_are_refused_by_name_and_harm_nothing() -> None:

@@ -14,6 +14,7 @@ from .common import flips, integers, name_of, unit, with_generator
 from .mode import Keyed, replaces
 
 T = torch.Tensor
+_DATA: Any = vars(T.__base__)["data"]
 _ANY_RANGE = {torch.float16: 2**11, torch.bfloat16: 2**8, torch.float32: 2**24, torch.float64: 2**31}
 
 
@@ -95,14 +96,14 @@ def _random(keyed: Keyed, function: Any, self: Tensor, *bounds: Any, generator: 
     return keyed.into(self, integers(keyed, function, tuple(self.shape), low, high))
 
 
-@replaces(T.data.__get__)
+@replaces(_DATA.__get__)
 def _data(keyed: Keyed, function: Any, tensor: Tensor) -> Tensor:
     """What a transform wraps has none; what `detach` gives shares its memory likewise, and a rehearsal sees writes."""
     keyed.saw("data", "formula", True)
     return tensor.detach() if in_transform() or keyed.rehearses else function(tensor)
 
 
-@replaces(T.data.__set__)
+@replaces(_DATA.__set__)
 def _set_data(keyed: Keyed, function: Any, tensor: Tensor, values: Tensor) -> None:
     keyed.saw("data", "formula", True)
     if in_transform() and tensor.shape == values.shape and tensor.dtype == values.dtype:
