@@ -772,7 +772,7 @@ def test_the_temperature_has_the_unit_of_the_logits() -> None:
     torch.testing.assert_close(blocks, temperature)
 
 
-def test_a_temperature_without_a_minimum_stays_within_bounds() -> None:
+def test_a_temperature_without_a_minimum_is_a_bound() -> None:
     logits = fr.random.normal(fr.random.key(3), (50, 4), dtype=torch.float64)
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
         z = logits.to(dtype)
@@ -782,11 +782,19 @@ def test_a_temperature_without_a_minimum_stays_within_bounds() -> None:
             spread = apart[apart > 0].min() if bound < 0 else apart.max()
             temperature = uncertainty.fit_temperature(z, targets)
             assert temperature.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-            assert math.log(float(temperature) / float(spread)) == pytest.approx(bound, abs=0.05)
+            assert math.log(float(temperature) / float(spread)) == pytest.approx(bound, abs=1e-5)
             assert bool(torch.isfinite(torch.func.grad(uncertainty.fit_temperature)(z, targets)).all())
         assert float(uncertainty.fit_temperature(torch.full_like(z, 3.0), right)) == 1
     one_class = uncertainty.fit_temperature(torch.ones(5, 1), torch.zeros(5, dtype=torch.int64))
     assert float(one_class) == 1
+
+
+@pytest.mark.parametrize("low", [-1e3, -1e38, torch.finfo(torch.float64).min])
+def test_the_temperature_is_found_in_any_range(low: float) -> None:
+    logits, targets = sampled(5, 2.0, n=100)
+    best = float(uncertainty.fit_temperature(logits, targets))
+    padded = torch.cat((logits, torch.full((100, 1), low, dtype=torch.float64)), dim=1)
+    assert float(uncertainty.fit_temperature(padded, targets)) == pytest.approx(best, rel=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

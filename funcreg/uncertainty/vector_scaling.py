@@ -63,7 +63,7 @@ def fit_vector_scaling(
     Args:
         logits: floating-point (..., C); -inf excludes a class.
         targets: integers (...) in [0, C).
-        steps: of Newton's method, and before it of `fit_temperature`; 6 have sufficed for float64.
+        steps: of Newton's method; 6 have sufficed for float64.
         ignore_index: a target that has no part; None for no such one.
 
     Returns:
@@ -84,7 +84,7 @@ def fit_vector_scaling(
     """
     _checks.check_count("steps", steps)
     _, found, unknown = held_out(logits, targets, ignore_index)
-    start = 1 / fit_temperature(logits.to(torch.float64), targets, steps=steps, ignore_index=ignore_index)
+    start = 1 / fit_temperature(logits.to(torch.float64), targets, ignore_index=ignore_index)
     fit = _Fit.of(found.masked(logits.to(torch.float64)), found.indices, found.share)
     at = torch.stack((start.expand(logits.shape[-1]), torch.zeros_like(fit.logits[0])))
     damping = torch.full_like(start, 1e-3)
