@@ -86,11 +86,14 @@ def is_generator(value: Any) -> bool:
     >>> is_generator(python_random.Random(0)), is_generator(python_random)
     (True, False)
     """
+    return isinstance(value, (*_not_torchs(), torch.Generator))
+
+
+def _not_torchs() -> tuple[type[Any], ...]:
     numpy = sys.modules.get("numpy")
-    kinds: tuple[Any, ...] = (python_random.Random, torch.Generator)
-    if numpy is not None:
-        kinds = (*kinds, numpy.random.Generator, numpy.random.RandomState)
-    return isinstance(value, kinds)
+    if numpy is None:
+        return (python_random.Random,)
+    return python_random.Random, numpy.random.Generator, numpy.random.RandomState
 
 
 def _bits_of(generator: Any) -> Any:
@@ -133,9 +136,10 @@ def comparable(state: Any) -> Any:
 
 def own_generators(layers: Mapping[str, nn.Module]) -> dict[str, Any]:
     """The generators of Python's and numpy's kind that layers keep, by dotted name."""
+    kinds = _not_torchs()
     return {
         f"{name}.{attribute}" if name else attribute: value
         for name, layer in layers.items()
         for attribute, value in held_by(layer)
-        if is_generator(value) and not isinstance(value, torch.Generator)
+        if isinstance(value, kinds)
     }

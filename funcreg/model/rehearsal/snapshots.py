@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ..attributes import fill, identical
 from .differences import same_values
 
-_LEAVES = (nn.Module, Tensor, torch.Generator, str, bytes, int, float, type, types.FunctionType, types.MethodType)
-_LEAVES = (*_LEAVES, types.ModuleType, types.BuiltinFunctionType, torch.device, torch.dtype)
+# torch's generators last: to ask for one takes as long as to ask for forty of the others.
+_LEAVES = (str, bytes, int, float, type, types.FunctionType, types.MethodType, types.ModuleType)
+_LEAVES = (*_LEAVES, types.BuiltinFunctionType, torch.device, torch.dtype, nn.Module, Tensor, torch.Generator)
 
 
 def held_by(layer: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -56,7 +57,7 @@ class Snapshot:
                 fill(thing, was)
 
     def _keep(self, name: str, value: Any, seen: set[int], depth: int) -> None:
-        if depth == 0 or id(value) in seen or value is None or isinstance(value, _LEAVES):
+        if depth == 0 or id(value) in seen or value is None:
             return
         seen.add(id(value))
         parts: Iterable[Any] = ()
@@ -65,7 +66,7 @@ class Snapshot:
             parts = value.values() if isinstance(value, dict) else value
         elif isinstance(value, tuple | frozenset):
             parts = value
-        elif isinstance(getattr(value, "__dict__", None), dict):
+        elif not isinstance(value, _LEAVES) and isinstance(getattr(value, "__dict__", None), dict):
             parts = (vars(value),)
         for part in list(parts):
             self._keep(name, part, seen, depth - 1)
