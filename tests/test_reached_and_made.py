@@ -259,6 +259,7 @@ NOISE: dict[str, Callable[[Tensor], Tensor]] = {
     "gamma": lambda x: torch.distributions.Gamma(x.exp(), 2.0).rsample(),
     "poisson": lambda x: torch.poisson(x.detach().exp()),
     "binomial": lambda x: torch.binomial(torch.full_like(x, 5.0), x.detach().sigmoid()),
+    "one hot": lambda x: torch.distributions.OneHotCategorical(logits=x).sample(),
     "multinomial": lambda x: torch.distributions.Multinomial(4, logits=x).sample(),
     "initialised": lambda x: nn.init.kaiming_uniform_(torch.empty_like(x), a=5**0.5),
     "out": lambda x: torch.bernoulli(x.detach().sigmoid(), out=torch.empty_like(x)),

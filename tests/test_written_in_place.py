@@ -174,3 +174,43 @@ def test_what_a_later_call_sets_is_put_back(buffer: bool, jit: bool) -> None:
         x = inputs(length, 3)
         y, state = apply(params, state, x)
         torch.testing.assert_close(y, copy.deepcopy(module)(x))
+
+
+class Retied(nn.Module):
+    """Ties two layers whenever it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.second.weight = self.first.weight
+        return self.second(self.first(x))
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cond(x.sum() > 0, self.linear, torch.tanh, (x,))
+
+
+@pytest.mark.parametrize(
+    ("layer", "did"),
+    [
+        (Retied, r"1\.second \(Linear\), of which a forward replaces a parameter"),
+        (Branches, r"1 \(Branches\), whose forward compiles a part of itself"),
+    ],
+)
+def test_what_a_copy_cannot_do_is_said_by_the_layers_name(layer: type[nn.Module], did: str) -> None:
+    module = nn.Sequential(nn.ReLU(), layer())
+    with pytest.raises(fr.FuncregError, match=did):
+        fr.from_module(module).apply(*fr.variables(module), inputs(2, 3))
+
+
+def test_a_check_inside_of_a_layer_names_it() -> None:
+    model = fr.from_module(nn.Sequential(nn.ReLU(), nn.Dropout(0.5)))
+    with pytest.raises(fr.FuncregError, match=r"rate: got 2\.0; .* It is 1 \(Dropout\) that asks"):
+        model.apply({}, {}, inputs(2, 3), key=KEY, rates=2.0)

@@ -79,7 +79,7 @@ class Model(NamedTuple):
     - params, state: flat dicts by dotted name: the parameters that are trained, and what is not: buffers, and
       parameters that ask for no gradient (`requires_grad_(False)`). Move an entry from one to the other, and that
       parameter is trained, or no longer; buffers stay in the state. Neither is changed; the state that is returned
-      holds what the layers assigned.
+      holds what the layers assigned or wrote into it.
     - key: int64 (2,) turns the noise on (a training step, or a Monte Carlo draw); None, off. Every draw in
       the forward comes from it, in whatever way the layer draws; what has no off needs one.
     - train: use and update batch statistics; False uses the running ones.

@@ -178,7 +178,7 @@ class Apply:
                     if plan.copies_inputs:
                         args, named = cloned((args, named))
                     output = skeleton.call(tensors, self.buffers, function, args, named)
-        except (RuntimeError, TypeError, AssertionError) as error:
+        except (RuntimeError, TypeError, AssertionError, _checks.FuncregError) as error:
             if skeleton.by_members or not (inside and writes_into_what_members_share(error)):
                 raise explained(error, skeleton) from error
             skeleton.by_members = True
@@ -278,7 +278,7 @@ class Apply:
 
         try:
             return shielded(look)
-        except (RuntimeError, TypeError, AssertionError) as error:
+        except (RuntimeError, TypeError, AssertionError, _checks.FuncregError) as error:
             raise explained(error, skeleton) from error
 
     def _lend(self, skeleton: Skeleton, tensors: dict[str, Tensor], given: Given) -> None:

@@ -1,4 +1,4 @@
-"""What a transform could not do, in terms of the layer that asked for it."""
+"""What could not be done, in terms of the layer that asked for it: by a transform, a check, or a copy."""
 
 from .. import _checks
 from .._functorch import in_transform
@@ -11,6 +11,8 @@ _UNROLL = 'from_module(..., rnn="unrolled") runs it as a loop over time, which e
 _SPLIT = "Give it setup_context and a vmap rule, or call it in a loop, outside the transform: plain autograd runs it."
 _SAVED = "Take gradients by plain autograd, without vmap: fr.train.make_step does so for one model."
 _COMPILE = "Give the function as it was before torch.compile; fr.jit compiles whole programs."
+_TIE = "Tie its layers when it is made, or call the function on the other's: F.linear(x, self.other.weight)."
+_PLAIN = "Write torch.cond and its kin as if and for, and flex_attention as F.scaled_dot_product_attention."
 _IN_TRANSFORMS = {
     "setup_context": ("applies an autograd function that has no setup_context", _SPLIT),
     "generate_vmap_rule": ("applies an autograd function without a rule for vmap", _SPLIT),
@@ -38,11 +40,21 @@ _IN_TRANSFORMS = {
 
 
 def explained(error: Exception, skeleton: Skeleton) -> Exception:
-    """An error of a transform's in terms of the layer that it came from; any other as it is."""
-    if isinstance(error, _checks.FuncregError) or not in_transform():
-        return error
+    """An error of a transform's or a check's in terms of the layer that it came from; any other as it is."""
     message = str(error)
-    if _comes_from_the_compiler(error):
+    if isinstance(error, _checks.FuncregError):
+        named = any(label in message for label in skeleton.labels.values())
+        return error if named else _checks.FuncregError(f"{message} It is {running_at(error, skeleton)} that asks.")
+    if isinstance(error, TypeError) and "as parameter" in message:
+        told = f"module: got {running_at(error, skeleton)}, of which a forward replaces a parameter"
+        return _checks.FuncregError(f"{told}; expected one that stays. {_TIE} (torch: {message})")
+    compiled = _comes_from_the_compiler(error)
+    if compiled and not in_transform():
+        told = f"module: got {running_at(error, skeleton)}, whose forward compiles a part of itself"
+        return _checks.FuncregError(f"{told}; expected one that does not. {_PLAIN} ({type(error).__name__})")
+    if not in_transform():
+        return error
+    if compiled:
         message = f"compiled inside of a transform: {message}"
     for part, (did, remedy) in _IN_TRANSFORMS.items():
         if part in message:
