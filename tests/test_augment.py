@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import grad, jvp, vmap
 
 import funcreg as fr
-from funcreg import augment
+from funcreg import _jit, augment
 from funcreg.augment import operators, policies
 
 SIZE = (5, 3, 9, 14)
@@ -535,3 +535,38 @@ def test_equalizing_a_channel_with_nan_gives_nan_and_leaves_the_others() -> None
     changed = augment.apply_equalize(images)
     assert changed[0, 0].isnan().all()
     assert torch.equal(changed[0, 1], augment.apply_equalize(images[:, 1:])[0, 0])
+
+
+LEVELS: dict[str, Any] = {
+    "color_jitter": lambda x: augment.color_jitter(x, key=fr.random.key(0), brightness=0.1),
+    "apply_color": lambda x: augment.apply_color(x, hue=0.1),
+    "apply_invert": augment.apply_invert,
+    "apply_solarize": lambda x: augment.apply_solarize(x, 0.5),
+    "apply_posterize": lambda x: augment.apply_posterize(x, 4),
+    "apply_autocontrast": augment.apply_autocontrast,
+    "apply_equalize": augment.apply_equalize,
+    "apply_sharpness": lambda x: augment.apply_sharpness(x, 2.0),
+    "rand_augment": lambda x: augment.rand_augment(x, key=fr.random.key(0)),
+    "trivial_augment": lambda x: augment.trivial_augment(x, key=fr.random.key(0)),
+    "auto_augment": lambda x: augment.auto_augment(x, "cifar10", key=fr.random.key(0)),
+    "apply_operation": lambda x: augment.apply_operation(x, "invert", 0.0),
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_levels_outside_of_their_range_are_refused_or_nan(name: str) -> None:
+    images, change = torch.linspace(0, 1, 96).reshape(2, 3, 4, 4), LEVELS[name]
+    for wrong in (255 * images, 2 * images - 1, torch.full_like(images, torch.inf)):
+        for call in (lambda x=wrong: change(x), lambda x=wrong: vmap(change)(x[None])):
+            with pytest.raises(fr.FuncregError, match=r"images: got numbers from .* expected numbers in \[0, 1\]"):
+                call()
+    for right in (images + 1e-4, images.half(), (255 * images).to(torch.uint8)):
+        assert change(right).shape == images.shape
+
+
+@pytest.mark.parametrize("name", [name for name in LEVELS if "augment" not in name and name != "apply_operation"])
+def test_levels_outside_are_nan_in_a_program(name: str) -> None:
+    images = torch.linspace(0, 1, 96).reshape(2, 3, 4, 4)
+    with _jit.recording():  # as in a program that is being made
+        assert LEVELS[name](255 * images).isnan().any()
+        assert LEVELS[name](images).isfinite().all()

@@ -33,7 +33,7 @@ def auto_augment(
 
     Cubuk et al., "AutoAugment: learning augmentation strategies from data", CVPR 2019.
     """
-    fill = policies.check(images, interpolation, fill, key=key)
+    images, fill = policies.check(images, interpolation, fill, key=key)
     _checks.check_choice("policy", policy, _POLICIES)
     draws = random.uniform(key, (5, images.shape[0]), dtype=torch.float64)
     pairs = torch.tensor(_POLICIES[policy], dtype=torch.float64, device=images.device)

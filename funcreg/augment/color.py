@@ -87,7 +87,7 @@ def apply_color(
     >>> apply_color(red, hue=1 / 3).flatten()
     tensor([0., 1., 0.])
     """
-    core.check(images)
+    images = core.check_levels(images)
     check_channels(images)
     top, x, colored = core.top(images), core.widened(images), images.shape[1] == 3
 

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _checks
+from .. import _checks, _jit
 
 Number = float | Tensor
+_SLACK = 1e-2  # more than resampling in 16 bits is off by
 
 
 def check(images: Tensor) -> None:
@@ -29,6 +30,23 @@ def check_batch(images: Tensor, allowed: str = "a floating-point or uint8 tensor
         _checks.fail("images", "one on meta", "images with values")
     if 0 in images.shape[1:]:
         _checks.fail("images", _checks.describe(images), "images of at least one channel, row and column")
+
+
+def check_levels(images: Tensor) -> Tensor:
+    """Images as `check`, refused where a floating-point number is outside of [0, 1]; NaN where that cannot be read."""
+    check(images)
+    if images.dtype == torch.uint8:
+        return images
+    values = _jit.known(images)
+    if values is None:
+        return torch.where((images < -_SLACK) | (images > 1 + _SLACK), torch.nan, images)
+    low, high = torch.aminmax(values) if values.numel() else (0.0, 1.0)
+    if low < -_SLACK or high > 1 + _SLACK:  # which no NaN is
+        remedy = (
+            "Of 0 to 255: images / 255. Of normalized ones: normalize them last. Of overshoots: images.clamp(0, 1)."
+        )
+        _checks.fail("images", f"numbers from {float(low):.4g} to {float(high):.4g}", "numbers in [0, 1]", remedy)
+    return images
 
 
 def check_drawn(images: Tensor, *, key: Tensor) -> None:

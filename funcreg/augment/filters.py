@@ -29,7 +29,7 @@ def apply_sharpness(images: Tensor, factor: Number) -> Tensor:
     >>> apply_sharpness(dot, 0.0)[0, 0, 1]
     tensor([0.0000, 0.3846, 0.0000])
     """
-    core.check(images)
+    images = core.check_levels(images)
     factor = core.spread(core.per_image("factor", factor, images, 0.0))
     if min(images.shape[2:]) < 3:
         return _checks.spoilt(images, factor)

@@ -26,7 +26,7 @@ def apply_invert(images: Tensor) -> Tensor:
     >>> apply_invert(torch.tensor([0, 100, 255], dtype=torch.uint8).reshape(1, 1, 1, 3)).flatten()
     tensor([255, 155,   0], dtype=torch.uint8)
     """
-    core.check(images)
+    images = core.check_levels(images)
     return (core.top(images) - core.widened(images)).to(images.dtype)
 
 
@@ -46,7 +46,7 @@ def apply_solarize(images: Tensor, threshold: Number) -> Tensor:
     >>> apply_solarize(torch.tensor([0, 100, 200], dtype=torch.uint8).reshape(1, 1, 1, 3), 128).flatten()
     tensor([  0, 100,  55], dtype=torch.uint8)
     """
-    core.check(images)
+    images = core.check_levels(images)
     top = core.top(images)
     threshold = core.spread(core.per_image("threshold", threshold, images, 0.0, top))
     x = core.widened(images)
@@ -70,7 +70,7 @@ def apply_posterize(images: Tensor, bits: Number) -> Tensor:
     >>> apply_posterize(torch.tensor([0, 100, 255], dtype=torch.uint8).reshape(1, 1, 1, 3), 2).flatten()
     tensor([  0,  64, 192], dtype=torch.uint8)
     """
-    core.check(images)
+    images = core.check_levels(images)
     bits = core.spread(core.per_image("bits", bits, images, 0.0, 8.0))
     x, span = core.widened(images), 256.0 if images.dtype == torch.uint8 else 1.0
     levels = torch.exp2(bits.floor()).round().to(x.dtype)
@@ -94,7 +94,7 @@ def apply_autocontrast(images: Tensor) -> Tensor:
     >>> apply_autocontrast(torch.tensor([0.25, 0.5, 0.75]).reshape(1, 1, 1, 3)).flatten()
     tensor([0.0000, 0.5000, 1.0000])
     """
-    core.check(images)
+    images = core.check_levels(images)
     top, x = core.top(images), core.widened(images)
     low, high = x.amin(dim=(2, 3), keepdim=True), x.amax(dim=(2, 3), keepdim=True)
     flat, unit = low == high, (high - low) * (1 / top)
@@ -120,7 +120,7 @@ def apply_equalize(images: Tensor) -> Tensor:
     >>> apply_equalize(dark).unique()
     tensor([  0,  52, 104, 156, 208, 255], dtype=torch.uint8)
     """
-    core.check(images)
+    images = core.check_levels(images)
     levels = _as_levels(images).flatten(2).to(torch.int64)
     result = _equalizing(levels).to(images.dtype).gather(2, levels).reshape(images.shape)
     if images.dtype == torch.uint8:

@@ -67,7 +67,7 @@ def rand_augment(
     Cubuk et al., "RandAugment: practical automated data augmentation with a reduced search space",
     NeurIPS 2020.
     """
-    fill = check(images, interpolation, fill, key=key)
+    images, fill = check(images, interpolation, fill, key=key)
     _checks.check_count("num_ops", num_ops, 0)
     magnitude = _checks.check_setting("magnitude", magnitude, 0.0, 30.0)
     strength = core.as_setting(magnitude, images) / 30
@@ -102,7 +102,7 @@ def trivial_augment(images: Tensor, *, key: Tensor, interpolation: str = "neares
 
     Mueller and Hutter, "TrivialAugment: tuning-free yet state-of-the-art data augmentation", ICCV 2021.
     """
-    fill = check(images, interpolation, fill, key=key)
+    images, fill = check(images, interpolation, fill, key=key)
     choice, sign, strength = random.uniform(key, (3, images.shape[0]), dtype=torch.float64).unbind()
     operation = _drawn(choice)
     amount = draw_amount(operation, torch.floor(strength * 31) / 30, sign, _WIDE)
@@ -135,7 +135,7 @@ def apply_operation(
     tensor([[0.9000, 0.4000],
             [0.1500, 0.9000]])
     """
-    fill = check(images, interpolation, fill, key=None)
+    images, fill = check(images, interpolation, fill, key=None)
     return operated(images, *_checked(operation, amount, images), interpolation, fill)
 
 
@@ -285,11 +285,11 @@ def _checked(operation: str | Tensor, amount: Number, images: Tensor) -> tuple[T
     return operation, torch.where(known & (amount >= low) & (amount <= high), amount, math.nan)
 
 
-def check(images: Tensor, interpolation: str, fill: Number, *, key: Tensor | None) -> Number:
-    """The fill, checked, as is all else that the policies and their operations take."""
-    core.check(images)
+def check(images: Tensor, interpolation: str, fill: Number, *, key: Tensor | None) -> tuple[Tensor, Number]:
+    """The images and the fill, checked, as is all else that the policies and their operations take."""
+    images = core.check_levels(images)
     color.check_channels(images)
     if key is not None:
         _checks.check_key(key, images)
     _checks.check_choice("interpolation", interpolation, ("bilinear", "nearest"))
-    return core.check_fill(fill, images)
+    return images, core.check_channelled("fill", fill, images, 0.0, core.top(images))
