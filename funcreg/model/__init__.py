@@ -15,6 +15,7 @@
     copies.py         the copies of a thread, and those of programs
     rehearsal/        the first call of a kind, on copies: who draws, who is not pure
     standing.py       stand-ins for functions of torch's
+    branching.py      torch.cond, by the branch that it takes
     checkpointing.py  activation checkpointing, which a pure call goes without
     arguments.py      what a call may be given
     lending.py        the keys, rates and momentum that it lends

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks, _generators, random, tree
+from .._functorch import in_transform
 from .arguments import divided
 from .refused import label
 
@@ -81,6 +82,9 @@ class Init:
 
     def __call__(self, key: Tensor) -> tuple[Params, State]:
         _checks.check_key(key)
+        if in_transform():
+            remedy = "Make several with fr.model_members(model, key, K)."
+            _checks.fail("key", "one inside of vmap or another transform", "one outside, as a module is made", remedy)
         seed = int(random.bits(key, 2) @ torch.tensor([1, 2**31], device=key.device))
         self.apply.originals.note(fresh := made(self.factory, seed))
         return tree.to(variables(fresh), key.device)

@@ -48,6 +48,7 @@ REFUSALS: list[Refusal] = [
         lambda: NORMAL.apply(NORMAL_VARIABLES[0], {**NORMAL_VARIABLES[1], "running_var": KEY}, X),
     ),
     ("model_members", "members", lambda: fr.model_members(MODEL, KEY, 0)),
+    ("from_module", "key", lambda: torch.func.vmap(MODEL.init)(fr.random.split(KEY, 2))),
     ("register_layer", "layer_type", lambda: fr.register_layer(bad(3), lambda layer, x: x)),
     ("from_module", "module", lambda: fr.from_module(bad(lambda: "resnet18"))),
     ("from_module", "state", lambda: NORMAL.apply(NORMAL_VARIABLES[0], {}, X)),

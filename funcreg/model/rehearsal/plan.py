@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from ... import _checks
 from ..._functorch import in_transform
+from ..branching import branching
 from ..checkpointing import without_checkpoints
 from ..keyed import Drawing, Rehearsed, differentiable_dirichlet, handed_over, keyed_functions
 from ..registry import MOMENTUM
@@ -38,7 +39,7 @@ class Plan(NamedTuple):
     written in place, and so is lent as copies. resets: buffers that keep their old value. copies_inputs: inputs are
     written in place. checkpoints: some part is run again in the backward pass. backward: what gradients need, if
     anything. dirichlet: such a distribution is drawn from. threads: the layers that run in threads of the
-    forward's own.
+    forward's own. branches: `torch.cond` is called; branched: and a branch moves batch statistics.
     impure: what cannot be made pure.
     """
 
@@ -52,13 +53,15 @@ class Plan(NamedTuple):
     backward: Backward | None = None
     dirichlet: bool = False
     threads: str = ""
+    branches: bool = False
+    branched: bool = False
     impure: tuple[Impurity, ...] = ()
 
     @property
     def plain(self) -> bool:
         """Whether nothing is to be around a call, or looked at before it."""
-        none = not (self.setters or self.copies_inputs or self.checkpoints or self.dirichlet or self.threads)
-        return none and self.backward is None
+        around = self.setters or self.copies_inputs or self.checkpoints or self.dirichlet or self.branches
+        return not (around or self.threads) and self.backward is None
 
     def contexts(self, layers: Mapping[str, nn.Module]) -> Iterator[contextlib.AbstractContextManager[Any]]:
         """What is around a call, for which there are these layers."""
@@ -68,6 +71,8 @@ class Plan(NamedTuple):
             yield without_checkpoints()
         if self.backward:
             yield keyed_functions()
+        if self.branches:
+            yield branching(moving=self.branched)
         if self.dirichlet:
             yield differentiable_dirichlet()
 
@@ -130,6 +135,8 @@ def plan(rehearsal: Rehearsal) -> Plan:
         backward,
         any(event.function == "_sample_dirichlet" for event in seen.events),
         ", ".join(sorted(rehearsal.threads)),
+        rehearsal.branches,
+        rehearsal.branched,
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ... import _checks, random
+from ..branching import noting
 from ..checkpointing import without_checkpoints
 from ..keyed import Event, Rehearsed, differentiable_dirichlet, keyed_functions, running
 from ..refused import label
@@ -62,7 +63,7 @@ class Rehearsal:
         self.names = {id(layer): name for name, layer in self.layers.items()}
         self.labels = {name: label(name, layer) for name, layer in self.layers.items()}
         self.own_tensors = snapshots.own_tensors(self.layers)
-        self.checkpoints = self.decided = False
+        self.checkpoints = self.decided = self.branches = self.branched = False
         self.unseen: set[str] = set()  # draws that no mode of torch sees
         _forget_the_dead()
         self.threads: set[str] = set()  # layers that run in threads of the forward's own
@@ -135,8 +136,10 @@ class Rehearsal:
                 without_checkpoints(),
                 differentiable_dirichlet(),
                 keyed_functions(otherwise),
+                noting(lambda: len(seen.new_statistics)) as noted,
             ):
                 output = function(*args, **kwargs)
+            self.branches, self.branched = self.branches or noted.any, self.branched or noted.moving
             then(output)
             return output
 
