@@ -41,6 +41,8 @@ def describe(value: object) -> str:
     ('a float32 tensor of shape (2, 3)', "'half' (str)", 'a tuple of 2')
     """
     if isinstance(value, Tensor):
+        if value.is_nested:
+            return "a nested tensor"
         where = " on meta" if value.is_meta else ""
         if value.layout != torch.strided:
             where += f" in the layout {value.layout}"
@@ -83,7 +85,8 @@ def check_number(
         if math.isnan(number):
             return value  # and so is the result
     elif isinstance(value, bool) or not isinstance(value, int | float):
-        fail(argument, describe(value), _interval(low, high, exclusive))
+        remedy = "Convert it: float(value)." if hasattr(value, "dtype") else ""
+        fail(argument, describe(value), _interval(low, high, exclusive), remedy)
     above = low < number if exclusive in ("low", "both") else low <= number
     below = number < high if exclusive in ("high", "both") else number <= high
     # The comparisons are also false for NaN; an infinity is never a setting, nor what no float can hold.
@@ -173,7 +176,7 @@ def check_count(argument: str, value: Any, low: int = 1, high: int | None = None
     if not isinstance(value, int | torch.SymInt) or isinstance(value, bool) or not low <= value <= most:
         huge = isinstance(value, int) and value > most
         allowed = f"an integer of at least {low}" + (f" and at most {most}" if huge or high is not None else "")
-        fail(argument, describe(value), allowed)
+        fail(argument, describe(value), allowed, "Convert it: int(value)." if hasattr(value, "dtype") else "")
 
 
 def check_chunk_size(value: Any) -> None:
@@ -204,8 +207,8 @@ def check_path(argument: str, value: Any, *, writes: bool = False) -> Path:
     if not isinstance(value, str | os.PathLike):
         fail(argument, describe(value), "a path: a string or a pathlib.Path")
     path = Path(value)
-    if writes and path.is_dir():
-        fail(argument, f"{path}, a folder", "the path of a file")
+    if writes and path.exists() and not path.is_file():
+        fail(argument, f"{path}, {'a folder' if path.is_dir() else 'a device'}", "the path of a file")
     if writes and not path.parent.is_dir():
         fail(argument, path, "a path whose folder exists", f"Make it: Path({str(path.parent)!r}).mkdir().")
     return path
@@ -215,6 +218,8 @@ def check_tensor(argument: str, value: Any, *, ndim: int | None = None) -> None:
     """Refuse what is not a tensor, or has not `ndim` dimensions."""
     if not isinstance(value, Tensor):
         fail(argument, describe(value), "a torch.Tensor", "Convert it with torch.as_tensor.")
+    if value.is_nested:
+        fail(argument, "a nested tensor", "a dense one", "Pad it: torch.nested.to_padded_tensor(tensor, 0.0).")
     if value.layout is not torch.strided:
         fail(argument, describe(value), "a dense one", "Convert it with .to_dense().")
     if ndim is not None and value.ndim != ndim:

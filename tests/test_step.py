@@ -252,6 +252,54 @@ def test_what_does_not_fit_is_named(make, message: str) -> None:
         make()(start(optim.adam(0.1)), DATA)
 
 
+# What a loss_fn returns, and what it is given
+
+
+def returning(metrics: Any) -> Any:
+    def loss(params: Any, state: Any, batch: Any, *, key: Any, hparams: Any) -> Any:
+        value, _ = loss_fn(params, state, batch, key=key, hparams=hparams)
+        return value, (state, metrics())
+
+    return train.make_step(loss, optim.sgd(0.1))
+
+
+def fitted(step: Any, data: Any = DATA, **settings: Any) -> train.FitResult:
+    return train.fit(step, start(optim.sgd(0.1)), data, **({"key": KEY, "epochs": 1, "jit": False} | settings))
+
+
+def test_metrics_that_are_none_are_named() -> None:
+    names = iter(["one", "other"])
+    for metrics, message, settings in (
+        (lambda: {"a": torch.tensor(1j)}, r"metrics\['a'\]: got a complex64 .*expected a real number", {}),
+        (lambda: {1: torch.tensor(1.0)}, r"metrics: got the name 1 \(int\); expected names that are strings", {}),
+        (
+            lambda: {next(names): torch.tensor(1.0)},
+            "metrics: got .*'other'.* expected the same in each step",
+            {"batch_size": 6},
+        ),
+    ):
+        with pytest.raises(FuncregError, match=message):
+            fitted(returning(metrics), **settings)
+
+
+def test_data_of_another_dtype_than_the_parameters_is_named() -> None:
+    with pytest.raises(
+        FuncregError, match=r"data's x: got a float32 .*expected torch\.float64, as the parameters have"
+    ):
+        fitted(train.make_step(loss_fn, optim.sgd(0.1)), Batch(X.float(), DATA.y))
+
+
+def test_hparams_of_numpy_are_named() -> None:
+    with pytest.raises(FuncregError, match=r"hparams's lr: got array.*Convert it: torch\.as_tensor\(value\)"):
+        fitted(train.make_step(loss_fn, optim.sgd(0.1)), hparams={"lr": DATA.y.numpy()})
+
+
+@pytest.mark.parametrize("told", [True, torch.tensor(True), torch.tensor([True]).numpy()[0]])
+def test_an_epoch_may_be_the_last_by_any_true(told: Any) -> None:
+    ended = fitted(train.make_step(loss_fn, optim.sgd(0.1)), epochs=3, on_epoch=lambda epoch: told)
+    assert len(ended.history["loss"]) == 1
+
+
 # What trains nothing
 
 

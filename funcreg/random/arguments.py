@@ -49,6 +49,6 @@ def check_parameter(
 
 
 def check_dtype(dtype: torch.dtype) -> None:
-    """Refuse what is no floating-point dtype."""
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+    """Refuse what is no floating-point dtype that torch computes with."""
+    if not isinstance(dtype, torch.dtype) or dtype not in _checks.FLOATING:
         _checks.fail("dtype", _checks.describe(dtype), "a floating-point dtype such as torch.float32")

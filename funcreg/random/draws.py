@@ -245,8 +245,8 @@ def categorical(key: Tensor, logits: Tensor) -> Tensor:
         int64 (...): one index for each row of logits.
 
     Raises:
-        FuncregError: when logits are not floating-point or have no classes, or a row excludes all or has NaN. In
-            a compiled program, and on a GPU, such a row gives -1 instead.
+        FuncregError: when logits are not floating-point or have no classes, or a row excludes all, or has NaN or
+            inf. In a compiled program, and on a GPU, such a row gives -1 instead.
 
     >>> from funcreg import random
     >>> categorical(random.key(0), torch.tensor([[0.0, -torch.inf], [-torch.inf, 0.0]]))
@@ -261,13 +261,13 @@ def categorical(key: Tensor, logits: Tensor) -> Tensor:
     gumbel = -torch.log(-torch.log(units.clamp(max=1 - 2.0**-24)))
     largest = logits.amax(dim=-1, keepdim=True)
     drawn = torch.argmax((logits - largest) + gumbel, dim=-1)  # of large logits a sum would round the noise off
-    possible = largest.squeeze(-1) > -torch.inf  # no NaN is
+    possible = largest.squeeze(-1).abs() < torch.inf  # no NaN is
     values = _jit.known(possible)
     if values is None:
         return torch.where(possible, drawn, -1)
     if not bool(values.all()):
-        got = f"{int((~values).sum())} of {values.numel()} rows without a class, or with NaN"
-        _checks.fail("logits", got, "at least one class above -inf in each row, and no NaN")
+        got = f"{int((~values).sum())} of {values.numel()} rows without a class, or with NaN or inf"
+        _checks.fail("logits", got, "at least one class above -inf in each row, and neither NaN nor inf")
     return drawn
 
 

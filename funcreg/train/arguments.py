@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .. import _checks, tree
 from ..tree.stacking import members_of
+from ..tree.structure import entry
 from .alone import Alone
 from .arrays import as_tensors
 from .feed import Passes
@@ -111,6 +112,9 @@ def passes_of(
     if not tree.leaves(data):
         allowed = "a tree of tensors with a shared first axis, such as Batch(x, y), or a source of batches"
         _checks.fail("data", "no tensors", allowed)
+    for name, leaf in zip(tree.names(data), tree.leaves(data), strict=True):
+        if isinstance(leaf, Tensor) and leaf.is_nested:
+            _checks.fail(entry("data", name), "a nested tensor", "a dense one", "Pad it, or give batches: a source.")
     samples = members_of("data", data)
     if not samples:
         _checks.fail("data", "tensors without a sample", "at least one")
@@ -159,6 +163,23 @@ def monitored(row: Metrics, monitor: Monitor, shape: tuple[int, ...]) -> tuple[M
     return row | {"monitor": value.to("cpu", torch.float64)}, "monitor"
 
 
+def columns(records: list[Metrics]) -> Metrics:
+    """The metrics of some steps, (steps, ...) each, on the CPU in float64.
+
+    Raises:
+        FuncregError: for a step with others than the first has.
+
+    >>> columns([{"loss": torch.tensor(1.0)}, {"loss": torch.tensor(2.0)}])
+    {'loss': tensor([1., 2.], dtype=torch.float64)}
+    """
+    names = records[0].keys()
+    for record in records:
+        if record.keys() != names:
+            got, known = (", ".join(map(repr, each)) for each in (record, names))
+            _checks.fail("loss_fn's metrics", got, f"the same in each step, {known} as in the first of the epoch")
+    return {name: torch.stack([record[name] for record in records]).cpu().to(torch.float64) for name in names}
+
+
 def check_columns(row: Metrics, history: tuple[Metrics, ...]) -> None:
     """Refuse other metrics than those of the epochs before."""
     if history and row.keys() != history[-1].keys():
@@ -169,7 +190,8 @@ def check_columns(row: Metrics, history: tuple[Metrics, ...]) -> None:
 
 def wish(told: Any, active: Tensor) -> Tensor:
     """Whether what on_epoch returned ends training: 1.0 or 0.0, for each model that trains."""
-    value = told if isinstance(told, bool) else False
+    numpys = str(getattr(told, "dtype", "")) == "bool" and getattr(told, "shape", None) == ()
+    value = bool(told) if isinstance(told, bool) or numpys else False
     if isinstance(told, Tensor) and told.dtype == torch.bool:
         if told.shape not in ((), active.shape):
             allowed = f"True, False, or a tensor of them of shape {tuple(active.shape)}"

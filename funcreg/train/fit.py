@@ -223,7 +223,7 @@ def fit(
                         break
             last, steps = chunks.join(last), None
             if feed.whole:
-                steps = {name: torch.stack([r[name] for r in records]).cpu().to(torch.float64) for name in records[0]}
+                steps = arguments.columns(records)
                 row, watched = arguments.monitored(_row(steps, evaluate, last), monitor, last.step.shape)
                 arguments.check_columns(row, run.history)
                 run = advance(run, last, processes.row(row), feed.place, stopping=stopping, monitor=watched)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks, _jit, tree
+from ..tree.structure import entry
 from .step import Metrics, Step, TrainState
 
 
@@ -31,7 +32,7 @@ def program_of(step: Step, *, batched: bool, own: bool, bare: bool, jit: bool | 
         except _checks.FuncregError:
             raise
         except Exception as error:
-            _explain(error)
+            _explain(error, train_state, batch)
             if jit:
                 # The compiler wraps an error of the step in many lines of its own.
                 _explain_by_running(plain, train_state, batch, hparams)
@@ -46,23 +47,30 @@ def dense(leaf: Tensor) -> Tensor:
     return leaf if leaf.stride() == fresh else leaf.clone(memory_format=torch.contiguous_format)
 
 
-def _explain_by_running(plain: Step, *arguments: Any) -> None:
+def _explain_by_running(plain: Step, train_state: TrainState, batch: Any, hparams: Any) -> None:
     """Raise the FuncregError that the step raises when it is not compiled, if it does."""
     try:
-        plain(*arguments)
+        plain(train_state, batch, hparams)
     except _checks.FuncregError:
         raise
     except Exception as error:
-        _explain(error)
+        _explain(error, train_state, batch)
 
 
-def _explain(error: Exception) -> None:
-    """vmap's refusal of a global draw, as a FuncregError with the remedy."""
+def _explain(error: Exception, train_state: TrainState, batch: Any) -> None:
+    """vmap's refusal of a global draw, or a kernel's of two dtypes, as a FuncregError with the remedy."""
     if isinstance(error, RuntimeError) and "vmap" in str(error) and "randomness" in str(error):
         remedy = (
             "Draw with fr.random from the key it gets. Outside fit, pass a key per member: fr.random.split(key, n)."
         )
         _checks.fail("loss_fn", "a draw from torch's global generator under vmap", "draws from a key", remedy)
+    if isinstance(error, RuntimeError) and ("same dtype" in str(error) or "scalar type" in str(error)):
+        own = tree.leaves(train_state.params)[0].dtype
+        for name, leaf in zip(tree.names(batch), tree.leaves(batch), strict=True):
+            if leaf.is_floating_point() and leaf.dtype != own:
+                told = str(error).strip().splitlines()[0]
+                remedy = f"Convert one of them; data: {name}.to({own}). (torch: {told})"
+                _checks.fail(entry("data", name), _checks.describe(leaf), f"{own}, as the parameters have", remedy)
 
 
 @functools.lru_cache(maxsize=16)

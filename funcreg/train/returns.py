@@ -28,6 +28,8 @@ def checked_return(output: Any, state: tree.Tree) -> tuple[Tensor, tuple[tree.Tr
     if not isinstance(metrics, dict):
         _checks.fail("loss_fn's metrics", _describe(metrics), "a dict of name -> tensor of shape ()")
     for name, value in metrics.items():
+        if not isinstance(name, str):
+            _checks.fail("loss_fn's metrics", f"the name {_checks.describe(name)}", "names that are strings")
         if name in OWN:
             _checks.fail("loss_fn's metrics", repr(name), f"other names than {', '.join(OWN)}, which the step adds")
         check_scalar(f"loss_fn's metrics[{name!r}]", value)
@@ -49,13 +51,15 @@ def refuse_constant() -> NoReturn:
 
 
 def check_scalar(argument: str, value: Any, remedy: str = "") -> None:
-    """Refuse what is not a tensor of shape ().
+    """Refuse what is not a tensor of shape (), of a real number.
 
     >>> import torch
     >>> check_scalar("loss", torch.zeros(()))
     """
     if not isinstance(value, Tensor) or value.ndim != 0:
         _checks.fail(argument, _describe(value), "a tensor of shape ()", remedy)
+    if value.is_complex():
+        _checks.fail(argument, _describe(value), "a real number, such as value.abs()")
 
 
 def check_updated(argument: str, updated: tree.Tree, params: tree.Tree, remedy: str) -> None:

@@ -243,13 +243,14 @@ def transform(optimizer: Optimizer, hparams: Any) -> Transform:
 def as_hparams(hparams: Any, device: torch.device) -> Any:
     """Hyperparameters as tensors on a device; Python floats become float64."""
 
-    def as_tensor(leaf: object) -> Tensor:
+    def as_tensor(name: str, leaf: Any) -> Tensor:
         value = _jit.as_data(leaf, device)
         if not isinstance(value, Tensor):
-            _checks.fail("hparams", _checks.describe(leaf), "a tree of numbers and tensors")
+            remedy = "Convert it: torch.as_tensor(value)." if hasattr(leaf, "dtype") else "Close over it instead."
+            _checks.fail(entry("hparams", name), _checks.describe(leaf), "a tree of numbers and tensors", remedy)
         return value
 
-    return tree.map(as_tensor, hparams)
+    return tree.map_named(as_tensor, hparams)
 
 
 def check_members(argument: str, stacked: tree.Tree, members: int) -> None:

@@ -127,7 +127,8 @@ def check_like(
 
 
 def _is_floating(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.dtype in _checks.FLOATING and leaf.layout == torch.strided
+    dense = isinstance(leaf, Tensor) and leaf.layout == torch.strided and not leaf.is_nested
+    return dense and leaf.dtype in _checks.FLOATING
 
 
 def _differ(argument: str, tree: Tree, like_argument: str, like: Tree) -> NoReturn:

@@ -41,6 +41,8 @@ REFUSALS: list[Refusal] = [
     ("random.randint", "high", lambda: fr.random.randint(KEY, 2, 0, 2**40)),
     ("random.permutation", "n", lambda: fr.random.permutation(KEY, 0)),
     ("random.categorical", "logits", lambda: fr.random.categorical(KEY, INTEGERS)),
+    ("random.categorical", "logits", lambda: fr.random.categorical(KEY, torch.tensor([torch.inf, 0.0]))),
+    ("random.uniform", "dtype", lambda: fr.random.uniform(KEY, 2, dtype=torch.float8_e5m2)),
     ("random.categorical", "logits", lambda: fr.random.categorical(KEY, torch.zeros(2, 0))),
     ("random.categorical", "logits", lambda: fr.random.categorical(KEY, torch.full((2, 3), -torch.inf))),
     ("random.categorical", "logits", lambda: fr.random.categorical(KEY, torch.tensor([0.0, torch.nan]))),

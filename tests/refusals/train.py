@@ -38,6 +38,11 @@ REFUSALS: list[Refusal] = [
     ("train.csv_log", "epoch", lambda: train.csv_log("unwritten.csv")(bad({"loss": 1.0}))),
     ("train.tensorboard_log", "folder", lambda: train.tensorboard_log(bad(3))),
     ("train.load", "path", lambda: train.load("no-such-run")),
+    (
+        "train.fit",
+        "checkpoint",
+        lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, jit=False, checkpoint="/dev/null"),
+    ),
     ("train.load", "path", lambda: train.load(bad(3))),
     ("train.fit", "data", lambda: train.fit(STEP, TRAIN_STATE, iter([]), key=KEY, epochs=1)),
     ("train.fit", "epoch_steps", lambda: train.fit(STEP, TRAIN_STATE, BATCH, key=KEY, epochs=1, epoch_steps=0)),
