@@ -100,16 +100,6 @@ def test_plain_autograd_gives_the_same_bits() -> None:
     assert same_bits(inference, STEP(begin(), data(), SETTINGS)[0])
 
 
-@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad])
-def test_a_loss_without_parameters_has_zero_gradients(mode) -> None:
-    step = train.make_step(lambda params, state, batch, *, key, hparams: (batch.sum(), (state, {})), optim.sgd(1.0))
-    for params in ({"w": torch.ones(2)}, {"w": torch.ones(2), "unused": torch.ones(1)}):
-        with mode():
-            train_state, metrics = step(train.init(params, {}, optim.sgd(1.0), key=random.key(0)), torch.ones(3))
-        assert metrics["grad_norm"] == 0
-        assert same_bits(train_state.params, params)
-
-
 def test_a_step_is_pure() -> None:
     train_state, batch = begin(), data()
     before, generator = tree.clone((train_state, batch)), torch.get_rng_state()

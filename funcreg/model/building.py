@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks, _generators, random, tree
-from .._functorch import in_transform
+from .._functorch import levels_of_vmap
 from .arguments import divided
 from .refused import label
 
@@ -82,9 +82,9 @@ class Init:
 
     def __call__(self, key: Tensor) -> tuple[Params, State]:
         _checks.check_key(key)
-        if in_transform():
+        if levels_of_vmap(key):
             remedy = "Make several with fr.model_members(model, key, K)."
-            _checks.fail("key", "one inside of vmap or another transform", "one outside, as a module is made", remedy)
+            _checks.fail("key", "a batch of keys under vmap", "one key, as a module is made outside of vmap", remedy)
         seed = int(random.bits(key, 2) @ torch.tensor([1, 2**31], device=key.device))
         self.apply.originals.note(fresh := made(self.factory, seed))
         return tree.to(variables(fresh), key.device)
