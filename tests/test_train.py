@@ -794,7 +794,7 @@ def test_a_wrong_loss_is_explained_when_compiled_too() -> None:
         ({"epochs": 0}, "epochs: got 0"),
         ({"epochs": 2.0}, "epochs: got 2.0"),
         ({"batch_size": 0}, "batch_size: got 0"),
-        ({"hparams": {"rate": "high"}}, "hparams: got 'high'"),
+        ({"hparams": {"rate": "high"}}, "hparams's rate: got 'high'"),
         ({"members": 3}, r"train_state's params\.0\.bias: .*shape \(8,\); expected .*members = 3"),
         ({"batches": "own"}, "batches: got 'own' for one model"),
         ({"batches": "mine"}, "batches: got 'mine'"),
