@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import funcreg as fr
+from funcreg._jit.outside import Outside
 from funcreg._jit.stamps import stamp
 from tests.snapshots import as_traced, in_folder
 
@@ -346,6 +347,16 @@ def test_what_is_filled_at_the_first_call_is_kept(tmp_path: Path, monkeypatch: p
     for _ in range(2):
         assert torch.equal(program(X), X + torch.arange(2.0))
     assert program.compilations == 1
+
+
+def test_a_generator_that_is_imported_is_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "numpy")
+    with Outside() as outside:
+        monkeypatch.setitem(sys.modules, "numpy", np)
+    assert outside.found is None
+    with Outside() as outside:
+        np.random.rand()  # noqa: NPY002
+    assert outside.found == "a generator of random numbers"
 
 
 @pytest.mark.parametrize("held", [torch.ones(3), torch.ones(3, dtype=torch.bool), np.ones(3), torch.zeros(0)])
