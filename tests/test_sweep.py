@@ -376,3 +376,7 @@ def test_a_sweep_ends_in_a_module(make: Any) -> None:
     assert not torch.equal(module.eval()(held_out.x), logits)
     assert all(torch.equal(a, b) for a, b in zip(tree.leaves(before), tree.leaves(result.best), strict=True))
     assert all(leaf.untyped_storage().nbytes() == leaf.nbytes for leaf in tree.leaves(member.params)), "a view"
+
+
+def test_whole_numbers_that_no_integer_holds_are_floats() -> None:
+    assert fr.sweep.grid(n=[2**70, 1])["n"].tolist() == [2.0**70, 1.0]

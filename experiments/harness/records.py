@@ -51,9 +51,9 @@ def check_place(path: Path) -> None:
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """The records in a folder by name; other JSON files are passed over with a word on stderr."""
+    """The records in a folder by name; other JSON files than the benchmarks' are passed over with a word on stderr."""
     records = []
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(set(folder.glob("*.json")) - {folder / "bench.json"}):
         try:
             records.append(read_record(path))
         except LabError as error:

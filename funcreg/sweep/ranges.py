@@ -138,7 +138,7 @@ def as_column(name: str, values: Iterable[float] | Tensor) -> Tensor:
             remedy = f"What is not a number is a program of its own: fr.sweep.each(run, {name}=[...])."
             _checks.fail(name, _checks.describe(number), "numbers", remedy)
         _checks.check_number(name, number)
-    integral = all(isinstance(number, int) for number in numbers)
+    integral = all(isinstance(number, int) and abs(number) < 2**63 for number in numbers)
     return torch.tensor(numbers, dtype=torch.int64 if integral else torch.float64)
 
 

@@ -97,7 +97,8 @@ def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> T
     """Adam's direction: m / (1 - b1**t) / (sqrt(v / (1 - b2**t)) + eps).
 
     m and v are the moving averages of g and g * g, t counts from 1. Kingma and Ba 2015
-    (arXiv:1412.6980). Differentiable where a gradient is 0, which sqrt alone is not.
+    (arXiv:1412.6980). Differentiable where a gradient is 0, which sqrt alone is not. A weight whose g * g
+    overflows (in float32 from 1.8e19 on) moves no more: clip what may be so large first.
 
     Args:
         b1, b2: in [0, 1).
