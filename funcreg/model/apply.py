@@ -191,7 +191,7 @@ class Apply:
             again = self._rehearsed(self.eager.made(skeleton.mode), own, given)
             return not any(each.did in GLOBAL_DRAWS for each in again.impure)
 
-        broken = watch.broken(watched, elsewhere)
+        broken = () if watch.unbroken() else watch.broken(watched, elsewhere)
         if broken:
             refuse(broken, "fr.check(model, *inputs) names the layer. ")
         tensors.update((name, before[name]) for name in plan.resets)

@@ -144,6 +144,8 @@ def _fits(given: Any, kinds: tuple[list[str], list[Any]]) -> bool:
     names, expected = kinds
     if type(given) is not dict or list(given) != names:
         return False
+    if not names:
+        return True
     try:
         return list(map(_shape_and_dtype, given.values())) == expected
     except AttributeError:

@@ -24,6 +24,8 @@ def scaled_dot_product_attention(
     bias: Tensor | None,
     draw: Draw | None,
     scale: float | None = None,
+    *,
+    all_see: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """softmax(q kT scale + bias) v and its weights, which are dropped out when there is a draw.
 
@@ -32,6 +34,7 @@ def scaled_dot_product_attention(
         bias: added to the scores; broadcasts with (..., targets, sources).
         draw: the key and rate of the weights' dropout, or None.
         scale: of the scores. Default: 1 / sqrt(features).
+        all_see: whether the bias leaves every target a source to see, as that of causal attention does.
 
     Returns:
         The result (..., targets, values), and the weights (..., targets, sources).
@@ -43,7 +46,8 @@ def scaled_dot_product_attention(
     True
     """
     scores = (q * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)) @ k.transpose(-2, -1)
-    weights = _softmax(scores) if bias is None else _masked_softmax(scores + bias)
+    scores = scores if bias is None else scores + bias
+    weights = _softmax(scores) if bias is None or all_see else _masked_softmax(scores)
     if draw is not None:
         weights = noise.dropout(weights, draw.rate, key=draw.key)
     return weights @ v, weights

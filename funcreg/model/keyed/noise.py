@@ -98,14 +98,13 @@ def _attention(
     if enable_gqa:
         groups = query.shape[-3] // key.shape[-3]
         key, value = (x.repeat_interleave(groups, dim=-3) for x in (key, value))
-    hidden = None
     if is_causal:
-        hidden = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).triu(1)
-    elif attn_mask is not None and attn_mask.dtype == torch.bool:
-        hidden = ~attn_mask  # here True means: may be seen
-    if hidden is not None:
-        attn_mask = torch.zeros(hidden.shape, dtype=query.dtype, device=query.device).masked_fill(hidden, -math.inf)
-    return scaled_dot_product_attention(query, key, value, attn_mask, drawn, scale)[0]
+        shape = (query.shape[-2], key.shape[-2])
+        attn_mask = torch.full(shape, -math.inf, dtype=query.dtype, device=query.device).triu(1)
+    elif attn_mask is not None and attn_mask.dtype == torch.bool:  # here True means: may be seen
+        seen = torch.zeros(attn_mask.shape, dtype=query.dtype, device=query.device)
+        attn_mask = seen.masked_fill(~attn_mask, -math.inf)
+    return scaled_dot_product_attention(query, key, value, attn_mask, drawn, scale, all_see=is_causal)[0]
 
 
 _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)

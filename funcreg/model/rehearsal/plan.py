@@ -5,7 +5,8 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,8 @@ _COST_OF_NONE = 2  # microseconds, to leave a mode of torch for the call of a la
 _LENT = (KEY, RATE, RATE_OF_ALL, MOMENTUM)
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True)
+class Plan:
     """What calls of a kind need.
 
     rateable: the layers whose noise a rate reaches. moves: the attributes of layers that a forward changes,
@@ -57,7 +59,7 @@ class Plan(NamedTuple):
     branched: bool = False
     impure: tuple[Impurity, ...] = ()
 
-    @property
+    @functools.cached_property
     def plain(self) -> bool:
         """Whether nothing is to be around a call, or looked at before it."""
         around = self.setters or self.copies_inputs or self.checkpoints or self.dirichlet or self.branches

@@ -97,6 +97,12 @@ class Watch:
         self.tensors, self.versions, self.cpu = tensors, versions(tensors), _state()
         self.gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
 
+    def unbroken(self) -> bool:
+        """Whether nothing has changed."""
+        cpu = _state()  # held while it is compared
+        same = self.gpus is None and versions(self.tensors) == self.versions
+        return same and not _differ(cpu.data_ptr(), self.cpu.data_ptr(), _STATE_SIZE)
+
     def broken(self, names: Iterable[str], elsewhere: Callable[[], bool]) -> Sequence[str]:
         """What was done, in words; empty when the call was pure. The generators are put back.
 
