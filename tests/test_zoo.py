@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.zoo.catalogue import catalogue, table
-from tests.zoo.examine import CHECKS, examine
+from tests.zoo.examine import CHECKS, Subjects, examine
 
 CATALOGUE = catalogue()
 
@@ -15,8 +15,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_a_module_is_right_or_refused_by_name(name: str) -> None:
+    subjects = Subjects(CATALOGUE[name])
     for check in CHECKS:
-        examine(CATALOGUE[name], check)
+        examine(subjects, check)
 
 
 def test_the_readmes_have_the_counts() -> None:

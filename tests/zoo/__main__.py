@@ -7,7 +7,7 @@ from collections import Counter
 import torch
 
 from tests.zoo.catalogue import catalogue, table
-from tests.zoo.examine import CHECKS, examine
+from tests.zoo.examine import CHECKS, Subjects, examine
 
 
 def main(wanted: str = "") -> None:
@@ -16,10 +16,10 @@ def main(wanted: str = "") -> None:
     for name, specimen in catalogue().items():
         if wanted not in name:
             continue
-        row = []
+        row, subjects = [], Subjects(specimen)
         for check in CHECKS:
             try:
-                verdict = examine(specimen, check)
+                verdict = examine(subjects, check)
             except Exception as error:
                 verdict = f"WRONG: {type(error).__name__}: {str(error)[:300]}"
             counts[verdict.split(":")[0]] += 1

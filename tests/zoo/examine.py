@@ -5,8 +5,9 @@ the message, or wrong, which is an AssertionError that says how.
 """
 
 import contextlib
+import functools
 import random as python_random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,18 +23,34 @@ KEYS = fr.random.split(fr.random.key(7), 3)
 
 
 class Subject:
-    """A specimen's module in float64, with values that are not its layers' trivial starts, and its pure twin."""
+    """A specimen's module in float64, with values that are not its layers' trivial starts, and its pure twin.
+
+    Whatever it is called for, no call may move a generator of the process, and `given` is to stay as it was.
+    """
 
     def __init__(self, specimen: Specimen, **rates: Any) -> None:
         self.specimen, self.rates = specimen, rates
         self.module = self.twin(train=False)
-        self.args, self.kwargs = specimen.inputs()
+        self.inputs = specimen.inputs()
         self.params, self.state = fr.variables(self.module)
         self.model = fr.from_module(self.module)
+        self.given = [*self.params.values(), *self.state.values(), *self.module.state_dict().values()]
+        self.given += [leaf for leaf in pytree.tree_leaves(self.inputs) if isinstance(leaf, Tensor)]
+        self.before = [tensor.clone() for tensor in self.given]
 
-    def apply(self, **how: Any) -> tuple[list[Tensor], dict[str, Tensor]]:
-        output, state = self.model.apply(self.params, self.state, *self.args, **self.kwargs, **how)
+    def apply(self, params: dict[str, Tensor] | None = None, /, **how: Any) -> tuple[list[Tensor], dict[str, Tensor]]:
+        before = _generators()
+        args, kwargs = self.inputs
+        try:
+            output, state = self.model.apply(params or self.params, self.state, *args, **kwargs, **how)
+        finally:
+            assert _generators() == before, "a global generator moved"
         return numbers(output), state
+
+    def run(self, twin: nn.Module) -> list[Tensor]:
+        """What the module itself gives. It may write into its inputs."""
+        args, kwargs = pytree.tree_map_only(Tensor, torch.clone, self.inputs)
+        return numbers(twin(*args, **kwargs))
 
     def twin(self, *, train: bool) -> nn.Module:
         """The same module, made anew: a copy's lambdas and hooks would look at the original."""
@@ -46,33 +63,56 @@ class Subject:
         return module.train(train)
 
 
-def evaluates(specimen: Specimen) -> None:
+class Subjects:
+    """Of a specimen, for all of its checks: first calls of a model take longest."""
+
+    def __init__(self, specimen: Specimen) -> None:
+        self.specimen = specimen
+
+    @functools.cached_property
+    def quiet(self) -> Subject:
+        return Subject(self.specimen)
+
+    @functools.cached_property
+    def noisy(self) -> Subject:
+        """With noise of all kinds at once."""
+        rates: dict[str, Any] = {}
+        for each in self.specimen.noise.values():
+            rates |= each
+        return Subject(self.specimen, **rates) if rates else self.quiet
+
+    def by_noise(self) -> Iterator[tuple[str, Subject]]:
+        """Each kind of noise, alone."""
+        for kind, rates in self.specimen.noise.items():
+            yield kind, self.noisy if rates == self.noisy.rates else Subject(self.specimen, **rates)
+
+
+def evaluates(subjects: Subjects) -> None:
     """Evaluation equals the module's."""
-    subject = Subject(specimen)
+    subject = subjects.quiet
     twin = subject.twin(train=False)
     with torch.no_grad():
-        expected = numbers(twin(*subject.args, **subject.kwargs))
+        expected = subject.run(twin)
         ours, state = subject.apply()
-    close(ours, expected, specimen.tolerance)
+    close(ours, expected, subject.specimen.tolerance)
     own = twin.state_dict()
     assert all(torch.equal(state[name], own[name]) for name in state if name in own), "another state"
 
 
-def trains(specimen: Specimen) -> None:
+def trains(subjects: Subjects) -> None:
     """A training step at zero rates equals the module's: its outputs, its buffers, and its gradients."""
-    subject = Subject(specimen)
+    subject, tolerance = subjects.quiet, subjects.specimen.tolerance
     twin = subject.twin(train=True)
-    expected = numbers(twin(*subject.args, **subject.kwargs))
+    expected = subject.run(twin)
     _loss(expected).backward()
     theirs = {name: p.grad for name, p in twin.named_parameters() if p.grad is not None}
     # A cache that the module makes anew in another shape is none of its state.
     own = twin.state_dict()
     buffers = {name: own[name] for name in subject.state if name in own}
     params = {name: tensor.clone().requires_grad_() for name, tensor in subject.params.items()}
-    output, state = subject.model.apply(params, subject.state, *subject.args, key=KEYS[0], train=True, **subject.kwargs)
-    ours = numbers(output)
-    close([each.detach() for each in ours], [each.detach() for each in expected], specimen.tolerance)
-    close([state[name] for name in buffers], list(buffers.values()), specimen.tolerance)
+    ours, state = subject.apply(params, key=KEYS[0], train=True)
+    close([each.detach() for each in ours], [each.detach() for each in expected], tolerance)
+    close([state[name] for name in buffers], list(buffers.values()), tolerance)
     grads = torch.autograd.grad(_loss(ours), list(params.values()), allow_unused=True)
     found = dict(zip(params, grads, strict=True))
     largest = max((float(each.abs().max()) for each in theirs.values()), default=1.0) or 1.0
@@ -80,14 +120,13 @@ def trains(specimen: Specimen) -> None:
         mine = found[name]
         assert mine is not None or not grad.any(), f"no gradient of {name}"
         if mine is not None:
-            tolerance = max(1e-7, 100 * specimen.tolerance)  # of the largest of all: some are zero but for rounding
-            torch.testing.assert_close(mine / largest, grad / largest, rtol=tolerance, atol=tolerance)
+            of_all = max(1e-7, 100 * tolerance)  # of the largest of all: some are zero but for rounding
+            torch.testing.assert_close(mine / largest, grad / largest, rtol=of_all, atol=of_all)
 
 
-def draws(specimen: Specimen) -> None:
+def draws(subjects: Subjects) -> None:
     """Each kind of noise, alone, is on in a Monte Carlo call and in a training call; same key, same bits."""
-    for kind, rates in specimen.noise.items():
-        subject = Subject(specimen, **rates)
+    for kind, subject in subjects.by_noise():
         if not _noisy_in_torch(subject):
             raise AssertionError(f"{kind}: the module itself has no such noise")
         for train in (False, True):
@@ -97,35 +136,27 @@ def draws(specimen: Specimen) -> None:
             assert not _differ(one, again), f"{kind}: one key gives two answers (train={train})"
 
 
-def samples(specimen: Specimen) -> None:
+def samples(subjects: Subjects) -> None:
     """`vmap` over keys equals a loop, with all noise on."""
-    subject = _all_noise(specimen)
+    subject = subjects.noisy
     with torch.no_grad():
         loop = [subject.apply(key=key)[0] for key in KEYS]
         batched = vmap(lambda key: tuple(subject.apply(key=key)[0]))(KEYS)
     for place, each in enumerate(batched):
-        close(list(each), [outputs[place] for outputs in loop], max(1e-7, specimen.tolerance))
+        close(list(each), [outputs[place] for outputs in loop], max(1e-7, subject.specimen.tolerance))
 
 
-def leaves_alone(specimen: Specimen) -> None:
-    """torch's, numpy's and Python's generators, and the caller's tensors, are as they were."""
-    subject = _all_noise(specimen)
-    given = [*subject.params.values(), *subject.state.values(), *subject.module.state_dict().values()]
-    given += [leaf for leaf in pytree.tree_leaves((subject.args, subject.kwargs)) if _is_tensor(leaf)]
-    before = [tensor.clone() for tensor in given]
-    generators = _generators()
-    with torch.no_grad():
-        for how in ({}, {"key": KEYS[0]}, {"key": KEYS[0], "train": True}, {"key": KEYS[1], "train": True}):
-            if specimen.refuses:
-                with contextlib.suppress(fr.FuncregError):
-                    subject.apply(**how)
-            else:
-                subject.apply(**how)
-    assert _generators() == generators, "a global generator moved"
-    close(given, before, 0.0)
+def leaves_alone(subjects: Subjects) -> None:
+    """torch's, numpy's and Python's generators, and the caller's tensors, are as they were, after all of the checks."""
+    for how in ({}, {"key": KEYS[0]}, {"key": KEYS[0], "train": True}, {"key": KEYS[1], "train": True}):
+        allowed = contextlib.suppress(fr.FuncregError) if subjects.specimen.refuses else contextlib.nullcontext()
+        with torch.no_grad(), allowed:
+            subjects.noisy.apply(**how)
+    for subject in (subjects.quiet, subjects.noisy):
+        close(subject.given, subject.before, 0.0)
 
 
-CHECKS: dict[str, Callable[[Specimen], None]] = {
+CHECKS: dict[str, Callable[[Subjects], None]] = {
     "evaluates": evaluates,
     "trains": trains,
     "draws": draws,
@@ -134,11 +165,12 @@ CHECKS: dict[str, Callable[[Specimen], None]] = {
 }
 
 
-def examine(specimen: Specimen, check: str) -> str:
+def examine(subjects: Subjects, check: str) -> str:
     """ "right", or "refused: why"; an AssertionError where it is wrong or refused without being listed."""
+    specimen = subjects.specimen
     words = specimen.refuses.get(check)
     try:
-        CHECKS[check](specimen)
+        CHECKS[check](subjects)
     except fr.FuncregError as error:
         if words is None or words not in str(error):
             raise AssertionError(f"{specimen.name}, {check}: refused: {error}") from error
@@ -166,40 +198,32 @@ def _loss(outputs: list[Tensor]) -> Tensor:
     return total
 
 
-def _all_noise(specimen: Specimen) -> Subject:
-    rates: dict[str, Any] = {}
-    for each in specimen.noise.values():
-        rates |= each
-    return Subject(specimen, **rates)
-
-
 def _noisy_in_torch(subject: Subject) -> bool:
     """Whether the module itself gives two answers in training mode, its normalisation evaluating."""
     twin = subject.twin(train=True)
     for layer in twin.modules():
         if hasattr(layer, "running_mean"):
             layer.eval()
-    answers = []
     numpys, pythons = np.random.get_state(), python_random.getstate()  # noqa: NPY002  (a module may draw from it)
+
+    def answer(seed: int) -> list[Tensor]:
+        torch.manual_seed(seed)
+        python_random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        return subject.run(twin)
+
     with torch.random.fork_rng(), torch.no_grad():
-        for seed in range(5):
-            torch.manual_seed(seed)
-            python_random.seed(seed)
-            np.random.seed(seed)  # noqa: NPY002
-            answers.append(numbers(twin(*subject.args, **subject.kwargs)))
+        first = answer(0)
+        noisy = any(_differ(first, answer(seed)) for seed in range(1, 5))
     np.random.set_state(numpys)  # noqa: NPY002
     python_random.setstate(pythons)
-    return any(_differ(answers[0], other) for other in answers[1:])
+    return noisy
 
 
 def _differ(one: list[Tensor], other: list[Tensor]) -> bool:
     return len(one) != len(other) or any(
         a.shape != b.shape or not torch.equal(a, b) for a, b in zip(one, other, strict=True)
     )
-
-
-def _is_tensor(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor)
 
 
 def _generators() -> tuple[Any, ...]:
