@@ -22,9 +22,8 @@ class Outside:
 
     found: the name of the first that was asked; None for none.
 
-    >>> import time
     >>> with Outside() as outside:
-    ...     now = time.time()
+    ...     exec("import time; now = time.time()", {"__name__": "of_a_caller"})
     >>> outside.found
     'time.time'
     """
@@ -80,7 +79,7 @@ def _for_the_caller(frame: FrameType | None) -> bool:
 def of_library(module: str | None, file: str | None = None) -> bool:
     """Whether code is of a package that was installed, of Python, or of this one.
 
-    >>> of_library("torch.nn"), of_library("__main__")
+    >>> of_library("torch.nn"), of_library("of_a_caller")
     (True, False)
     """
     package = (module or "").split(".")[0]
