@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._higher_order_ops import while_loop
 from torch.func import grad, vmap
+from torch.utils.checkpoint import checkpoint
 
 import funcreg as fr
 
@@ -188,26 +190,41 @@ class Retied(nn.Module):
         return self.second(self.first(x))
 
 
-class Branches(nn.Module):
+class Loops(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(3, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cond(x.sum() > 0, self.linear, torch.tanh, (x,))
+        return while_loop(lambda x: x.sum() < 5, lambda x: (self.linear(x).abs() + 1,), (x,))[0]
+
+
+class Checkpointed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.linear, x, use_reentrant=False)
 
 
 @pytest.mark.parametrize(
     ("layer", "did"),
     [
         (Retied, r"1\.second \(Linear\), of which a forward replaces a parameter"),
-        (Branches, r"1 \(Branches\), whose forward compiles a part of itself"),
+        (Loops, r"1 \(Loops\), whose forward compiles a part of itself"),
     ],
 )
 def test_what_a_copy_cannot_do_is_said_by_the_layers_name(layer: type[nn.Module], did: str) -> None:
     module = nn.Sequential(nn.ReLU(), layer())
     with pytest.raises(fr.FuncregError, match=did):
         fr.from_module(module).apply(*fr.variables(module), inputs(2, 3))
+
+
+def test_an_error_of_torch_that_a_checkpoint_passes_on_stays_its_own() -> None:
+    module = Checkpointed()
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
+        fr.from_module(module).apply(*fr.variables(module), inputs(2, 4))
 
 
 def test_a_check_inside_of_a_layer_names_it() -> None:

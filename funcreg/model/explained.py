@@ -1,5 +1,7 @@
 """What could not be done, in terms of the layer that asked for it: by a transform, a check, or a copy."""
 
+import traceback
+
 from .. import _checks
 from .._functorch import in_transform
 from .rehearsal import running_at
@@ -12,7 +14,8 @@ _SPLIT = "Give it setup_context and a vmap rule, or call it in a loop, outside t
 _SAVED = "Take gradients by plain autograd, without vmap: fr.train.make_step does so for one model."
 _COMPILE = "Give the function as it was before torch.compile; fr.jit compiles whole programs."
 _TIE = "Tie its layers when it is made, or call the function on the other's: F.linear(x, self.other.weight)."
-_PLAIN = "Write torch.cond and its kin as if and for, and flex_attention as F.scaled_dot_product_attention."
+_PLAIN = "Write while_loop and its kin as while and for, and flex_attention as F.scaled_dot_product_attention."
+_KEEPS_OUT = "_fn"  # the wrapper of torch.compiler.disable
 _IN_TRANSFORMS = {
     "setup_context": ("applies an autograd function that has no setup_context", _SPLIT),
     "generate_vmap_rule": ("applies an autograd function without a rule for vmap", _SPLIT),
@@ -51,7 +54,7 @@ def explained(error: Exception, skeleton: Skeleton) -> Exception:
     compiled = _comes_from_the_compiler(error)
     if compiled and not in_transform():
         told = f"module: got {running_at(error, skeleton)}, whose forward compiles a part of itself"
-        return _checks.FuncregError(f"{told}; expected one that does not. {_PLAIN} ({type(error).__name__})")
+        return _checks.FuncregError(f"{told}; expected one that does not. {_PLAIN} (torch: {_first_line(message)})")
     if not in_transform():
         return error
     if compiled:
@@ -59,14 +62,18 @@ def explained(error: Exception, skeleton: Skeleton) -> Exception:
     for part, (did, remedy) in _IN_TRANSFORMS.items():
         if part in message:
             told = f"module: got {running_at(error, skeleton)}, which {did}; expected one that the transform can run."
-            return _checks.FuncregError(f"{told} {remedy} (torch: {message.strip().splitlines()[0]})")
+            return _checks.FuncregError(f"{told} {remedy} (torch: {_first_line(message)})")
     return error
 
 
 def _comes_from_the_compiler(error: BaseException) -> bool:
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__", "").startswith("torch._dynamo"):
-            return True
-        trace = trace.tb_next
-    return False
+    """Whether dynamo was at work, otherwise than to keep out of a function, such as a checkpoint."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(
+        frame.f_globals.get("__name__", "").startswith("torch._dynamo") and frame.f_code.co_name != _KEEPS_OUT
+        for frame in frames
+    )
+
+
+def _first_line(message: str) -> str:
+    return next(iter(message.strip().splitlines()), "")

@@ -72,7 +72,8 @@ def _is_theirs(error: BaseException, call: Call, argument: str, value: Any) -> b
         return True
     if isinstance(error, TypeError) and NOT_SO_CALLED.search(str(error)):
         return True
-    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    both = (error, error.__cause__) if error.__cause__ else (error,)  # a layer's, told by its name
+    files = [frame.f_code.co_filename for each in both for frame, _ in traceback.walk_tb(each.__traceback__)]
     ours = [number for number, file in enumerate(files) if "/funcreg/" in file]
     return bool(ours) and any(THEIR_CODE.search(file) for file in files[ours[0] :])
 

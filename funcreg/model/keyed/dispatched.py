@@ -70,7 +70,7 @@ def called_in(keyed: Keyed | None, function: Callable[..., Any], *args: Any, **k
     try:
         if keyed is None:
             return function(*args, **kwargs)
-        if keyed.dispatched:
+        if keyed.dispatched and depth == (outer is not None):  # or a kernel would be called outside of others' modes
             return _dispatched(keyed, function, args, kwargs)
         return _in_mode(keyed, function, args, kwargs)
     finally:
