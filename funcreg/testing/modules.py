@@ -53,7 +53,7 @@ def check_module(
     >>> check_module(Counts(), torch.eye(3))
     Traceback (most recent call last):
     AssertionError: Counts breaks 1 rule:
-      pure: the module (Counts) writes into calls in place (aten.add_.Tensor)
+      evaluation: moves the state: calls: got 1, expected 0 (by 1; 1 of 1 elements differ)
     """
     if not isinstance(module, nn.Module):
         _checks.fail("module", _checks.describe(module), "an nn.Module")
@@ -105,9 +105,11 @@ def _evaluation(module: nn.Module, pure: model.Model, inputs: tuple[Any, ...], n
     with torch.no_grad():
         expected, again = (twin(*copy.deepcopy(inputs), **copy.deepcopy(named)) for _ in range(2))
         ours, after = pure.apply(params, state, *inputs, kwargs=named)
-    apart = differences(ours, expected, None) + differences(after, state, (0.0, 0.0))
+    apart, moved = differences(ours, expected, None), differences(after, state, (0.0, 0.0))
     if apart:
         return Finding("evaluation", (f"is not the module's: {first_of(apart)}",))
+    if moved:
+        return Finding("evaluation", (f"moves the state: {first_of(moved)}",))
     anew = differences(again, expected, None)
     return Finding("evaluation", (f"another call of the module is another result: {first_of(anew)}",) if anew else ())
 

@@ -191,6 +191,12 @@ AUGMENTATIONS: list[Fault] = [
 ]  # fmt: skip
 
 
+class _Clipped(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        self.weight.data.clamp_(-0.1, 0.1)
+        return super().forward(input)
+
+
 class _Counts(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -242,7 +248,8 @@ class _Single(nn.Module):
 
 module = lambda made: _of(fr.testing.check_module, made, X)  # noqa: E731
 MODULES: list[Fault] = [
-    ("pure", "a buffer counts", module(nn.Sequential(nn.Linear(3, 3), _Counts()))),
+    ("pure", "a weight is clipped", module(nn.Sequential(nn.ReLU(), _Clipped(3, 3)))),
+    ("evaluation", "a buffer counts", module(nn.Sequential(nn.Linear(3, 3), _Counts()))),
     ("evaluation", "noise that has no off", module(_Always())),
     ("evaluation", "an attribute counts", module(_Grows())),
     ("pure", "numpy's noise", module(_Numpy())),
