@@ -6,15 +6,16 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import optree
 import pytest
 import torch
 
 import funcreg as fr
-from experiments.benchmarks import command, figures, growth, pure, stateful, stock, tables, toy_runs
+from experiments.benchmarks import command, figures, growth, pure, recompilations, stateful, stock, tables, toy_runs
 from experiments.benchmarks.jax_process import JaxProcess, missing
 from experiments.benchmarks.measure import Workload, compare
 from experiments.benchmarks.measured import Measured, ratio
@@ -55,6 +56,7 @@ def record_of(*measured: Measured) -> dict[str, Any]:
     return {
         "workloads": [each.record() for each in measured],
         "growth": GROWTH,
+        "programs": {"adam": 1, "a smaller last batch": 2},
         "monte_carlo_peak_mib_by_chunk_size": {"None": 600.0, "10": 60.0},
         "profiles": {"work": {"contender": "funcreg jit", "shares": dict.fromkeys(KINDS, 0.0) | {"products": 0.756}}},
         "compiler_start_seconds": 14.0,
@@ -126,14 +128,39 @@ def test_names_on_the_command_line_renew_their_part_of_a_record(tmp_path: Path) 
     earlier = {**record_of(measured("dropout", 1.0), measured("mlp-step", 1.0)), **made}
     path = tmp_path / "bench.json"
     path.write_text(json.dumps(earlier), encoding="utf-8")
-    new = {**record_of(measured("toy-step", 2.0), measured("mlp-step", 2.0)), **made, "growth": []}
+    new = {**record_of(measured("toy-step", 2.0), measured("mlp-step", 2.0)), **made, "growth": [], "programs": {}}
     found = command._beside(new, path)
     assert [each["name"] for each in found["workloads"]] == ["dropout", "toy-step", "mlp-step"]
     assert [each["contenders"]["funcreg eager"]["milliseconds"] for each in found["workloads"]] == [1e3, 2e3, 2e3]
     assert found["growth"] == GROWTH
+    assert found["programs"] == {"adam": 1, "a smaller last batch": 2}
     other = {**new, "versions": {"torch": "3"}}
     assert command._beside(other, path) == other
     assert command._beside(new, tmp_path / "none.json") == new
+
+
+def test_programs_are_counted_for_each_idiom(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting:
+        """Of each kind of call a program, as `fr.jit` has it of sizes."""
+
+        def __init__(self, function: Callable[..., Any]) -> None:
+            self.function, self.kinds = function, set[Any]()
+
+        def __call__(self, *args: Any) -> Any:
+            self.kinds.add(tuple(leaf.shape for leaf in optree.tree_leaves(args) if isinstance(leaf, torch.Tensor)))
+            return self.function(*args)
+
+        @property
+        def compilations(self) -> int:
+            return len(self.kinds)
+
+    monkeypatch.setattr(fr, "jit", Counting)
+    counted = recompilations.counted()
+    assert set(counted.values()) == {1, 2}
+    assert counted["a smaller last batch"] == 2
+    told = "Programs compiled for 4 calls: adam 1, a smaller last batch 2."
+    assert told in tables.text(record_of(MEASURED))
+    assert told in tables.markdown(record_of(MEASURED))
 
 
 # The contenders do the same work
@@ -307,7 +334,7 @@ def test_the_text_has_every_contender_and_target() -> None:
 
 def test_the_markdown_has_a_row_a_workload_and_the_targets_that_are_missed() -> None:
     lines = tables.markdown(record_of(MEASURED)).splitlines()
-    assert len(lines) == 3 + 3 + 4
+    assert len(lines) == 3 + 4 + 4
     assert lines[2].startswith("| what is done | jit: ")
     assert lines[2].endswith("| 2.00 x (1.00-4.00) (JAX jit) | 12.3 s |")
     assert lines[4:6] == ["Targets met: 2 of 3.", "Missed: work, jit against best JAX (2.00 of 3.00)."]

@@ -1,6 +1,6 @@
 """How fast funcreg is: the same work in plain PyTorch, eager and compiled, in stock torch.func, in JAX where it is
 installed, and in funcreg, eager and compiled; whether funcreg is as fast as it set out to be; how long compiling
-takes; and how time and memory grow with members, samples, batch and width.
+takes, and how often it is done; and how time and memory grow with members, samples, batch and width.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from ..harness import context, environment
 from ..harness.files import try_folder, write_atomically
 from ..harness.records import write_record
 from ..report import plots
-from . import figures, growth, tables, toy_runs
+from . import figures, growth, recompilations, tables, toy_runs
 from .jax_process import JaxProcess, missing
 from .measure import clock_of, compare, timed_first_call, timed_first_calls
 from .measured import Measured
@@ -31,7 +31,7 @@ from .with_chunks import peak_by_chunk_size
 from .workloads import WORKLOADS
 
 RUNS = {"toy-run": toy_runs.one_run, "sweep-run": toy_runs.sweep_run}
-NAMES = (*WORKLOADS, *RUNS, "growth")
+NAMES = (*WORKLOADS, *RUNS, "growth", "recompilations")
 PROCESSES = 3  # rounds of what is timed by the process
 
 
@@ -99,11 +99,14 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     start_up = timed_first_call(functools.partial(fr.jit(torch.sin), torch.ones(2, device=device)))
     measured: list[Measured] = []
     grown: list[dict[str, Any]] = []
+    programs: dict[str, int] = {}
     with contextlib.ExitStack() as stack:
         jax = None if absent else stack.enter_context(JaxProcess(arguments.threads))
         for name in tqdm(names, desc="bench", unit="workload", disable=None):
             if name in WORKLOADS:
                 measured.append(_workload(name, device, jax, arguments))
+            elif name == "recompilations":
+                programs = recompilations.counted()
             elif device.type != "cpu":
                 continue  # runs of processes and growth are about a CPU's
             elif name in RUNS:
@@ -114,6 +117,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "workloads": [each.record() for each in measured],
         "growth": grown,
+        "programs": programs,
         "monte_carlo_peak_mib_by_chunk_size": peak_by_chunk_size() if chunked else {},
         "profiles": {},
         "compiler_start_seconds": start_up,
@@ -140,7 +144,8 @@ def _beside(record: dict[str, Any], path: Path) -> dict[str, Any]:
         return record
     both = {each["name"]: each for each in (*earlier["workloads"], *record["workloads"])}
     order = sorted(both, key=lambda name: NAMES.index(name) if name in NAMES else -1)
-    kept = {key: record[key] or earlier[key] for key in ("growth", "monte_carlo_peak_mib_by_chunk_size", "profiles")}
+    others = ("growth", "programs", "monte_carlo_peak_mib_by_chunk_size", "profiles")
+    kept = {key: record[key] or earlier.get(key, {}) for key in others}
     return {**record, "workloads": [both[name] for name in order], **kept}
 
 

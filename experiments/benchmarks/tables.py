@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import LabError
 from .profiled import KINDS
+from .recompilations import CALLS
 
 Record = dict[str, Any]
 COLUMNS = ("stateful eager", "stateful compiled", "torch.func", "best JAX")
@@ -37,6 +38,7 @@ def text(record: Record) -> str:
     if memory := record["monte_carlo_peak_mib_by_chunk_size"]:
         told = ", ".join(f"{chunk}: {mib:.0f} MiB" for chunk, mib in memory.items())
         lines += [f"MC dropout, batch 1000, 100 samples: peak memory by chunk_size: {told}"]
+    lines += _programs(record)
     for name, profile in record["profiles"].items():
         told = ", ".join(f"{shown} {kind}" for kind, share in profile["shares"].items() if (shown := _percent(share)))
         lines += [f"the time of {name}, {profile['contender']}: {told}"]
@@ -127,7 +129,13 @@ def markdown(record: Record) -> str:
     ]
     lines += ["", f"Targets met: {len(targets) - len(missed)} of {len(targets)}."]
     lines += [f"Missed: {'; '.join(missed)}."] if missed else []
-    return "\n".join([*lines, *_profiles(record)])
+    return "\n".join([*lines, *_programs(record), *_profiles(record)])
+
+
+def _programs(record: Record) -> list[str]:
+    """How many programs were compiled for a few calls of each idiom."""
+    programs = ", ".join(f"{idiom} {count}" for idiom, count in record.get("programs", {}).items())
+    return [f"Programs compiled for {CALLS} calls: {programs}."] if programs else []
 
 
 def _profiles(record: Record) -> list[str]:
