@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import optree
 import pytest
 import torch
 
@@ -147,7 +146,7 @@ def test_programs_are_counted_for_each_idiom(monkeypatch: pytest.MonkeyPatch) ->
             self.function, self.kinds = function, set[Any]()
 
         def __call__(self, *args: Any) -> Any:
-            self.kinds.add(tuple(leaf.shape for leaf in optree.tree_leaves(args) if isinstance(leaf, torch.Tensor)))
+            self.kinds.add(tuple(leaf.shape for leaf in fr.tree.leaves(args) if isinstance(leaf, torch.Tensor)))
             return self.function(*args)
 
         @property
