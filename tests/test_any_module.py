@@ -656,3 +656,33 @@ def test_residual_branches_that_are_dropped_together_are_dropped_as_each_alone()
             expected = fr.noise.drop_path(expected, cast("Any", layer).p, key=own, mode=cast("Any", layer).mode)
         for train in (True, False, True):
             assert torch.equal(model.apply({}, {}, x, key=key, train=train)[0], expected)
+
+
+class OneHot(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor, classes: Tensor) -> Tensor:
+        return self.linear(x + F.one_hot(classes, 3))
+
+
+def test_one_hot_under_transforms_is_torchs_and_refuses_what_is_no_class() -> None:
+    module = OneHot()
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    x, classes = torch.zeros(2, 3), torch.tensor([2, 0])
+
+    def gradients(classes: Tensor) -> Any:
+        def loss(params: Any, x: Tensor, classes: Tensor) -> Tensor:
+            return model.apply(params, state, x, classes)[0].square().sum()
+
+        return vmap(grad(loss), (None, 0, 0))(params, x, classes)
+
+    for row, label in enumerate(classes):
+        module.zero_grad()
+        module(x[row], label).square().sum().backward()
+        assert module.linear.weight.grad is not None
+        torch.testing.assert_close(gradients(classes)["linear.weight"][row], module.linear.weight.grad)
+    for wrong in (3, -1):
+        with pytest.raises(RuntimeError, match=f"index {wrong} is out of bounds"):
+            gradients(torch.tensor([0, wrong]))

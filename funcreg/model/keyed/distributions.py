@@ -45,11 +45,12 @@ def _multinomial(
 
 @replaces(F.one_hot)
 def _one_hot(keyed: Keyed, function: Any, tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """As comparisons: torch's own reads values, which a vmap around a derivative refuses."""
+    """By `scatter`, which refuses what is no class: torch's own reads values, which vmap around a derivative refuses."""
     keyed.saw("one_hot", "formula", True)
     if num_classes < 0 or not in_transform():
         return function(tensor, num_classes)
-    return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).long()
+    zeros = torch.zeros((*tensor.shape, num_classes), dtype=torch.long, device=tensor.device)
+    return zeros.scatter(-1, tensor.unsqueeze(-1), 1)
 
 
 def _seeded(keyed: Keyed, function: Any, *args: Any, generator: Any = None, **settings: Any) -> Tensor:
