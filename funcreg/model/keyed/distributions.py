@@ -45,7 +45,7 @@ def _multinomial(
 
 @replaces(F.one_hot)
 def _one_hot(keyed: Keyed, function: Any, tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """By `scatter`, which refuses what is no class: torch's own reads values, which vmap around a derivative refuses."""
+    """By `scatter`, which refuses what is no class: torch's own reads values, which some transforms refuse."""
     keyed.saw("one_hot", "formula", True)
     if num_classes < 0 or not in_transform():
         return function(tensor, num_classes)
