@@ -3,7 +3,7 @@
 import copy
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -254,6 +254,93 @@ def test_another_kind_of_call_is_looked_at_anew() -> None:
     before = torch.random.get_rng_state()
     with pytest.raises(fr.FuncregError, match="key: got None"):
         model.apply({}, {}, x, noisy=True)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+class InLongSequences(nn.Module):
+    """Noise that depends on the length of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.5) if self.training and x.shape[1] > 3 else x
+
+
+class Masked(nn.Module):
+    """A random subset of the tokens, where a number asks for it."""
+
+    def forward(self, x: Tensor, ratio: float) -> Tensor:
+        if ratio == 0:
+            return x
+        order = torch.rand(x.shape[:2]).argsort(1)[:, : int(x.shape[1] * (1 - ratio))]
+        return x.gather(1, order[..., None].expand(-1, -1, x.shape[2]))
+
+
+class DroppedBy(nn.Module):
+    def forward(self, x: Tensor, rate: float) -> Tensor:
+        return F.dropout(x, rate, self.training)
+
+
+class WarmedUp(nn.Module):
+    """Dropout after two steps, counted in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.tensor(2))
+
+    def forward(self, x: Tensor, steps: float) -> Tensor:
+        return F.dropout(x, 0.5 if steps + self.get_buffer("steps") > 2 else 0.0, self.training)
+
+
+@pytest.fixture
+def another_thread() -> Iterator[None]:
+    """One that waits: where there is none, whoever drew from a global generator is known."""
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.usefixtures("another_thread")
+@pytest.mark.parametrize(
+    ("layer", "quiet", "noisy"),
+    [
+        (InLongSequences, (inputs(2, 3, 4),), (inputs(2, 6, 4),)),
+        (Masked, (inputs(2, 6, 4), 0.0), (inputs(2, 6, 4), 0.5)),
+        (DroppedBy, (inputs(2, 6, 4), 0.0), (inputs(2, 6, 4), 0.5)),
+        (WarmedUp, (inputs(2, 6, 4), 0), (inputs(2, 6, 4), 1)),
+    ],
+)
+def test_noise_that_no_call_of_its_kind_had_so_far_is_that_of_a_first_call(
+    layer: Callable[[], nn.Module], quiet: tuple[Any, ...], noisy: tuple[Any, ...], train: bool
+) -> None:
+    keys = fr.random.split(KEY, 3)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.layer = nn.Linear(4, 4), layer()
+
+        def forward(self, x: Tensor, *numbers: float) -> Tensor:
+            return self.layer(self.linear(x), *numbers)
+
+    module = Net()
+    variables = fr.variables(module)
+
+    def call(model: fr.Model, key: Tensor, given: tuple[Any, ...] = noisy) -> Tensor:
+        return model.apply(*variables, *given, key=key, train=train)[0]
+
+    first, one, other = (fr.from_module(module) for _ in range(3))
+    expected = [call(first, key) for key in keys]
+    assert not torch.equal(expected[0], expected[1])
+    before = torch.random.get_rng_state()
+    clean = [call(one, key, quiet) for key in keys]
+    assert torch.equal(clean[0], clean[1])
+    assert all(torch.equal(call(one, key), own) for key, own in zip(keys, expected, strict=True))
+    assert torch.equal(call(one, keys[0], quiet), clean[0])
+    vmap(lambda key: call(other, key, quiet))(keys)
+    torch.testing.assert_close(vmap(lambda key: call(other, key))(keys), torch.stack(expected))
     assert torch.equal(before, torch.random.get_rng_state())
 
 

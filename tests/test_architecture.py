@@ -149,6 +149,7 @@ def test_everything_public_is_documented(path: Path) -> None:
 WITHOUT_EXAMPLE = {
     "read_metadata": "save's example shows it",
     "wake_noise": "rehearse's example shows it",
+    "noise_sleeps": "that of sleeps shows it",
     "plan": "rehearse's example shows it",
     "named": "that of fr.check shows it",
     "running_at": "what it is of is an error that a layer raised",

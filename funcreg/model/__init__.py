@@ -22,6 +22,7 @@
     members.py        what a forward makes and writes into, under vmap
     traced.py         calls in a program that is being traced
     explained.py      what a transform could not do, by the layer's name
+    planning.py       what is known of the calls of a kind
     building.py       a module's values, and a module from the function that makes it
     apply.py          the call
     decay.py          which parameters decay

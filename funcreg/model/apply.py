@@ -5,28 +5,29 @@ import functools
 import itertools
 from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import optree
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from .. import _checks, _generators, _jit, random
+from .. import _checks, _generators, random
 from .._compiling import is_compiling
 from .._functorch import in_transform, traced_as_constant
 from . import traced
 from .arguments import Signature, cloned, joined, kind_of, persistent, ties, writable
 from .building import Params, State, recipe
 from .copies import Eager, Traced
-from .explained import explained
+from .explained import draws_in_transform, explained
 from .keyed import Keyed, Unforeseen, called_in
-from .lending import Rates, lend_momentum, lend_noise
+from .lending import Given, Rates, lend
 from .members import MadeByMembers, writes_into_what_members_share
 from .modes import Mode
+from .planning import Planner
 from .prototype import prototype
 from .registry import MOMENTUM
-from .rehearsal import Call, Impurity, Originals, Plan, Watch, refuse, rehearse, shielded
+from .rehearsal import Impurity, Originals, Plan, Watch, refused
 from .rehearsal.generators import GLOBAL_DRAWS
 from .skeleton import KEY, RATE, RATE_OF_ALL, Skeleton
 
@@ -36,17 +37,6 @@ Planned = tuple[tuple[str, ...], tuple[str, ...], Moves, bool, str]
 _MANY_DRAWS = 4  # noise layers above which compiled draws are native: each pure one takes 4 s to compile
 _NOTHING: frozenset[str] = frozenset()
 _identities = itertools.count()
-
-
-class Given(NamedTuple):
-    """What a call gives beside its tensors."""
-
-    args: tuple[Any, ...]
-    named: dict[str, Any]
-    key: Tensor | None
-    rates: Rates | None
-    momentum: float | Tensor | None
-    method: str | None
 
 
 class Apply:
@@ -60,9 +50,10 @@ class Apply:
         self.rates, self.tracked = first.noise, first.tracked
         self.signature = Signature(module, self.source, first.noise, first.trains, first.layers.keys())
         self.buffers = [name for name, _ in module.named_buffers()]
-        self.persistent, self.writable = persistent(module), writable(module)
+        self.writable = writable(module)
         self.targets = self.writable & self.signature.parameters
         self.ties = ties(self.source, self.signature.parameters | self.signature.buffers)
+        self.planner = Planner(self.eager, persistent(module), self.originals, self.writable, self.ties)
         self.plan_traced = traced_as_constant(self._plan_traced())
 
     def __call__(
@@ -95,15 +86,22 @@ class Apply:
         known = (eager := self.eager).known.get(kind)
         if known is None:
             skeleton = eager.skeleton(Mode(key is not None, rates is not None, train, parts))
-            plan = self._rehearsed(skeleton, tensors, given, trained)
-            if plan.impure:
-                refuse(plan.impure)
-            known = eager.known[kind] = (skeleton, plan)
+            known = eager.known[kind] = self.planner.first(kind, skeleton, tensors, given, trained)
+        elif key is not None and not train and known[0].may_sleep:
+            known = eager.known[kind] = self.planner.of_other_sizes(kind, *known, tensors, given, trained)
         if rates is not None:
             self.signature.check_reached(rates, known[1])
         if not known[1].plain:
             known[1].check((tensors, args, named))
-        output = self._eager(*known, tensors, given)
+        try:
+            output = self._eager(*known, tensors, given)
+        except Unforeseen:  # a draw that its rehearsal has not seen
+            tensors = {**params, **state}
+            known = eager.known[kind] = self.planner.again(*known, tensors, given, trained)
+            try:
+                output = self._eager(*known, tensors, given)
+            except Unforeseen as again:
+                raise again.args[0] from None
         return output, {name: tensors[name] for name in state}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Apply":
@@ -120,24 +118,15 @@ class Apply:
         try:
             skeleton = self.eager.skeleton(Mode(True, False, train))
             given = Given(args, named, None, None, None, None)
-            return self._rehearsed(skeleton, {**params, **state}, given).impure
+            return self.planner.look(skeleton, {**params, **state}, given).impure
         except _checks.FuncregError as error:
             return (Impurity("", str(error), ""),)
 
     def _eager(self, skeleton: Skeleton, plan: Plan, tensors: dict[str, Tensor], given: Given) -> Any:
-        """The call in eager code: its output, and in `tensors` the new state."""
-        if not skeleton.drawing:
-            return self._moved(skeleton, plan, tensors, given)
-        own = dict(tensors)
-        try:
-            return self._moved(skeleton, plan, tensors, given)
-        except Unforeseen:  # a draw that its rehearsal has not seen
-            skeleton.draws_in_modes()
-        tensors.update(own)
-        return self._moved(skeleton, plan, tensors, given)
+        """The call in eager code: its output, and in `tensors` the new state.
 
-    def _moved(self, skeleton: Skeleton, plan: Plan, tensors: dict[str, Tensor], given: Given) -> Any:
-        """The same, batch statistics by torch's own kernels where they can."""
+        Batch statistics are moved by torch's own kernels where these can.
+        """
         moving = skeleton.moving
         if given.momentum is not None or not moving.can_natively(tensors):
             return self._run(skeleton, plan, tensors, given)
@@ -161,7 +150,7 @@ class Apply:
         watched = {n: each for n, each in tensors.items() if n not in copies} if copies else tensors
         watch = Watch(list(watched.values()))
         if self.ties or key is not None or momentum is not None:
-            self._lend(skeleton, tensors, given)
+            lend(skeleton, tensors, given, self.ties)
         function: Any = skeleton.module if method is None else getattr(skeleton.module, method)
         if "" in skeleton.drawing:
             function = functools.partial(called_in, _mode_around(skeleton, tensors, args), function)
@@ -180,7 +169,8 @@ class Apply:
                     output = skeleton.call(tensors, self.buffers, function, args, named)
         except (RuntimeError, TypeError, AssertionError, _checks.FuncregError) as error:
             if skeleton.by_members or not (inside and writes_into_what_members_share(error)):
-                raise explained(error, skeleton) from error
+                told = explained(error, skeleton)
+                raise (Unforeseen(told) if draws_in_transform(error) else told) from error
             skeleton.by_members = True
             output = self._run(skeleton, plan, again, given)
             tensors.update(again)
@@ -188,12 +178,12 @@ class Apply:
 
         def elsewhere() -> bool:
             own = {name: tensors[name] for name in self.signature.parameters | self.signature.buffers}
-            again = self._rehearsed(self.eager.made(skeleton.mode), own, given)
-            return not any(each.did in GLOBAL_DRAWS for each in again.impure)
+            return self.planner.knows_draws(skeleton, own, given)
 
         broken = () if watch.unbroken() else watch.broken(watched, elsewhere)
         if broken:
-            refuse(broken, "fr.check(model, *inputs) names the layer. ")
+            told = refused(broken, "fr.check(model, *inputs) names the layer. ")
+            raise Unforeseen(told) if GLOBAL_DRAWS.issuperset(broken) else told
         tensors.update((name, before[name]) for name in plan.resets)
         return output
 
@@ -214,7 +204,7 @@ class Apply:
             tensors[name] = tensors[name].clone()
         if copies_inputs:
             args, named = cloned((args, named))
-        self._lend(skeleton, tensors, given)
+        lend(skeleton, tensors, given, self.ties)
         many = len(self.rates) + len(skeleton.drawing) > _MANY_DRAWS
         with (
             random.compiled_draws_are("native") if many else nullcontext(),
@@ -238,10 +228,10 @@ class Apply:
                 args, named = pytree.tree_map(traced.example, (args, named), is_leaf=traced.is_description)
                 with _generators.left_alone():
                     call = Given(args, named, None, rates, None, method)
-                    plans[kind] = self._rehearsed(skeleton, self.example(dict(cast)), call, trained)
+                    plans[kind] = self.planner.look(skeleton, self.example(dict(cast)), call, trained)
             found = plans[kind]
             if found.impure:
-                refuse(found.impure)
+                raise refused(found.impure)
             if watched and found.backward is not None:
                 found.backward.check_traced()
             if rates is not None:
@@ -256,39 +246,6 @@ class Apply:
         """Example values of all parameters and buffers, some of other dtypes than the module's."""
         own, kinds = self.signature.parameters | self.signature.buffers, self.signature.kinds
         return traced.example_values({name: (kinds[name][0], dtypes.get(name, kinds[name][1])) for name in own})
-
-    def _rehearsed(
-        self, skeleton: Skeleton, tensors: dict[str, Tensor], given: Given, trained: Collection[str] = ()
-    ) -> Plan:
-        """Look at a call of a new kind, on copies and in plain torch, before it is made.
-
-        trained: those of the parameters that ask for no gradient which the call has among its params.
-        """
-        wrapped = (tensors, given.args, given.named, given.rates)
-
-        def look() -> Plan:
-            tensors, args, named, rates = pytree.tree_map(traced.concrete, wrapped)
-            # A rate of 0 now may be another at the next call of the kind: as a tensor it is any.
-            rates = pytree.tree_map(_jit.as_data, rates)
-            key = random.key(0, device=next(iter(tensors.values())).device if tensors else None)
-            key = key if skeleton.mode.noise else None
-            self._lend(skeleton, tensors, Given(args, named, key, rates, None, given.method))
-            call = Call(tensors, args, named, given.method, rates)
-            return rehearse(skeleton, call, self.persistent, self.originals, self.writable.difference(trained))
-
-        try:
-            return shielded(look)
-        except (RuntimeError, TypeError, AssertionError, _checks.FuncregError) as error:
-            raise explained(error, skeleton) from error
-
-    def _lend(self, skeleton: Skeleton, tensors: dict[str, Tensor], given: Given) -> None:
-        """Add every further name of a tied tensor, each noise layer's key and rate, and the momentum."""
-        for alias, name in self.ties.items():
-            tensors[alias] = tensors[name]
-        if given.key is not None:
-            lend_noise(skeleton, tensors, given.rates, key=given.key)
-        if given.momentum is not None:
-            lend_momentum(skeleton, tensors, given.momentum)
 
 
 def _mode_around(skeleton: Skeleton, tensors: dict[str, Tensor], args: tuple[Any, ...]) -> Keyed | None:

@@ -244,6 +244,19 @@ def kind_of(arguments: Any) -> Any:
     return arguments if kind is bool or kind is str or arguments is None else kind
 
 
+def sizes_of(arguments: Any) -> Any:
+    """The shapes and numbers among arguments, which may decide what a forward does too.
+
+    >>> sizes_of((torch.zeros(2), {"ratio": 0.5}))
+    (torch.Size([2]), (0.5,))
+    """
+    if isinstance(arguments, Tensor):
+        return arguments.shape
+    if isinstance(arguments, tuple | list | dict):
+        return tuple([sizes_of(each) for each in (arguments.values() if isinstance(arguments, dict) else arguments)])
+    return arguments if isinstance(arguments, int | float) else None
+
+
 def cloned(arguments: Any) -> Any:
     """Arguments whose tensors are copies."""
     return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, arguments)

@@ -17,13 +17,14 @@ from .skeleton import Skeleton
 class Eager(threading.local):
     """Those of this thread.
 
-    known: for a kind of call, what runs it and how.
+    known: for a kind of call, what runs it and how. sizes: of the Monte Carlo calls that were looked at.
     """
 
     def __init__(self, source: nn.Module, rnn: str) -> None:
         self.source, self.rnn = source, rnn
         self.skeletons: dict[Mode, Skeleton] = {}
         self.known: dict[Any, tuple[Skeleton, Plan]] = {}
+        self.sizes: set[Any] = set()
 
     def skeleton(self, mode: Mode) -> Skeleton:
         """That of a mode, made at its first call."""

@@ -66,6 +66,15 @@ def explained(error: Exception, skeleton: Skeleton) -> Exception:
     return error
 
 
+def draws_in_transform(error: Exception) -> bool:
+    """Whether a transform has met a draw that no key reaches.
+
+    >>> draws_in_transform(RuntimeError("vmap: called random operation while in randomness error mode"))
+    True
+    """
+    return "randomness" in str(error) and not isinstance(error, _checks.FuncregError)
+
+
 def _comes_from_the_compiler(error: BaseException) -> bool:
     """Whether dynamo was at work, otherwise than to keep out of a function, such as a checkpoint."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]

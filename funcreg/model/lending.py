@@ -1,6 +1,7 @@
 """What a call lends to the layers beside their own tensors: keys and rates of noise, momentum."""
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -10,6 +11,27 @@ from .._functorch import is_wrapped, needs_formulas
 from .skeleton import Skeleton
 
 Rates = float | Tensor | Mapping[str, float | Tensor]
+
+
+class Given(NamedTuple):
+    """What a call gives beside its tensors."""
+
+    args: tuple[Any, ...]
+    named: dict[str, Any]
+    key: Tensor | None
+    rates: Rates | None
+    momentum: float | Tensor | None
+    method: str | None
+
+
+def lend(skeleton: Skeleton, tensors: dict[str, Tensor], given: Given, ties: Mapping[str, str]) -> None:
+    """Add every further name of a tied tensor, each noise layer's key and rate, and the momentum."""
+    for alias, name in ties.items():
+        tensors[alias] = tensors[name]
+    if given.key is not None:
+        lend_noise(skeleton, tensors, given.rates, key=given.key)
+    if given.momentum is not None:
+        lend_momentum(skeleton, tensors, given.momentum)
 
 
 def lend_noise(skeleton: Skeleton, tensors: dict[str, Tensor], rates: Rates | None, *, key: Tensor) -> None:

@@ -81,6 +81,7 @@ class Skeleton:
         for name, layer in self.layers.items():
             self._make_pure(name, layer)
         self.slots.find()
+        self.may_sleep = bool(self.slots.attributes.things)  # code of its own may switch noise off in evaluation
         self.masks = Masks({name: place for place, name in enumerate(self.noise)})
 
     def _make_pure(self, name: str, layer: nn.Module) -> None:

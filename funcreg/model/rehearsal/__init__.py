@@ -18,12 +18,11 @@ call is pure. Everything is compared by value, and everything is as it was after
 
 import threading
 from collections.abc import Iterable, Mapping, Set
-from typing import NoReturn
 
 from ... import _checks
 from ..skeleton import Skeleton
 from .generators import GLOBAL_DRAWS, others_draw
-from .noise import wake_noise
+from .noise import noise_sleeps, wake_noise
 from .originals import Originals
 from .plan import Plan, named, plan
 from .purity import REMEDY, Impurity, Watch, shielded
@@ -37,10 +36,11 @@ __all__ = [
     "Plan",
     "Watch",
     "put_back",
-    "refuse",
+    "refused",
     "rehearse",
     "running_at",
     "shielded",
+    "sleeps",
 ]
 
 
@@ -81,6 +81,20 @@ def rehearse(
     return found
 
 
+def sleeps(
+    skeleton: Skeleton, call: Call, buffers: Mapping[str, bool], originals: Originals, writable: Set[str]
+) -> bool:
+    """Whether a Monte Carlo call, of a kind that was rehearsed with other shapes or numbers, has noise that is off.
+
+    >>> from torch import nn
+    >>> from funcreg.model.modes import Mode
+    >>> skeleton = Skeleton(nn.Dropout(0.5), Mode(True, False, False), rnn="native")
+    >>> sleeps(skeleton, Call({}, (), {}, "train", None), {}, Originals(), set())
+    False
+    """
+    return noise_sleeps(Rehearsal(skeleton, call, buffers, originals, writable))
+
+
 def _told(found: Plan | _checks.FuncregError) -> str:
     """What a look says against the call."""
     return "; ".join(map(str, found.impure)) if isinstance(found, Plan) else str(found)
@@ -104,12 +118,12 @@ def _looked_at(rehearsal: Rehearsal) -> Plan:
     return plan(rehearsal)
 
 
-def refuse(impure: Iterable[object], hint: str = "") -> NoReturn:
-    """Raise for what a call did.
+def refused(impure: Iterable[object], hint: str = "") -> _checks.FuncregError:
+    """The error for what a call did.
 
-    >>> refuse(["1 (Counter) writes into 1.calls in place"])
+    >>> raise refused(["1 (Counter) writes into 1.calls in place"])
     Traceback (most recent call last):
     funcreg._checks.FuncregError: module: got one that is not pure: 1 (Counter) writes into 1.calls in place; ...
     """
     told = "; ".join(map(str, impure))
-    _checks.fail("module", f"one that is not pure: {told}", "a pure module", hint + REMEDY)
+    return _checks.FuncregError(f"module: got one that is not pure: {told}; expected a pure module. {hint}{REMEDY}")

@@ -26,6 +26,22 @@ _TOLD = {
 GLOBAL_DRAWS = frozenset(_TOLD.values())
 
 
+def outlived(drawn_from: list[tuple[torch.Generator, Tensor]]) -> list[str]:
+    """What was drawn from generators that somebody keeps after the call, and that it moved on: each with its state.
+
+    >>> outlived([(torch.Generator(), torch.Generator().get_state())])
+    []
+    """
+    found = []
+    while drawn_from:
+        generator, before = drawn_from.pop()
+        # Held here, and by the argument of getrefcount.
+        if sys.getrefcount(generator) > 2 and not torch.equal(generator.get_state(), before):
+            generator.set_state(before)
+            found.append("draws from a torch.Generator that outlives the call")
+    return found
+
+
 def others_draw() -> bool:
     """Whether other threads move the global generators while this one waits.
 

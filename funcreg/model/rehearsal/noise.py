@@ -72,6 +72,19 @@ def wake_noise(rehearsal: Rehearsal) -> tuple[Impurity, ...]:
     return ()
 
 
+def noise_sleeps(rehearsal: Rehearsal) -> bool:
+    """Whether some noise is on with every layer in training mode, and off with those that were woken."""
+    try:
+        _train(rehearsal, rehearsal.skeleton.trains - rehearsal.skeleton.pure)
+        trained = _drawn(rehearsal, 0, evaluates=True)
+    except Exception:
+        return True  # or may be: it needs in training what this call does not give it
+    finally:
+        _train(rehearsal, rehearsal.skeleton.woken)
+    found = _drawn(rehearsal, 0)
+    return any(found[each] < times for each, times in trained.items())
+
+
 def _switches(rehearsal: Rehearsal, layer: str, noisy: set[str]) -> set[str]:
     """Which layers to put into training mode next, for a draw that a layer makes there."""
     for name in (layer, *ancestors(layer)):

@@ -3,12 +3,10 @@
 import contextlib
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -21,7 +19,7 @@ from ..registry import MOMENTUM
 from ..skeleton import KEY, RATE, RATE_OF_ALL
 from .backward import Backward, rehearse_backward
 from .differences import difference, same_values
-from .generators import Generators
+from .generators import Generators, outlived
 from .noise import ancestors, check_state_is_kept
 from .purity import Impurity, Spy, versions
 from .repeats import unrepeatable
@@ -65,6 +63,10 @@ class Plan:
         around = self.setters or self.copies_inputs or self.checkpoints or self.dirichlet or self.branches
         return not (around or self.threads) and self.backward is None
 
+    def joined(self, other: "Plan") -> "Plan":
+        """What serves the calls of both."""
+        return Plan(*(_both(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)))
+
     def contexts(self, layers: Mapping[str, nn.Module]) -> Iterator[contextlib.AbstractContextManager[Any]]:
         """What is around a call, for which there are these layers."""
         if self.setters:
@@ -87,6 +89,12 @@ class Plan:
             self.backward.check(arguments)
 
 
+def _both(one: Any, other: Any) -> Any:
+    if type(one) is tuple:
+        return tuple(dict.fromkeys((*one, *other)))
+    return one | other if isinstance(one, bool | frozenset) else other or one
+
+
 def plan(rehearsal: Rehearsal) -> Plan:
     """Run the call as it will be made, and look at what it did; teach the skeleton which of its layers draw."""
     skeleton = rehearsal.skeleton
@@ -105,7 +113,7 @@ def plan(rehearsal: Rehearsal) -> Plan:
         setters = snapshot.changed()
         snapshot.put_back()
         drew = generators.put_back()
-    drew += _outlived(seen)
+    drew += outlived(seen.generators)
     ran = skeleton.noise.keys() & skeleton.calls.keys()
     _learn(rehearsal, seen)
     moving = skeleton.moving
@@ -281,15 +289,3 @@ def _who_draws(rehearsal: Rehearsal, generators: Generators, who: dict[str, str]
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _outlived(seen: Rehearsed) -> list[str]:
-    """What was drawn from generators that somebody keeps after the call, and that it moved on."""
-    found = []
-    while seen.generators:
-        generator, before = seen.generators.pop()
-        # Held here, and by the argument of getrefcount.
-        if sys.getrefcount(generator) > 2 and not torch.equal(generator.get_state(), before):
-            generator.set_state(before)
-            found.append("draws from a torch.Generator that outlives the call")
-    return found
