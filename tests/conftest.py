@@ -66,6 +66,13 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from tests.together import Together
+
+    return Together(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
 def pytest_collection_finish() -> None:
     """What is imported is there to stay: Python's collector, once a tenth of the time, need not look at it again."""
     gc.collect()

@@ -17,8 +17,6 @@ from funcreg import distributed, random, train, tree
 from tests import rank_jobs as jobs
 from tests.ranks import run_ranks
 
-# One worker: the process that all ranks are forked from is started once.
-pytestmark = pytest.mark.xdist_group("distributed")
 needs_compiler = pytest.mark.skipif(not fr.can_compile(), reason="needs a C++ compiler")
 
 

@@ -131,7 +131,6 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the packages between this process and the kernel
-@pytest.mark.xdist_group("notebooks")
 @each_notebook
 def test_it_runs_without_data(path: Path, kernel: Any, tmp_path: Path) -> None:
     import nbclient
