@@ -96,7 +96,8 @@ class Model(NamedTuple):
     - kwargs: arguments of the forward whose names are taken above, as a dict.
 
     The first call of a kind (a mode, a method, a structure of arguments) is rehearsed on copies: which
-    layers draw, and whether the forward is pure. What is not is refused by the layer's name.
+    layers draw, and whether the forward is pure. What is not is refused by the layer's name. Attributes that a
+    forward sets are put back; state that the next call uses is to be in buffers.
     Calls may run in several threads at once; each thread has first calls of its own. A model can be pickled where its
     function, or the module that it was made from, can be: a class or a function of a file can, a lambda cannot.
     """

@@ -22,7 +22,7 @@ from .differences import difference, same_values
 from .generators import Generators, outlived
 from .noise import ancestors, check_state_is_kept
 from .purity import Impurity, Spy, versions
-from .repeats import unrepeatable
+from .repeats import carried_over, unrepeatable
 from .runs import Rehearsal, hooked
 from .snapshots import Snapshot, put_back, values_put_back
 
@@ -123,6 +123,8 @@ def plan(rehearsal: Rehearsal) -> Plan:
     impure += made
     if impure or drew:
         return Plan(impure=named(rehearsal, impure, drew))
+    if moves and (kept := carried_over(rehearsal)):
+        return Plan(impure=kept)
     backward, draws, again = rehearse_backward(rehearsal)
     if again is None or rehearsal.stale or difference(output, again, repeated=True):
         unlike = unrepeatable(rehearsal, output, runs=1 if again is None else 2)

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from .differences import difference
 from .purity import Impurity
 from .runs import Rehearsal, hooked
+from .snapshots import put_back, values_put_back
 
 _DID = "gives two answers for one key"
 _STALE = "uses what an earlier call has computed from its parameters or inputs"
@@ -40,6 +41,37 @@ def unrepeatable(
     one, other = _summaries(rehearsal, seed, **settings), _summaries(rehearsal, seed, **settings)
     first = next((name for (name, was), (_, now) in zip(one, other, strict=False) if was != now), "")
     return (Impurity(rehearsal.labels[first], _DID, ""),)
+
+
+def carried_over(rehearsal: Rehearsal) -> tuple[Impurity, ...]:
+    """The attributes that a call sets, where the next one, which does not find them, would give another answer by them.
+
+    A cache makes no difference to it; the state of a recurrence, a counter that a rate depends on, does.
+    """
+    slots, left, caches = rehearsal.skeleton.slots, list[Any](), dict[str, Tensor]()
+
+    def look(output: Any) -> None:
+        left.extend(slots.attributes.now())
+        caches.update((name, slots[name][0][slots[name][1]]) for name in slots.caches)
+
+    generators = rehearsal.generators()
+    try:
+        with put_back(rehearsal.layers), values_put_back(rehearsal.own_tensors):
+            one = rehearsal.run_on(rehearsal.mode(), *rehearsal.copied(), then=look)
+            moves = slots.moved
+            slots.attributes.put_back(left)
+            tensors, args, kwargs = rehearsal.copied()
+            tensors.update((name, caches[name]) for name in slots.moved_caches())
+            second = rehearsal.mode()
+            second.earlier = {}
+            other = rehearsal.run_on(second, tensors, args, kwargs)
+    finally:
+        generators.put_back()
+    if not difference(one, other, repeated=True):
+        return ()
+    return tuple(
+        Impurity(rehearsal.labels[layer], f"sets {name!r}, which its next call uses", "") for layer, name in moves
+    )
 
 
 def _summaries(rehearsal: Rehearsal, seed: int, **settings: Any) -> list[tuple[str, list[float]]]:

@@ -316,15 +316,29 @@ class CachedAttribute(Property):
 
 
 class CountsCalls(nn.Module):
-    """A number of Python's that changes what the forward does: every call is the first."""
+    """A number of Python's that the forward moves; used: whether it changes what the next call gives."""
 
-    def __init__(self) -> None:
+    def __init__(self, used: bool) -> None:
         super().__init__()
-        self.calls = 0
+        self.calls, self.used = 0, used
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
-        return x * self.calls
+        return x * self.calls if self.used else x
+
+
+class StateOfItsOwn(nn.Module):
+    """A recurrence that keeps its state as an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.state = nn.Linear(6, 6), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = torch.zeros_like(x) if self.state is None else self.state
+        after = torch.tanh(x + self.cell(before))
+        self.state = after.detach()
+        return after
 
 
 class CacheByShape(nn.Module):
@@ -626,7 +640,17 @@ def specimens() -> list[Specimen]:
         nested("property", Property),
         nested("cached property", CachedProperty),
         nested("cached attribute", CachedAttribute),
-        nested("counts its calls", CountsCalls),
+        nested("counts its calls", lambda: CountsCalls(False)),
+        nested(
+            "uses the count of its calls",
+            lambda: CountsCalls(True),
+            refuses=in_every_call("block.trial (CountsCalls) sets 'calls', which its next call uses"),
+        ),
+        nested(
+            "state as an attribute",
+            StateOfItsOwn,
+            refuses=in_every_call("block.trial (StateOfItsOwn) sets 'state', which its next call uses"),
+        ),
         nested("cache by shape", CacheByShape),
         nested("history in a list", History),
         nested("lru_cache of constants", lambda: Memoized("constants")),
