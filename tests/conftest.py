@@ -16,9 +16,9 @@ import torch._inductor.config
 from torch import Tensor
 
 import funcreg as fr
-import tests.plain_loops  # noqa: F401  (a setting)
 from funcreg.tree import norms
 from tests.optional import missing
+from tests.plain_loops import TORCHS_OWN
 
 torch.set_num_threads(1)
 gc.set_threshold(50_000, 10, 10)  # compiling makes millions of objects, hardly any in a cycle
@@ -45,7 +45,7 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def compiled_as_users_do() -> Generator[None, None, None]:
     """Compile by torch's own settings."""
-    with torch._inductor.config.patch({"cpp.simdlen": None}):  # which pytest's monkeypatch would delete at the end
+    with torch._inductor.config.patch(TORCHS_OWN):  # which pytest's monkeypatch would delete at the end
         yield
 
 

@@ -1,6 +1,10 @@
 """What every public function promises: `fr.testing` on each, by its cases in `contract/cases`."""
 
+import inspect
+import sys
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +41,35 @@ def test_compiled_is_eager(group: str, request: pytest.FixtureRequest) -> None:
     if group in ("losses", "noise"):
         request.getfixturevalue("compiled_as_users_do")
     with fr.random.compiled_draws_are("native"):
-        fr.testing.check_compiled(*[case.example() for case in GROUPS[group]])
+        fr.testing.check_compiled(*[case.example() for case in GROUPS[group] if not case.within])
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.within], ids=str)
+def test_what_another_case_compiles_is_called_there_with_the_like(case: Case) -> None:
+    (other,) = [each for each in CASES if str(each) == case.within]
+    assert not other.within
+    own = kinds_of_calls(case.name, case)
+    assert own
+    assert own <= kinds_of_calls(case.name, other)
+
+
+def kinds_of_calls(name: str, case: Case) -> set[tuple[Any, ...]]:
+    """The names, dtypes and axes of the tensors that a public function gets when a case is called."""
+    module, _, function = name.rpartition(".")
+    code = inspect.unwrap(getattr(getattr(fr, module), function)).__code__
+    example, found = case.example(), set()
+
+    def see(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is code:
+            given = [(word, leaf) for word, value in frame.f_locals.items() for leaf in fr.tree.leaves(value)]
+            found.add(tuple((word, leaf.dtype, leaf.ndim) for word, leaf in given if isinstance(leaf, torch.Tensor)))
+
+    sys.setprofile(see)
+    try:
+        example.over()(example.stacked())
+    finally:
+        sys.setprofile(None)
+    return found
 
 
 def test_every_public_function_is_registered() -> None:

@@ -28,6 +28,7 @@ class Case:
     fixed_dtype: bool = False  # the result's dtype does not come from the inputs
     has_slope: bool = True
     constant: tuple[str, ...] = ()  # inputs that nobody differentiates
+    within: str = ""  # the case that calls the same with arguments of the same kind: compiled there
 
     def __str__(self) -> str:
         return f"{self.name}[{self.variant}]" if self.variant else self.name

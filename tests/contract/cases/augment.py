@@ -14,7 +14,7 @@ GEOMETRY = {"fill": (0.0, 0.3, 1.0)}
 SCALE = {"low": (0.5, 0.8, 1.0), "high": (0.6, 1.2, 1.0)}
 
 CASES = [
-    Case("augment.flip", augment.flip, IMAGES, RATE, keyed=True),
+    Case("augment.flip", augment.flip, IMAGES, RATE, keyed=True, within="augment.compose"),
     *(
         Case(
             "augment.crop",
@@ -120,7 +120,7 @@ CASES = [
         {**IMAGES, "factor": 0.2 * drawn(76, 4)},
         {"contrast": (1.0, 0.0, 1.5), "saturation": (1.0, 0.3, 1.2), "hue": (0.0, -0.5, 0.2)},
     ),
-    Case("augment.mixup", augment.mixup, MIXED, {"alpha": (0.0, 0.2, 1.0)}, keyed=True),
+    Case("augment.mixup", augment.mixup, MIXED, {"alpha": (0.0, 0.2, 1.0)}, keyed=True, within="augment.compose"),
     Case("augment.cutmix", augment.cutmix, MIXED, {"alpha": (0.0, 0.5, 1.0)}, keyed=True),
     Case(
         "augment.compose",
@@ -209,6 +209,7 @@ CASES = [
             GEOMETRY,
             keyed=True,
             variant=policy,
+            within="" if policy == "cifar10" else "augment.auto_augment[cifar10]",  # another table
         )
         for policy in ("cifar10", "svhn", "imagenet")
     ),

@@ -34,6 +34,11 @@ def _refreshed(params: Any, state: Any, x: Tensor, key: Tensor) -> Any:
     return averaging.refresh_statistics(MODEL, params, state, [x, 2 * x, x + 1], key=key)
 
 
+def _sampled(params: Any, start: Any, every: Any, scale: Any, key: Tensor) -> Any:
+    state = _moved(averaging.swag(start=start, every=every, rank=2), params)
+    return state, averaging.sample_swag(state, key=key, scale=scale)
+
+
 CASES = [
     *(
         Case(
@@ -66,12 +71,13 @@ CASES = [
         {"params": PARAMS},
         {"start": (0.0, 1.0, 2.0), "every": (1.0, 2.0, 3.0)},
         at_least_float32=True,
+        within="averaging.sample_swag",
     ),
     Case(
         "averaging.sample_swag",
-        lambda params, scale, key: averaging.sample_swag(_moved(averaging.swag(rank=2), params), key=key, scale=scale),
+        _sampled,
         {"params": PARAMS},
-        {"scale": (0.0, 0.5, 2.0)},
+        {"start": (0.0, 1.0, 0.0), "every": (1.0, 1.0, 2.0), "scale": (0.0, 0.5, 2.0)},
         keyed=True,
         at_least_float32=True,
     ),

@@ -3,9 +3,12 @@
 import torch
 
 from funcreg import optim
-from tests.contract.case import LR, STEPPED, Case, update_twice
+from tests.contract.case import STEPPED, Case, update_twice
 
-_DECAY = {"weight_decay": (0.0, 0.1, 0.5)}
+# The first of four members learns, where the second, of rate 0, shows nothing of the updates that it scales.
+_LR, _DECAY = {"lr": (0.5, 0.0, 0.1, 1.0)}, {"weight_decay": (0.0, 0.0, 0.1, 0.5)}
+_BETAS = {"b1": (0.0, 0.0, 0.9, 0.99), "b2": (0.5, 0.5, 0.9, 0.999)}
+_EPS = {"eps": (1e-8, 1e-8, 1e-4, 1.0)}
 
 _STEP = {"step": torch.tensor(7)}
 
@@ -18,7 +21,7 @@ CASES = [
                 make(lr, momentum=momentum, weight_decay=weight_decay), grads, params
             )[0],
             STEPPED,
-            {**LR, "momentum": (0.0, 0.5, 0.9), **_DECAY},
+            {**_LR, "momentum": (0.0, 0.0, 0.5, 0.9), **_DECAY},
         )
         for make in (optim.sgd, optim.muon)
     ),
@@ -29,7 +32,7 @@ CASES = [
                 make(lr, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay), grads, params
             )[0],
             STEPPED,
-            {**LR, "b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0), **_DECAY},
+            {**_LR, **_BETAS, **_EPS, **_DECAY},
         )
         for make in (optim.adam, optim.adamw, optim.nadam, optim.radam)
     ),
@@ -39,7 +42,7 @@ CASES = [
             optim.rmsprop(lr, decay=decay, eps=eps, momentum=momentum, weight_decay=weight_decay), grads, params
         )[0],
         STEPPED,
-        {**LR, "decay": (0.0, 0.9, 0.99), "eps": (1e-8, 1e-4, 1.0), "momentum": (0.0, 0.5, 0.9), **_DECAY},
+        {**_LR, "decay": (0.0, 0.0, 0.9, 0.99), **_EPS, "momentum": (0.0, 0.0, 0.5, 0.9), **_DECAY},
     ),
     Case(
         "optim.lion",
@@ -47,7 +50,7 @@ CASES = [
             optim.lion(lr, b1=b1, b2=b2, weight_decay=weight_decay), grads, params
         )[0],
         STEPPED,
-        {**LR, "b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), **_DECAY},
+        {**_LR, **_BETAS, **_DECAY},
     ),
     Case("optim.constant", lambda step, value: optim.constant(value)(step), _STEP, {"value": (0.0, 0.1, 1.0)}),
     Case(

@@ -19,13 +19,14 @@ CASES = [
             params,
         )[0],
         STEPPED,
-        {"max_norm": (0.0, 1.0, 100.0), **LR},
+        {"max_norm": (0.0, 0.0, 1.0, 100.0), "lr": (0.5, 0.0, 0.1, 1.0)},  # a rate of 0 shows nothing of the rest
     ),
     Case(
         "transforms.clip_by_global_norm",
         lambda grads, params, max_norm: update_twice(transforms.clip_by_global_norm(max_norm), grads, params)[0],
         STEPPED,
         {"max_norm": (0.0, 1.0, 100.0)},
+        within="transforms.chain",
     ),
     Case(
         "transforms.clip_by_value",
@@ -78,12 +79,14 @@ CASES = [
         lambda grads, params, b1, b2, eps: update_twice(transforms.scale_by_adam(b1, b2, eps), grads, params)[0],
         STEPPED,
         {"b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0)},
+        within="optim.adam",
     ),
     Case(
         "transforms.scale_by_learning_rate",
         lambda grads, params, lr: update_twice(transforms.scale_by_learning_rate(lr), grads, params)[0],
         STEPPED,
         LR,
+        within="transforms.chain",
     ),
     Case(
         "transforms.partition",
@@ -125,6 +128,7 @@ CASES = [
         lambda grads, params, b1, b2: update_twice(transforms.scale_by_lion(b1, b2), grads, params)[0],
         STEPPED,
         {"b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999)},
+        within="optim.lion",
     ),
     Case(
         "transforms.scale_by_nadam",
@@ -139,6 +143,7 @@ CASES = [
         lambda grads, params, b1, b2, eps: update_twice(transforms.scale_by_radam(b1, b2, eps), grads, params)[0],
         STEPPED,
         {"b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0)},
+        within="optim.radam",
     ),
     Case(
         "transforms.orthogonalize",
@@ -154,6 +159,7 @@ CASES = [
             STEPPED,
             {"decay": (0.0, 0.5, 0.99), "eps": (1e-8, 1e-4, 1.0)},
             variant="centered" if centered else "",
+            within="" if centered else "optim.rmsprop",
         )
         for centered in (False, True)
     ),
