@@ -11,7 +11,7 @@ import funcreg as fr
 from funcreg import transforms
 
 KEY = fr.random.key(5)
-Settings = tuple[float, float, float]
+Settings = tuple[float, ...]
 
 
 @dataclass(frozen=True)
