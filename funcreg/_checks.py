@@ -230,7 +230,8 @@ def check_floating(argument: str, value: Any, *, ndim: int | None = None) -> Non
     """Refuse what is not a tensor of floating-point numbers, or has not `ndim` dimensions."""
     check_tensor(argument, value, ndim=ndim)
     if value.dtype not in FLOATING:
-        fail(argument, describe(value), "a floating-point tensor", f"Convert it: {argument}.float().")
+        convert = f"torch.view_as_real({argument})" if value.dtype.is_complex else f"{argument}.float()"
+        fail(argument, describe(value), "a floating-point tensor", f"Convert it: {convert}.")
 
 
 def check_integers(argument: str, value: Any, *, ndim: int | None = None) -> None:

@@ -3,6 +3,7 @@
 import copy
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -773,3 +774,62 @@ def test_one_hot_under_transforms_is_torchs_and_refuses_what_is_no_class() -> No
     for wrong in (3, -1):
         with pytest.raises(RuntimeError, match=f"index {wrong} is out of bounds"):
             gradients(torch.tensor([0, wrong]))
+
+
+class Adapts(nn.Module):
+    """A step of gradient descent in the forward, by autograd."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = dict(self.net.named_parameters())
+        loss = torch.func.functional_call(self.net, own, (x,)).square().mean()
+        slopes = torch.autograd.grad(loss, list(own.values()), create_graph=True)
+        moved = {name: each - 0.1 * slope for (name, each), slope in zip(own.items(), slopes, strict=True)}
+        return torch.func.functional_call(self.net, moved, (x,))
+
+
+def test_autograd_inside_of_a_forward_needs_parameters_that_ask_for_gradients() -> None:
+    module, x = nn.Sequential(Adapts()).double(), inputs(3, 4).double()
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    with pytest.raises(fr.FuncregError, match=r"0 \(Adapts\), which takes gradients of what asks for none"):
+        model.apply(params, state, x)
+    params = {name: tensor.requires_grad_() for name, tensor in params.items()}
+    output, expected = model.apply(params, state, x)[0], module(x)
+    torch.testing.assert_close(output, expected)
+    ours = torch.autograd.grad(output.sum(), list(params.values()))
+    torch.testing.assert_close(ours, torch.autograd.grad(expected.sum(), list(module.parameters())))
+
+
+def test_an_error_of_the_modules_own_tells_the_layer() -> None:
+    module = nn.Sequential(OrderedDict(head=nn.Linear(4, 2)))
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    for wrong in (torch.zeros(3, 5), torch.zeros(3, 4, dtype=torch.float16)):
+        with pytest.raises(RuntimeError, match="mat1 and mat2") as raised:
+            model.apply(params, state, wrong)
+        assert raised.value.__notes__ == ["It is head (Linear) that was running."]
+
+
+def test_copies_of_tensors_that_have_gradients_are_refused_by_the_layer() -> None:
+    class Copies(OfACopy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = nn.Linear(4, 4)
+
+    module, x = nn.Sequential(Copies()), inputs(3, 4)
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    with pytest.raises(fr.FuncregError, match=r"0\.part \(Linear\), .*copies its tensors"):
+        model.apply({name: tensor.clone().requires_grad_() for name, tensor in params.items()}, state, x)
+    with pytest.raises(fr.FuncregError, match=r"0\.part \(Linear\), .*copies its tensors"):
+        vmap(lambda params: model.apply(params, state, x)[0])(fr.tree.stack([params] * 2))
+
+
+def test_batch_norm_of_members_in_another_precision_is_that_of_each() -> None:
+    module, x = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.BatchNorm1d(4)), inputs(5, 4)
+    model, (params, state), keys = fr.from_module(module), fr.variables(module), fr.random.split(KEY, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loop = torch.stack([model.apply(params, state, x, key=key)[0] for key in keys])
+        batched = vmap(lambda key: model.apply(params, state, x, key=key)[0])(keys)
+    torch.testing.assert_close(batched.float(), loop.float(), rtol=2e-2, atol=2e-2)

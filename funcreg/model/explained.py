@@ -15,6 +15,13 @@ _SAVED = "Take gradients by plain autograd, without vmap: fr.train.make_step doe
 _COMPILE = "Give the function as it was before torch.compile; fr.jit compiles whole programs."
 _TIE = "Tie its layers when it is made, or call the function on the other's: F.linear(x, self.other.weight)."
 _PLAIN = "Write while_loop and its kin as while and for, and flex_attention as F.scaled_dot_product_attention."
+# How it says so of tensors that a call lends: whose parameters ask for no gradient, and may be no leaves.
+_OF_PLAIN_TENSORS = {
+    "does not require grad": "which takes gradients of what asks for none; expected parameters, or inputs, that do. "
+    "Give it such: {name: tensor.detach().requires_grad_() for name, tensor in params.items()}.",
+    "deepcopy protocol": "whose forward copies its tensors; expected one that does not. "
+    "Call the layer itself, or make the copy when the module is built.",
+}
 _KEEPS_OUT = "_fn"  # the wrapper of torch.compiler.disable
 _IN_TRANSFORMS = {
     "setup_context": ("applies an autograd function that has no setup_context", _SPLIT),
@@ -37,6 +44,7 @@ _IN_TRANSFORMS = {
     "torch.func": ("does what the transform cannot", _LOOP),
     "forward AD": ("has no rule for the transform", _LOOP),
     "data pointer of Tensor": ("reads the memory of what the transform has wrapped", _LOOP),
+    "access storage": ("copies its tensors", "Call the layer itself, or make the copy when the module is built."),
     "atching rule": ("has no rule for the transform", _LOOP),
     "requires_grad_()": ("takes gradients of its own", _LOOP),
 }
@@ -51,18 +59,29 @@ def explained(error: Exception, skeleton: Skeleton) -> Exception:
     if isinstance(error, TypeError) and "as parameter" in message:
         told = f"module: got {running_at(error, skeleton)}, of which a forward replaces a parameter"
         return _checks.FuncregError(f"{told}; expected one that stays. {_TIE} (torch: {message})")
+    for part, what in _OF_PLAIN_TENSORS.items():
+        if part in message and not isinstance(error, _checks.FuncregError):
+            return _checks.FuncregError(
+                f"module: got {running_at(error, skeleton)}, {what} (torch: {_first_line(message)})"
+            )
     compiled = _comes_from_the_compiler(error)
     if compiled and not in_transform():
         told = f"module: got {running_at(error, skeleton)}, whose forward compiles a part of itself"
         return _checks.FuncregError(f"{told}; expected one that does not. {_PLAIN} (torch: {_first_line(message)})")
     if not in_transform():
-        return error
+        return _noted(error, skeleton)
     if compiled:
         message = f"compiled inside of a transform: {message}"
     for part, (did, remedy) in _IN_TRANSFORMS.items():
         if part in message:
             told = f"module: got {running_at(error, skeleton)}, which {did}; expected one that the transform can run."
             return _checks.FuncregError(f"{told} {remedy} (torch: {_first_line(message)})")
+    return _noted(error, skeleton)
+
+
+def _noted(error: Exception, skeleton: Skeleton) -> Exception:
+    """An error that the module itself would raise, with a note of where."""
+    error.add_note(f"It is {running_at(error, skeleton)} that was running.")
     return error
 
 

@@ -73,7 +73,7 @@ def batch_norm(layer: Any, x: Tensor) -> Tensor:
     """Batch norm, its new statistics assigned."""
     layer._check_input_dim(x)
     tracked = layer.running_mean is not None
-    if tracked and not layer.training and _fused(layer):
+    if tracked and not layer.training and _fused(layer, x):
         return F.batch_norm(x, layer.running_mean, layer.running_var, layer.weight, layer.bias, eps=layer.eps)
     stats = (
         norm.BatchStats(layer.running_mean, layer.running_var, layer.num_batches_tracked)
@@ -94,10 +94,13 @@ def batch_norm(layer: Any, x: Tensor) -> Tensor:
     return y
 
 
-def _fused(layer: Any) -> bool:
-    """Whether torch's kernel for evaluation will do: compiled it has no vmap rule, and its vectors are of one dtype."""
+def _fused(layer: Any, x: Tensor) -> bool:
+    """Whether torch's kernel for evaluation will do: compiled it has no vmap rule, and its vectors are of one dtype.
+
+    Under vmap x is of that one too, which with autocast it need not be.
+    """
     alike = layer.weight is None or layer.weight.dtype == layer.running_mean.dtype
-    return alike and not is_compiling()
+    return alike and not is_compiling() and (x.dtype == layer.running_mean.dtype or not needs_formulas())
 
 
 def _instance_norm(layer: Any, x: Tensor) -> Tensor:
