@@ -784,7 +784,7 @@ class Adapts(nn.Module):
         self.net = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
 
     def forward(self, x: Tensor) -> Tensor:
-        own = dict(self.net.named_parameters())
+        own: dict[str, Tensor] = dict(self.net.named_parameters())
         loss = torch.func.functional_call(self.net, own, (x,)).square().mean()
         slopes = torch.autograd.grad(loss, list(own.values()), create_graph=True)
         moved = {name: each - 0.1 * slope for (name, each), slope in zip(own.items(), slopes, strict=True)}
