@@ -20,7 +20,7 @@ from .arguments import Signature, cloned, joined, kind_of, persistent, ties, wri
 from .building import Params, State, recipe
 from .copies import Eager, Traced
 from .explained import draws_in_transform, explained
-from .keyed import Keyed, Unforeseen, called_in
+from .keyed import Keyed, Unforeseen, called_in, no_modes, undrawn
 from .lending import Given, Rates, lend
 from .members import MadeByMembers, writes_into_what_members_share
 from .modes import Mode
@@ -72,11 +72,12 @@ class Apply:
     ) -> tuple[Any, State]:
         """Run the module; see `Model`."""
         named = named if kwargs is None else joined(named, kwargs)
-        self.signature.check(params, state, key, train, rates, method, frozen)
+        compiling = is_compiling()
+        self.signature.check(params, state, key, train, rates, method, frozen, compiling)
         tensors, given = {**params, **state}, Given(args, named, key, rates, momentum, method)
         parts = frozenset(frozen) if frozen else _NOTHING
         trained = self.targets.intersection(params) if self.targets else _NOTHING
-        if is_compiling():
+        if compiling:
             mode = Mode(key is not None, rates is not None, train, parts)
             output = self._traced(mode, tensors, given, tuple(sorted(trained)))
             return output, {name: tensors[name] for name in state}
@@ -128,7 +129,7 @@ class Apply:
         Batch statistics are moved by torch's own kernels where these can.
         """
         moving = skeleton.moving
-        if given.momentum is not None or not moving.can_natively(tensors):
+        if given.momentum is not None or not (moving.variances and moving.can_natively(tensors)):
             return self._run(skeleton, plan, tensors, given)
         copies = moving.copied(tensors)
         with moving:  # what torch's own kernels cannot do, formulas do, or say why not by the layer's name
@@ -142,21 +143,26 @@ class Apply:
 
     def _run(self, skeleton: Skeleton, plan: Plan, tensors: dict[str, Tensor], given: Given) -> Any:
         args, named, key, _, momentum, method = given
-        before, inside = {name: tensors[name] for name in (*plan.resets, *plan.written)}, in_transform()
+        inside = in_transform()
+        before = {name: tensors[name] for name in (*plan.resets, *plan.written)} if plan.resets or plan.written else {}
         members = MadeByMembers((tensors, given)) if inside and skeleton.by_members else None
         for name in plan.written:
             tensors[name] = tensors[name].clone() if members is None else members.own(tensors[name])
         copies = plan.written | skeleton.moving.names if skeleton.moving.natively else plan.written
         watched = {n: each for n, each in tensors.items() if n not in copies} if copies else tensors
-        watch = Watch(list(watched.values()))
+        plain = plan.plain and not inside
+        draws = not plain or bool(skeleton.drawing) or skeleton.unforeseen or not no_modes()
+        watch = Watch(list(watched.values()), generators=draws)
         if self.ties or key is not None or momentum is not None:
             lend(skeleton, tensors, given, self.ties)
         function: Any = skeleton.module if method is None else getattr(skeleton.module, method)
         if "" in skeleton.drawing:
             function = functools.partial(called_in, _mode_around(skeleton, tensors, args), function)
+        elif not draws:
+            function = undrawn(function)
         again = {**tensors, **before} if inside else {}
         try:
-            if plan.plain and not inside:
+            if plain:
                 output = skeleton.call(tensors, self.buffers, function, args, named)
             else:
                 with contextlib.ExitStack() as around:
@@ -175,17 +181,25 @@ class Apply:
             output = self._run(skeleton, plan, again, given)
             tensors.update(again)
             return output
+        if not watch.unbroken():
+            self._judge(watch, watched, skeleton, tensors, given)
+        for name in plan.resets:
+            tensors[name] = before[name]
+        return output
+
+    def _judge(
+        self, watch: Watch, watched: Mapping[str, Tensor], skeleton: Skeleton, tensors: dict[str, Tensor], given: Given
+    ) -> None:
+        """Refuse a call after which something has changed, unless another thread drew it."""
 
         def elsewhere() -> bool:
             own = {name: tensors[name] for name in self.signature.parameters | self.signature.buffers}
             return self.planner.knows_draws(skeleton, own, given)
 
-        broken = () if watch.unbroken() else watch.broken(watched, elsewhere)
+        broken = watch.broken(watched, elsewhere)
         if broken:
             told = refused(broken, "fr.check(model, *inputs) names the layer. ")
             raise Unforeseen(told) if GLOBAL_DRAWS.issuperset(broken) else told
-        tensors.update((name, before[name]) for name in plan.resets)
-        return output
 
     def _traced(self, mode: Mode, tensors: dict[str, Tensor], given: Given, trained: tuple[str, ...]) -> Any:
         """The same in a program that is being traced."""

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from .. import _checks
-from .._compiling import is_compiling
 from .lending import Rates
 from .modes import within
 from .refused import held
@@ -49,11 +48,19 @@ class Signature:
         self.arguments = _own_names(source)
 
     def check(
-        self, params: Any, state: Any, key: Any, train: Any, rates: Any, method: Any, frozen: Collection[str]
+        self,
+        params: Any,
+        state: Any,
+        key: Any,
+        train: Any,
+        rates: Any,
+        method: Any,
+        frozen: Collection[str],
+        compiling: bool,
     ) -> None:
         """Refuse what a call cannot be given."""
         of_params, of_state = self.usual_kinds
-        usual = not is_compiling() and _fits(params, of_params)
+        usual = not compiling and _fits(params, of_params)
         if not (usual and _fits(state, of_state)):
             self.check_values(params, state)
         if not isinstance(train, bool):

@@ -48,8 +48,6 @@ class Attributes:
 
     def put_back(self, before: list[Any]) -> list[tuple[str, str]]:
         """Make everything what it was; give what was not: (layer, attribute) each."""
-        if not self.things:
-            return []
         try:
             if self.things == before:  # which takes one and the same for equal
                 return []

@@ -49,8 +49,8 @@ class Moving:
         self.able = self.able and not self.failed
 
     def can_natively(self, tensors: Mapping[str, Tensor]) -> bool:
-        """Whether torch's kernels may move these."""
-        if not (self.able and self.variances) or needs_formulas():
+        """Whether torch's kernels may move these, of which there are some."""
+        if not self.able or needs_formulas():
             return False
         variances = [tensors[name] for name in self.variances]
         return _jit.known(variances[0]) is not None and all(map(_is_cpu, variances))

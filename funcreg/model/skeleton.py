@@ -5,7 +5,7 @@ keys, rates and momentum, is lent to it; what a layer assigns comes back the sam
 attribute that a forward sets is put back.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -48,6 +48,7 @@ class Skeleton:
     own rates; awake: those that do in this mode. trains: the layers that train() puts into training mode.
     tracked: those with running statistics.
     drawing: the layers found to draw by themselves, each with its place among all layers.
+    unforeseen: whether a call was met with draws that its rehearsal has not seen.
     surrounded: the layers that are run in a mode of torch of their own, or in none.
     slots: where each tensor is kept. moving: the buffers of batch statistics.
     """
@@ -59,6 +60,7 @@ class Skeleton:
         self.noise: dict[str, float] = {}
         self.tracked: list[str] = []
         self.drawing: dict[str, Drawing] = {}
+        self.unforeseen = False
         self.surrounded: set[str] = set()
         self.rehearsal: Rehearsed | None = None
         self.woken: set[str] = set()  # layers in training mode for their noise alone
@@ -203,6 +205,7 @@ class Skeleton:
 
     def draws_in_modes(self) -> None:
         """Note that layers may draw otherwise than torch's dispatcher hands over."""
+        self.unforeseen = True
         self.drawing = {name: drawing._replace(dispatched=False) for name, drawing in self.drawing.items()}
 
     def surround(self, name: str) -> None:
@@ -264,7 +267,7 @@ class Skeleton:
     def call(
         self,
         tensors: dict[str, Tensor],
-        reads: Iterable[str],
+        reads: Collection[str],
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],

@@ -1,6 +1,6 @@
 """Where a module keeps its tensors: a call lends it others, and takes back what it has assigned."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,16 +11,17 @@ from .attributes import Attributes, held_again, kept
 Slot = tuple[dict[str, Any], str, Any]
 
 
-class Slots(dict[str, Slot]):
-    """By every name of a tensor: a layer's dictionary, the key there, and what lies there between calls.
+class Slots:
+    """Where a module keeps its tensors.
 
+    places: by every name of a tensor, a layer's dictionary, the key there, and what lies there between calls.
     caches: the layer of each buffer that is no part of the state dict. attributes: what layers hold beside tensors;
     moved: what of that the last call has changed, (layer, attribute) each.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        super().__init__()
         self.module = module
+        self.places: dict[str, Slot] = {}  # of dict itself: a subclass takes thrice as long to look up
         self.callers: dict[str, nn.Module] = {}
         self.caches: dict[str, str] = {}
         self.moved: list[tuple[str, str]] = []
@@ -32,7 +33,7 @@ class Slots(dict[str, Slot]):
         for prefix, layer in self.module.named_modules(remove_duplicate=False):
             for own in (layer._parameters, layer._buffers):
                 for slot, tensor in own.items():
-                    self[f"{prefix}.{slot}" if prefix else slot] = (own, slot, tensor)
+                    self.places[f"{prefix}.{slot}" if prefix else slot] = (own, slot, tensor)
             for slot in layer._non_persistent_buffers_set:
                 if layer._buffers.get(slot) is not None:
                     self.caches[f"{prefix}.{slot}" if prefix else slot] = prefix
@@ -40,12 +41,12 @@ class Slots(dict[str, Slot]):
     def add(self, prefix: str, layer: nn.Module, attribute: str) -> None:
         """Add an attribute of a layer that a call may lend; None between calls."""
         (own := vars(layer)).setdefault(attribute, None)
-        self[f"{prefix}.{attribute}" if prefix else attribute] = (own, attribute, None)
+        self.places[f"{prefix}.{attribute}" if prefix else attribute] = (own, attribute, None)
 
     def call(
         self,
         tensors: dict[str, Tensor],
-        reads: Iterable[str],
+        reads: Collection[str],
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -54,21 +55,23 @@ class Slots(dict[str, Slot]):
 
         A cache is what it was where its layer has set attributes too: those are put back, and tell what is in it.
         """
-        before = self.attributes.now()
+        places, attributes = self.places, self.attributes
+        before = attributes.now() if attributes.things else None
         for name, tensor in tensors.items():
-            own, slot, _ = self[name]
+            own, slot, _ = places[name]
             own[slot] = tensor
         try:
             return function(*args, **kwargs)
         finally:
             # All are read before any is put back: a layer under two names has one slot for both.
-            after = {name: self[name][0][self[name][1]] for name in reads}
+            after = {name: places[name][0][places[name][1]] for name in reads} if reads else {}
             for name in tensors:
-                own, slot, between = self[name]
+                own, slot, between = places[name]
                 own[slot] = between
-            self.moved = self.attributes.put_back(before)
-            for name in self.moved_caches():
-                after.pop(name, None)
+            if before is not None:
+                self.moved = attributes.put_back(before)
+                for name in self.moved_caches():
+                    after.pop(name, None)
             tensors.update(after)
 
     def moved_caches(self) -> list[str]:

@@ -18,7 +18,7 @@ without a key. A draw without one (`torch.randn`) has no off: it is refused.
 
 from . import distributions, factories, in_place, noise, statistics  # noqa: F401  (importing them fills the table)
 from .backward import keyed_functions
-from .dispatched import Unforeseen, called_in, handed_over
+from .dispatched import Unforeseen, called_in, handed_over, no_modes, undrawn
 from .distributions import differentiable_dirichlet
 from .mode import CALL_STRIDE, Drawing, Keyed, LayerGenerator, makes_anew
 from .rehearsed import Event, Rehearsed, running
@@ -36,5 +36,7 @@ __all__ = [
     "handed_over",
     "keyed_functions",
     "makes_anew",
+    "no_modes",
     "running",
+    "undrawn",
 ]

@@ -3,14 +3,16 @@
 A mode of torch sees every function under it, and takes more than a microsecond for each. Most layers
 draw by `F.dropout` or attention alone: those are operators, and of an operator the dispatcher asks
 whether a key of this thread has a kernel for it. Other draws, which the layer's rehearsal has not seen,
-are refused by `Unforeseen`, and the call is made again in modes.
+are refused by `Unforeseen`, and the call is made again in modes. So are all of a forward that draws nothing.
 """
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import (
     TorchFunctionMode,
@@ -54,6 +56,39 @@ def handed_over(function: str, kind: str) -> bool:
     return _works and function in (_HANDED_OVER if kind == "rate" else _AS_THEY_ARE if kind == "formula" else ())
 
 
+class _Nothing(Keyed):
+    """In place of a layer's, where none draws."""
+
+    met_another = False
+
+    def __init__(self) -> None:  # not the mode's, which takes longer than a layer
+        pass
+
+    def draw(self, function: str, own_rate: float | Tensor, *, wakes: bool = True) -> None:
+        """Refuse noise that is on."""
+        if isinstance(own_rate, Tensor) or own_rate:
+            self.met_another = True
+            raise Unforeseen
+
+
+def no_modes() -> bool:
+    """Whether no mode of torch is around this code, so that the dispatcher can hand draws over.
+
+    >>> no_modes()
+    True
+    """
+    return _works and not (_C._len_torch_function_stack() or _C._len_torch_dispatch_stack())
+
+
+def undrawn(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that draws nothing, to be called where `no_modes` are: `Unforeseen` if it does.
+
+    >>> undrawn(torch.add)(1, 2)
+    tensor(3)
+    """
+    return functools.partial(_dispatched, _Nothing(), function)
+
+
 def called_in(keyed: Keyed | None, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a function with its draws keyed, or as it is, instead of as the layer around has it.
 
@@ -71,24 +106,23 @@ def called_in(keyed: Keyed | None, function: Callable[..., Any], *args: Any, **k
         if keyed is None:
             return function(*args, **kwargs)
         if keyed.dispatched and depth == (outer is not None):  # or a kernel would be called outside of others' modes
-            return _dispatched(keyed, function, args, kwargs)
+            return _dispatched(keyed, function, *args, **kwargs)
         return _in_mode(keyed, function, args, kwargs)
     finally:
         if outer is not None:
             _push_mode(outer)
 
 
-def _dispatched(keyed: Keyed, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+def _dispatched(keyed: Keyed, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     around, _thread.keyed = _thread.keyed, keyed
     _include(_key, True)
     try:
-        output = function(*args, **kwargs)
+        return function(*args, **kwargs)
     finally:
         _thread.keyed = around
         _include(_key, around is not None)
-    if keyed.met_another:
-        raise Unforeseen  # which the forward has taken for its own
-    return output
+        if keyed.met_another:
+            raise Unforeseen  # which the forward, or torch, may have taken for its own
 
 
 def _in_mode(keyed: TorchFunctionMode, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -153,7 +187,7 @@ def _register() -> bool:
                 operator = getattr(packet, overload)
                 own.impl(operator, _refusal(operator))
         silent, x = Keyed("", None), torch.ones(2)
-        alike = _dispatched(silent, lambda: F.dropout(x + 0, 0.5), (), {})
+        alike = _dispatched(silent, lambda: F.dropout(x + 0, 0.5))
         return torch.equal(alike, x) and not _C._dispatch_tls_is_dispatch_key_included(_key)
     except (AttributeError, RuntimeError, TypeError, Unforeseen):  # private, and another version's
         return False

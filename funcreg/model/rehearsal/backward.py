@@ -146,7 +146,7 @@ class _Gradient:
         outputs = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.requires_grad]
         if not outputs:
             return
-        slots = {name: rehearsal.skeleton.slots[name] for name in rehearsal.buffers}
+        slots = {name: rehearsal.skeleton.slots.places[name] for name in rehearsal.buffers}
         before = {name: (own[slot], own[slot].clone()) for name, (own, slot, _) in slots.items()}
         snapshot = snapshots.Snapshot(rehearsal.layers)
         generators = rehearsal.generators()

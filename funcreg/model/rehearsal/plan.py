@@ -163,7 +163,7 @@ def _refuse_what_runs_later(rehearsal: Rehearsal, output: Any) -> None:
 def _made_parameters(rehearsal: Rehearsal) -> list[tuple[str, str]]:
     """(name, what was done) of each parameter that the forward has made: one that nobody could train or save."""
     now = (name for name, _ in rehearsal.skeleton.module.named_parameters(remove_duplicate=False))
-    return [(name, f"makes the parameter {name}") for name in now if name not in rehearsal.skeleton.slots]
+    return [(name, f"makes the parameter {name}") for name in now if name not in rehearsal.skeleton.slots.places]
 
 
 def _learn(rehearsal: Rehearsal, seen: Rehearsed) -> None:
@@ -198,7 +198,7 @@ def _written(
 ) -> tuple[list[str], list[str], list[tuple[str, str]]]:
     """(what of the state is written in place, buffers to reset, [(name, what was done to it)])."""
     written, resets, impure = [], [], []
-    slots = rehearsal.skeleton.slots
+    slots = rehearsal.skeleton.slots.places
     kept = {(id(slots[name][0]), slots[name][1]) for name in rehearsal.buffers}
     for (name, tensor), version in zip(lent.items(), versions(lent.values()), strict=True):
         if name.rpartition(".")[2] in _LENT:

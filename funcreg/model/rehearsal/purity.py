@@ -88,20 +88,25 @@ class Spy(TorchDispatchMode):
 class Watch:
     """Cheap checks around one eager call: tensors not written into, torch's global generators not advanced.
 
-    Six tensors take 3 microseconds, most of them for the generator.
+    generators: whether these are looked at, which takes 4 microseconds.
     """
 
-    __slots__ = ("cpu", "gpus", "tensors", "versions")
+    __slots__ = ("cpu", "generators", "gpus", "tensors", "versions")
 
-    def __init__(self, tensors: list[Tensor]) -> None:
-        self.tensors, self.versions, self.cpu = tensors, versions(tensors), _state()
-        self.gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    def __init__(self, tensors: list[Tensor], generators: bool = True) -> None:
+        self.tensors, self.versions, self.generators = tensors, versions(tensors), generators
+        if generators:
+            self.cpu, self.gpus = _state(), torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
 
     def unbroken(self) -> bool:
         """Whether nothing has changed."""
+        if versions(self.tensors) != self.versions:
+            return False
+        return not self.generators or (self.gpus is None and not self._drew())
+
+    def _drew(self) -> bool:
         cpu = _state()  # held while it is compared
-        same = self.gpus is None and versions(self.tensors) == self.versions
-        return same and not _differ(cpu.data_ptr(), self.cpu.data_ptr(), _STATE_SIZE)
+        return bool(_differ(cpu.data_ptr(), self.cpu.data_ptr(), _STATE_SIZE))
 
     def broken(self, names: Iterable[str], elsewhere: Callable[[], bool]) -> Sequence[str]:
         """What was done, in words; empty when the call was pure. The generators are put back.
@@ -110,14 +115,11 @@ class Watch:
             names: of the tensors.
             elsewhere: asked, where there are other threads, whether it was one of them that drew.
         """
-        now, cpu = versions(self.tensors), _state()
-        drew = _differ(cpu.data_ptr(), self.cpu.data_ptr(), _STATE_SIZE)
-        drew = drew and not (threading.active_count() > 1 and elsewhere())
-        if now == self.versions and not drew and self.gpus is None:
-            return ()
-        every = zip(names, self.versions, now, strict=False)  # what was lent later follows
+        every = zip(names, self.versions, versions(self.tensors), strict=False)  # what was lent later follows
         found = [f"writes into {name} in place" for name, before, after in every if before != after]
-        if drew:
+        if not self.generators:
+            return found
+        if self._drew() and not (threading.active_count() > 1 and elsewhere()):
             torch.random.set_rng_state(self.cpu)
             found.append(GLOBAL)
         if self.gpus is not None and not all(map(torch.equal, self.gpus, torch.cuda.get_rng_state_all())):
