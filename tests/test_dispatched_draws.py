@@ -1,5 +1,7 @@
 """Draws that torch's dispatcher hands over: the bits of the mode of torch, which the others still need."""
 
+import contextlib
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 from torch.nn import functional as F
+from torch.utils._device import DeviceContext as _DeviceContext
 
 import funcreg as fr
 from funcreg.model.keyed import dispatched
 
 KEY, X = fr.random.key(3), fr.random.normal(fr.random.key(4), (2, 4, 8))
+DeviceContext = functools.partial(_DeviceContext, torch.device("cpu"))  # as torch.set_default_device has it
 pytestmark = pytest.mark.skipif(not dispatched.handed_over("dropout", "rate"), reason="this torch hands nothing over")
 
 
@@ -145,6 +149,78 @@ def test_a_draw_that_no_rehearsal_has_seen_is_as_if_it_had(name: str, careless: 
     assert not torch.equal(found[0], first[0])
 
 
+class Negative(nn.Module):
+    """Draws where the first number is negative, and nothing else."""
+
+    def __init__(self, draw: Callable[[Tensor], Tensor], careless: bool = False) -> None:
+        super().__init__()
+        self.draw, self.careless, self.linear = draw, careless, nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x)
+        if x.flatten()[0] >= 0:
+            return F.dropout(y, 0.0) + F.scaled_dot_product_attention(y, x, x)
+        try:
+            return self.draw(y)
+        except BaseException:
+            if not self.careless:
+                raise
+            return y
+
+
+BY_RATE: dict[str, Callable[[Tensor], Tensor]] = {
+    "dropout": lambda x: F.dropout(x, 0.3),
+    "attention": lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.3),
+}
+
+
+@pytest.mark.parametrize("around", [contextlib.nullcontext, DeviceContext], ids=["alone", "in a mode"])
+@pytest.mark.parametrize(
+    ("draw", "careless"),
+    [*((name, False) for name in (*OTHERS, *BY_RATE)), ("dropout", True), ("randn_like", True)],
+)
+def test_the_first_draw_of_a_module_that_drew_nothing(
+    draw: str, careless: bool, around: Callable[[], contextlib.AbstractContextManager[Any]]
+) -> None:
+    module, x = Negative((OTHERS | BY_RATE)[draw], careless), X.abs()
+    params, state = fr.variables(module)
+    seen, unseen = fr.from_module(module), fr.from_module(module)
+    before = torch.random.get_rng_state()
+    with around():
+        expected = seen.apply(params, state, -x, key=KEY, train=True)
+        first = unseen.apply(params, state, x, key=KEY, train=True)
+        for _ in range(2):
+            found = unseen.apply(params, state, -x, key=KEY, train=True)
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    torch.testing.assert_close(unseen.apply(params, state, x, key=KEY, train=True), first, rtol=0, atol=0)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not torch.equal(found[0], unseen.apply(params, state, -x, key=fr.random.key(9), train=True)[0])
+
+
+def test_a_first_draw_without_a_key_is_refused() -> None:
+    module = Negative(OTHERS["rand"])
+    model, variables, before = fr.from_module(module), fr.variables(module), torch.random.get_rng_state()
+    model.apply(*variables, X.abs())
+    for _ in range(2):
+        with pytest.raises(fr.FuncregError, match=r"key.*draws \(torch's rand\)"):
+            model.apply(*variables, -X.abs())
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_model_in_a_module_that_draws_nothing_has_its_draws() -> None:
+    inner = fr.from_module(Attention())
+    variables = fr.variables(Attention())
+
+    class Outer(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return inner.apply(*variables, x, key=KEY)[0]
+
+    expected = inner.apply(*variables, X, key=KEY)[0]
+    model = fr.from_module(Outer())
+    for _ in range(2):
+        assert torch.equal(model.apply({}, {}, X)[0], expected)
+
+
 class Mixed(nn.Module):
     """Layers with draws inside of one with draws: of both kinds, and one that looks at the functions between."""
 
@@ -192,6 +268,34 @@ def test_outside_of_a_call_nothing_is_handed_over() -> None:
         torch.manual_seed(0)
         found = (torch.rand(2), F.dropout(X, 0.5))
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_a_call_that_draws_nothing_is_not_blamed_for_other_threads() -> None:
+    variables, drawn = fr.variables(nn.Linear(8, 8)), list[Tensor]()
+
+    def draw() -> None:
+        drawn.append(torch.rand(8))
+
+    def beside(*_: Any) -> None:
+        thread = threading.Thread(target=draw)
+        thread.start()
+        thread.join()
+
+    class Beside(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            y = super().forward(x)
+            for event in EVENTS:
+                event()
+            return y
+
+    model = fr.from_module(Beside(8, 8))
+    expected = model.apply(*variables, X)[0]
+    EVENTS.append(beside)
+    try:
+        assert torch.equal(model.apply(*variables, X)[0], expected)
+    finally:
+        EVENTS.clear()
+    assert len(drawn) == 1
 
 
 EVENTS: list[Callable[[], Any]] = []
