@@ -189,12 +189,11 @@ def test_the_first_draw_of_a_module_that_drew_nothing(
     with around():
         expected = seen.apply(params, state, -x, key=KEY, train=True)
         first = unseen.apply(params, state, x, key=KEY, train=True)
-        for _ in range(2):
-            found = unseen.apply(params, state, -x, key=KEY, train=True)
-            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        found = [unseen.apply(params, state, -x, key=KEY, train=True) for _ in range(2)]
+    torch.testing.assert_close(found, [expected, expected], rtol=0, atol=0)
     torch.testing.assert_close(unseen.apply(params, state, x, key=KEY, train=True), first, rtol=0, atol=0)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert not torch.equal(found[0], unseen.apply(params, state, -x, key=fr.random.key(9), train=True)[0])
+    assert not torch.equal(expected[0], unseen.apply(params, state, -x, key=fr.random.key(9), train=True)[0])
 
 
 def test_a_first_draw_without_a_key_is_refused() -> None:
@@ -282,8 +281,8 @@ def test_a_call_that_draws_nothing_is_not_blamed_for_other_threads() -> None:
         thread.join()
 
     class Beside(nn.Linear):
-        def forward(self, x: Tensor) -> Tensor:
-            y = super().forward(x)
+        def forward(self, input: Tensor) -> Tensor:
+            y = super().forward(input)
             for event in EVENTS:
                 event()
             return y
