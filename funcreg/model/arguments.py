@@ -48,15 +48,7 @@ class Signature:
         self.arguments = _own_names(source)
 
     def check(
-        self,
-        params: Any,
-        state: Any,
-        key: Any,
-        train: Any,
-        rates: Any,
-        method: Any,
-        frozen: Collection[str],
-        compiling: bool,
+        self, params: Any, state: Any, key: Any, train: Any, rates: Any, method: Any, frozen: Any, compiling: bool
     ) -> None:
         """Refuse what a call cannot be given."""
         of_params, of_state = self.usual_kinds

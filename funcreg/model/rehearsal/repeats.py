@@ -49,10 +49,11 @@ def carried_over(rehearsal: Rehearsal) -> tuple[Impurity, ...]:
     A cache makes no difference to it; the state of a recurrence, a counter that a rate depends on, does.
     """
     slots, left, caches = rehearsal.skeleton.slots, list[Any](), dict[str, Tensor]()
+    places = slots.places
 
     def look(output: Any) -> None:
         left.extend(slots.attributes.now())
-        caches.update((name, slots[name][0][slots[name][1]]) for name in slots.caches)
+        caches.update((name, places[name][0][places[name][1]]) for name in slots.caches)
 
     generators = rehearsal.generators()
     try:
