@@ -833,3 +833,27 @@ def test_batch_norm_of_members_in_another_precision_is_that_of_each() -> None:
         loop = torch.stack([model.apply(params, state, x, key=key)[0] for key in keys])
         batched = vmap(lambda key: model.apply(params, state, x, key=key)[0])(keys)
     torch.testing.assert_close(batched.float(), loop.float(), rtol=2e-2, atol=2e-2)
+
+
+def test_code_that_layers_of_torchs_were_given_is_watched_too() -> None:
+    longest = nn.Linear(4, 4, bias=False)
+
+    def forward(input: Tensor) -> Tensor:
+        vars(longest)["longest"] = max(vars(longest).get("longest", 0), len(input))
+        return F.linear(input, longest.weight) + vars(longest)["longest"]
+
+    def noisy_if_long(x: Tensor) -> Tensor:
+        return x + torch.rand_like(x) if len(x) > 3 else x
+
+    longest.forward = forward
+    model, variables = fr.from_module(nn.Sequential(longest)), fr.variables(nn.Sequential(longest))
+    for size in (8, 5):
+        expected = torch.ones(size, 4) @ longest.weight.T + size
+        torch.testing.assert_close(model.apply(*variables, torch.ones(size, 4))[0], expected)
+
+    module, before = nn.TransformerEncoderLayer(4, 1, 4, 0.0, noisy_if_long).eval(), torch.random.get_rng_state()
+    model, variables = fr.from_module(module), fr.variables(module)
+    model.apply(*variables, torch.ones(3, 2, 4))
+    with pytest.raises(fr.FuncregError, match=r"key.*draws \(torch's rand_like\)"):
+        model.apply(*variables, torch.ones(5, 2, 4))
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -88,7 +88,7 @@ class Apply:
         if known is None:
             skeleton = eager.skeleton(Mode(key is not None, rates is not None, train, parts))
             known = eager.known[kind] = self.planner.first(kind, skeleton, tensors, given, trained)
-        elif key is not None and not train and known[0].may_sleep:
+        elif key is not None and not train and known[0].own_code:
             known = eager.known[kind] = self.planner.of_other_sizes(kind, *known, tensors, given, trained)
         if rates is not None:
             self.signature.check_reached(rates, known[1])
@@ -151,14 +151,15 @@ class Apply:
         copies = plan.written | skeleton.moving.names if skeleton.moving.natively else plan.written
         watched = {n: each for n, each in tensors.items() if n not in copies} if copies else tensors
         plain = plan.plain and not inside
-        draws = not plain or bool(skeleton.drawing) or skeleton.unforeseen or not no_modes()
-        watch = Watch(list(watched.values()), generators=draws)
+        draws = bool(skeleton.drawing) or skeleton.unforeseen
+        handed_over = plain and not draws and skeleton.own_code and no_modes()
+        watch = Watch(list(watched.values()), generators=draws or bool(skeleton.own_code and not handed_over))
         if self.ties or key is not None or momentum is not None:
             lend(skeleton, tensors, given, self.ties)
         function: Any = skeleton.module if method is None else getattr(skeleton.module, method)
         if "" in skeleton.drawing:
             function = functools.partial(called_in, _mode_around(skeleton, tensors, args), function)
-        elif not draws:
+        elif handed_over:
             function = undrawn(function)
         again = {**tensors, **before} if inside else {}
         try:

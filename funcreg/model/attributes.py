@@ -4,10 +4,12 @@ A forward may set attributes in some call of a kind and in none before: the long
 it. The next call is to find what the first one did.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 from torch import nn
+
+from .registry import pure_layer
 
 _OF_TORCH = "torch.nn.modules."  # whose forwards set none
 _CONTAINERS = (dict, list, set)
@@ -24,22 +26,23 @@ class Held(NamedTuple):
 class Attributes:
     """The attributes of some layers, and the containers among them; none, where all code is torch's own.
 
+    own: the layers with other code.
+
     >>> class Longest(nn.Module):
     ...     longest = 0
     ...     def forward(self, x):
     ...         self.longest = max(self.longest, len(x))
     ...         return x
     >>> layer = Longest()
-    >>> attributes = Attributes({"": layer})
+    >>> attributes = Attributes({"": layer}, with_code_of_their_own({"": layer}))
     >>> before = attributes.now()
     >>> _ = layer([1, 2])
     >>> attributes.put_back(before), layer.longest
     ([('', 'longest')], 0)
     """
 
-    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
-        self.layers = layers
-        self.held = list(_held(layers)) if any(map(_has_code_of_its_own, layers.values())) else []
+    def __init__(self, layers: Mapping[str, nn.Module], own: Set[str]) -> None:
+        self.held = list(_held(layers, own)) if own else []
         self.things = [each.thing for each in self.held]
 
     def now(self) -> list[Any]:
@@ -115,10 +118,19 @@ def held_again(layer: nn.Module, attribute: str, there: bool, value: Any, conten
         fill(value, contents)
 
 
-def _held(layers: Mapping[str, nn.Module]) -> Iterable[Held]:
+def with_code_of_their_own(layers: Mapping[str, nn.Module]) -> set[str]:
+    """The layers whose forward runs code that is not torch's, or ours in its place.
+
+    >>> with_code_of_their_own({"a": nn.Linear(1, 1), "b": nn.TransformerEncoderLayer(2, 1, activation=abs)})
+    {'b'}
+    """
+    return {name for name, layer in layers.items() if _has_code_of_its_own(layer)}
+
+
+def _held(layers: Mapping[str, nn.Module], own: Set[str]) -> Iterable[Held]:
     for name, layer in layers.items():
         yield Held(name, "", vars(layer))
-        if _has_code_of_its_own(layer):
+        if name in own:
             for attribute, value in vars(layer).items():
                 if isinstance(value, _CONTAINERS) and attribute not in _BOOKKEEPING:
                     yield Held(name, attribute, value)
@@ -129,8 +141,15 @@ _BOOKKEEPING = vars(nn.Module()).keys() - {"_buffers"}
 
 
 def _has_code_of_its_own(layer: nn.Module) -> bool:
-    hooks = layer._forward_hooks or layer._forward_pre_hooks
-    return bool(hooks) or not type(layer).__module__.startswith(_OF_TORCH)
+    if layer._forward_hooks or layer._forward_pre_hooks or not type(layer).__module__.startswith(_OF_TORCH):
+        return True
+    entry = pure_layer(layer)
+    functions = (entry and entry.forward, *(each for each in vars(layer).values() if callable(each)))
+    return any(not _module_of(each).startswith(("torch.", "funcreg.")) for each in functions if each is not None)
+
+
+def _module_of(function: Any) -> str:
+    return str(getattr(function, "__module__", ""))
 
 
 def _changes(held: list[Held], before: list[Any]) -> Iterable[tuple[str, str]]:

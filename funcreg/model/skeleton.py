@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import _checks, random
 from .._compiling import is_compiling
 from .._functorch import needs_formulas
+from .attributes import with_code_of_their_own
 from .keyed import CALL_STRIDE, Drawing, Keyed, Rehearsed, called_in
 from .layers import batch_norm, mask_shape
 from .masks import Masks
@@ -46,9 +47,9 @@ class Skeleton:
 
     pure: the layers whose forward was replaced by a registered one. noise: those of them that draw, with their
     own rates; awake: those that do in this mode. trains: the layers that train() puts into training mode.
-    tracked: those with running statistics.
-    drawing: the layers found to draw by themselves, each with its place among all layers.
+    tracked: those with running statistics. drawing: the layers found to draw by themselves, and how.
     unforeseen: whether a call was met with draws that its rehearsal has not seen.
+    own_code: layers that are not torch's: they may draw, or not, as inputs are.
     surrounded: the layers that are run in a mode of torch of their own, or in none.
     slots: where each tensor is kept. moving: the buffers of batch statistics.
     """
@@ -60,14 +61,13 @@ class Skeleton:
         self.noise: dict[str, float] = {}
         self.tracked: list[str] = []
         self.drawing: dict[str, Drawing] = {}
-        self.unforeseen = False
         self.surrounded: set[str] = set()
         self.rehearsal: Rehearsed | None = None
         self.woken: set[str] = set()  # layers in training mode for their noise alone
         self.writes: set[str] = set()  # registered noise layers whose input is used after they have changed it
         self.slots = Slots(self.module)
         self.moving = Moving()
-        self.lends = False  # while a call runs
+        self.unforeseen, self.lends = False, False  # it lends while a call runs
         self.calls: dict[str, int] = {}  # of each noisy layer so far, in this forward
         self.layers = dict(self.module.named_modules())
         self.places = {name: place for place, name in enumerate(self.layers)}
@@ -80,10 +80,10 @@ class Skeleton:
         self.module.train(mode.train)
         for name in mode.frozen:
             self.layers[name].eval()
+        self.own_code = with_code_of_their_own(self.layers)
         for name, layer in self.layers.items():
             self._make_pure(name, layer)
-        self.slots.find()
-        self.may_sleep = bool(self.slots.attributes.things)  # code of its own may switch noise off in evaluation
+        self.slots.find(self.own_code)
         self.masks = Masks({name: place for place, name in enumerate(self.noise)})
 
     def _make_pure(self, name: str, layer: nn.Module) -> None:

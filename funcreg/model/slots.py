@@ -1,6 +1,6 @@
 """Where a module keeps its tensors: a call lends it others, and takes back what it has assigned."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Set
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,10 +26,10 @@ class Slots:
         self.caches: dict[str, str] = {}
         self.moved: list[tuple[str, str]] = []
 
-    def find(self) -> None:
-        """Add the slots of all parameters and buffers."""
+    def find(self, with_code: Set[str]) -> None:
+        """Add the slots of all parameters and buffers; with_code: the layers with code of their own."""
         self.layers = dict(self.module.named_modules())
-        self.attributes = Attributes(self.layers)
+        self.attributes = Attributes(self.layers, with_code)
         for prefix, layer in self.module.named_modules(remove_duplicate=False):
             for own in (layer._parameters, layer._buffers):
                 for slot, tensor in own.items():

@@ -147,6 +147,14 @@ CASES = [
         at_least_float32=True,
     ),
     Case(
+        "uncertainty.fit_vector_scaling",
+        lambda logits, targets: uncertainty.fit_vector_scaling(logits, targets, steps=1),
+        {"logits": drawn(213, 6, 4), "targets": CLASSES},
+        at_least_float32=True,
+        variant="from the largest temperature",
+        within="uncertainty.fit_vector_scaling",
+    ),
+    Case(
         "uncertainty.apply_vector_scaling",
         lambda logits, scaling: uncertainty.apply_vector_scaling(logits, scaling),
         {"logits": drawn(214, 6, 4), "scaling": uncertainty.VectorScaling(drawn(215, 4), drawn(216, 4))},
