@@ -196,13 +196,17 @@ def test_the_first_draw_of_a_module_that_drew_nothing(
     assert not torch.equal(expected[0], unseen.apply(params, state, -x, key=fr.random.key(9), train=True)[0])
 
 
-def test_a_first_draw_without_a_key_is_refused() -> None:
-    module = Negative(OTHERS["rand"])
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_first_draw_without_a_key_is_refused(others: int) -> None:
+    over, module = threading.Event(), Negative(OTHERS["rand"])
+    for _ in range(others):  # beside which it takes a look to know who drew
+        threading.Thread(target=over.wait).start()
     model, variables, before = fr.from_module(module), fr.variables(module), torch.random.get_rng_state()
     model.apply(*variables, X.abs())
     for _ in range(2):
         with pytest.raises(fr.FuncregError, match=r"key.*draws \(torch's rand\)"):
             model.apply(*variables, -X.abs())
+    over.set()
     assert torch.equal(torch.random.get_rng_state(), before)
 
 

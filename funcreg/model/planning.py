@@ -65,7 +65,10 @@ class Planner:
     def knows_draws(self, skeleton: Skeleton, tensors: dict[str, Tensor], given: Given) -> bool:
         """Whether all that a call draws has a key, so that it was another thread that moved a generator."""
         anew = self.eager.made(skeleton.mode)
-        plan = self.look(anew, tensors, given)
+        try:
+            plan = self.look(anew, tensors, given)
+        except _checks.FuncregError:
+            return False  # such as of a draw in a call without a key
         known = {name for name, drawing in skeleton.drawing.items() if drawing.always}
         drawing = {name for name, drawing in anew.drawing.items() if drawing.always}
         return drawing <= known and not any(each.did in GLOBAL_DRAWS for each in plan.impure)

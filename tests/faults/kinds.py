@@ -251,7 +251,7 @@ MODULES: list[Fault] = [
     ("pure", "a weight is clipped", module(nn.Sequential(nn.ReLU(), _Clipped(3, 3)))),
     ("evaluation", "a buffer counts", module(nn.Sequential(nn.Linear(3, 3), _Counts()))),
     ("evaluation", "noise that has no off", module(_Always())),
-    ("evaluation", "an attribute counts", module(_Grows())),
+    ("pure", "an attribute counts", module(_Grows())),
     ("pure", "numpy's noise", module(_Numpy())),
     ("evaluating", "a Python if", module(_Branches())),
     ("evaluating", "a gradient at 0", module(_Root())),
