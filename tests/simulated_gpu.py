@@ -8,6 +8,7 @@ are the CPU's own.
 """
 
 import collections
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]  (it has no stub)
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -25,44 +25,39 @@ from funcreg.random import execution
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 # What a formula of torch's own makes, zeros for instance: a GPU's formula makes it on the GPU.
 _EITHER = torch.device("cpu", 0)
-_aten: Any = torch.ops.aten
 # An index may lie on the CPU, though it costs a copy; a copy is between devices.
 _ANYWHERE = {"aten::copy_", "aten::index", "aten::index_put", "aten::index_put_", "aten::_unsafe_index"}
-_FROM_PYTHON = ("tensor", "as_tensor", "asarray", "new_tensor")
+_FROM_PYTHON = {torch.tensor, torch.as_tensor, torch.asarray}
 _READS = {"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero", "aten::nonzero", "aten::masked_select"}
 
 
 class Devices:
-    """Where each storage is said to lie; how often a value was read from the GPU, by operator, or brought there."""
+    """How often a value was read from the GPU, by operator, or brought there."""
 
     def __init__(self) -> None:
-        self.places: dict[int, tuple[StorageWeakRef, torch.device]] = {}
         self.reads: collections.Counter[str] = collections.Counter()
         self.copies = 0
 
-    def of(self, tensor: Tensor) -> torch.device:
-        storage = _storage(tensor)
-        found = None if storage is None else self.places.get(storage._cdata)
-        return CPU if found is None else found[1]
-
-    def put(self, result: Any, device: torch.device) -> Any:
-        """Say of every tensor in a result that it lies on a device."""
-        if len(self.places) > 50_000:
-            self.places = {name: place for name, place in self.places.items() if not place[0].expired()}
-        for tensor in _tensors(result):
-            storage = _storage(tensor)
-            if storage is not None:
-                # A weak reference keeps the address, so that no other storage gets it.
-                self.places[storage._cdata] = (StorageWeakRef(storage), device)
-        return result
-
     def move(self, tensor: Tensor, device: torch.device) -> Tensor:
-        if device == self.of(tensor):
+        if device == of(tensor):
             return tensor
         if device == CPU:
             self.reads["to cpu"] += 1
         self.copies += device == GPU
-        return self.put(tensor.clone(), device)
+        return put(tensor.clone(), device)
+
+
+def of(tensor: Tensor) -> torch.device:
+    """Where a tensor is said to lie: its storage, whose Python object torch keeps as long as the storage, knows it."""
+    return CPU if (storage := _storage(tensor)) is None else getattr(storage, "place", CPU)
+
+
+def put(result: Any, device: torch.device) -> Any:
+    """Say of every tensor in a result that it lies on a device."""
+    for tensor in [result] if isinstance(result, Tensor) else _tensors(result):
+        if (storage := _storage(tensor)) is not None:
+            storage.place = device
+    return result
 
 
 class _Calls(TorchFunctionMode):
@@ -72,31 +67,40 @@ class _Calls(TorchFunctionMode):
         self.devices = devices
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        name = getattr(func, "__name__", "")
         own = args[0] if args and isinstance(args[0], Tensor) else None
-        if own is not None and not own.is_meta:
-            if func in _GETTERS:
-                return _GETTERS[func](CPU if self.devices.of(own) == _EITHER else self.devices.of(own))
-            if func in (Tensor.numpy, Tensor.__array__) and self.devices.of(own) == GPU:
-                raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
-            if func is Tensor.tolist and self.devices.of(own) == GPU:
-                self.devices.reads["tolist"] += 1
-            if func in (Tensor.cpu, Tensor.cuda):
-                return self.devices.move(own, CPU if func is Tensor.cpu else GPU)
-            if func in (Tensor.__deepcopy__, Tensor.new_tensor) and "device" not in kwargs:
-                return self.devices.put(func(*args, **kwargs), self.devices.of(own))
-            if name in ("to", "as_tensor", "asarray"):
-                return self._moved(func, own, args[1:], kwargs)
+        if own is not None:
+            if func in _ASKED and not own.is_meta:
+                return self._asked(func, own, args, dict(kwargs or {}))
+            if not kwargs:
+                return func(*args)
+        kwargs = dict(kwargs or {})
         device = kwargs.get("device")
         if device is not None:
             device = _device(device)
             kwargs["device"] = device if device.type == "meta" else CPU
         result = func(*args, **kwargs)
-        self.devices.copies += device == GPU and name in _FROM_PYTHON
+        self.devices.copies += device == GPU and func in _FROM_PYTHON
         if device is None and own is None and not _tensors((args, kwargs)):
             device = CPU
-        return result if device is None else self.devices.put(result, device)
+        return result if device is None else put(result, device)
+
+    def _asked(self, func: Any, own: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What depends on where a tensor lies."""
+        where = of(own)
+        if func in _GETTERS:
+            return _GETTERS[func](CPU if where == _EITHER else where)
+        if func in (Tensor.numpy, Tensor.__array__) and where == GPU:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
+        if func in (Tensor.cpu, Tensor.cuda):
+            return self.devices.move(own, CPU if func is Tensor.cpu else GPU)
+        if func in _MOVES:
+            return self._moved(func, own, args[1:], kwargs)
+        if func is Tensor.tolist and where == GPU:
+            self.devices.reads["tolist"] += 1
+        if "device" in kwargs:  # of `new_tensor`
+            where = _device(kwargs.pop("device"))
+            self.devices.copies += where == GPU
+        return put(func(*args, **kwargs), where)
 
     def _moved(self, func: Any, own: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         """`to` and its like: its dtype first, then its device."""
@@ -104,7 +108,7 @@ class _Calls(TorchFunctionMode):
         left = []
         for each in args:
             if isinstance(each, Tensor):
-                wanted = self.devices.of(each)
+                wanted = of(each)
                 left.append(each.dtype)
             elif isinstance(each, str | torch.device):
                 wanted = each
@@ -112,8 +116,7 @@ class _Calls(TorchFunctionMode):
                 left.append(each)
         if wanted is not None and torch.device(wanted).type == "meta":
             return func(own, *left, **kwargs, device="meta")
-        where = self.devices.of(own)
-        changed = self.devices.put(func(own, *left, **kwargs), where) if left or kwargs else own
+        changed = put(func(own, *left, **kwargs), of(own)) if left or kwargs else own
         return changed if wanted is None else self.devices.move(changed, _device(wanted))
 
 
@@ -125,13 +128,12 @@ class _Operators(TorchDispatchMode):
         self.devices = devices
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        given = [tensor for tensor in _tensors((args, kwargs)) if not tensor.is_meta]
-        where = [self.devices.of(tensor) for tensor in given]
-        name = func._schema.name
-        result = func(*args, **kwargs)
+        given = [tensor for tensor in _tensors((args, kwargs) if kwargs else args) if not tensor.is_meta]
+        where = [of(tensor) for tensor in given]
+        result = func(*args, **kwargs) if kwargs else func(*args)
         if GPU not in where:
-            return self.devices.put(result, CPU if CPU in where else _EITHER)
+            return put(result, CPU if CPU in where else _EITHER)
+        name = _name(func)
         if CPU in where and name not in _ANYWHERE:
             light = all(tensor.ndim == 0 for tensor, place in zip(given, where, strict=True) if place == CPU)
             two = torch.Tag.pointwise in func.tags and (len(given) <= 2 or name == "aten::where")
@@ -140,7 +142,7 @@ class _Operators(TorchDispatchMode):
                 raise RuntimeError(f"Expected all tensors to be on the same device: {name} of {shapes}")
         if name in _READS:
             self.devices.reads[name] += 1
-        return self.devices.put(result, where[0] if name == "aten::copy_" else GPU)
+        return put(result, where[0] if name == "aten::copy_" else GPU)
 
 
 @contextmanager
@@ -163,6 +165,11 @@ _GETTERS: dict[Any, Callable[[torch.device], Any]] = {
     Tensor.is_cuda.__get__: lambda device: device == GPU,  # type: ignore[attr-defined]
     Tensor.is_cpu.__get__: lambda device: device == CPU,  # type: ignore[attr-defined]
 }
+_MOVES = {Tensor.to, torch.as_tensor, torch.asarray}
+_READERS = {Tensor.numpy, Tensor.__array__, Tensor.tolist, Tensor.cpu}
+_ASKED = {*_GETTERS, *_MOVES, *_READERS, Tensor.cuda, Tensor.new_tensor, Tensor.__deepcopy__}
+_SEVERAL = (tuple, list, dict)
+_name = functools.cache(lambda func: func._schema.name)
 
 
 def _device(name: Any) -> torch.device:
@@ -170,15 +177,16 @@ def _device(name: Any) -> torch.device:
     return GPU if device.type == "cuda" else device
 
 
-def _tensors(value: Any) -> list[Tensor]:
+def _tensors(values: Any) -> list[Tensor]:
     """Those among an operator's arguments or results."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, tuple | list):
-        return []
-    return [tensor for each in value for tensor in _tensors(each)]
+    found: list[Tensor] = []
+    if isinstance(values, _SEVERAL):
+        for each in values.values() if isinstance(values, dict) else values:
+            if isinstance(each, Tensor):
+                found.append(each)
+            elif isinstance(each, _SEVERAL):
+                found += _tensors(each)
+    return found
 
 
 def _storage(tensor: Tensor) -> Any:

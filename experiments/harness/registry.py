@@ -5,6 +5,7 @@ The files are parsed, not imported, so that `list` needs neither torch nor a sec
 
 import ast
 import difflib
+import functools
 import importlib
 import re
 from collections.abc import Iterable
@@ -92,6 +93,7 @@ def check_preset(chosen: Iterable[Experiment], preset: str) -> None:
         raise LabError(f"{', '.join(without)}: there is no preset long. It is there for {some}.")
 
 
+@functools.cache
 def _read(path: Path) -> Experiment | None:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -130,9 +130,11 @@ def gif(animation: Animation) -> bytes:
 
 
 def _drawn(figure: Figure, dpi: int) -> Image.Image:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return Image.open(buffer).convert("RGB")
+    """Its pixels; `savefig` would draw it twice, and write and read a file."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def band(axes: Axes, x: Sequence[float], members: Any, label: str, index: int = 0, **options: Any) -> None:
