@@ -74,7 +74,8 @@ class Apply:
         named = named if kwargs is None else joined(named, kwargs)
         compiling = is_compiling()
         self.signature.check(params, state, key, train, rates, method, frozen, compiling)
-        tensors, given = {**params, **state}, Given(args, named, key, rates, momentum, method)
+        tensors = {**params, **state}
+        given = Given._make((args, named, key, rates, momentum, method))  # a quarter of the time of Given(...)
         parts = frozenset(frozen) if frozen else _NOTHING
         trained = self.targets.intersection(params) if self.targets else _NOTHING
         if compiling:
