@@ -45,10 +45,12 @@ def drawn(seed: int, *shape: int) -> Tensor:
     return fr.random.normal(fr.random.key(1000 + seed), shape, dtype=torch.float64)
 
 
-def update_twice(transform: transforms.Transform, grads: Any, params: Any) -> Any:
-    """The second update, and the state after it: the first may be special."""
+def last_update(transform: transforms.Transform, grads: Any, params: Any) -> Any:
+    """The second update, and the state after it: the first may be special, where there is a state."""
     state = transform.init(params)
     updates, state = transform.update(grads, state, params)
+    if not fr.tree.leaves(state):
+        return updates, state
     updates, state = transform.update(grads, state, fr.optim.apply_updates(params, updates))
     return updates, state
 
@@ -59,5 +61,6 @@ STEPPED = {
     "grads": {"weight": drawn(5, 4, 3), "bias": drawn(6, 3)},
     "params": {"weight": drawn(7, 4, 3), "bias": drawn(8, 3)},
 }
+ONE_STEPPED = {name: {"weight": params["weight"]} for name, params in STEPPED.items()}  # where leaves are alike
 CLASSES = torch.tensor([0, 1, 3, 2, 1, 0])
 RATE, STRENGTH, LR = {"rate": (0.0, 0.3, 1.0)}, {"strength": (0.0, 0.1, 2.0)}, {"lr": (0.0, 0.1, 1.0)}

@@ -1,10 +1,12 @@
 """Cases of `augment`."""
 
 from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from funcreg import augment
+from funcreg import augment, random
 from tests.contract.case import RATE, Case, drawn
 
 # Members multiply by up to 1.2: still in [0, 1].
@@ -12,6 +14,13 @@ IMAGES = {"images": torch.sigmoid(drawn(70, 4, 3, 6, 5)) * 0.8}
 MIXED = {**IMAGES, "targets": torch.softmax(drawn(71, 4, 3), dim=-1)}
 GEOMETRY = {"fill": (0.0, 0.3, 1.0)}
 SCALE = {"low": (0.5, 0.8, 1.0), "high": (0.6, 1.2, 1.0)}
+
+
+def _mixed(images: Tensor, targets: Tensor, *, share: Any, key: Tensor) -> tuple[Tensor, Tensor]:
+    """Each image and target with another's, drawn for all."""
+    part = share * random.uniform(key, dtype=images.dtype)
+    return images + part * (images.flip(0) - images), targets + part * (targets.flip(0) - targets)
+
 
 CASES = [
     Case("augment.flip", augment.flip, IMAGES, RATE, keyed=True, within="augment.compose"),
@@ -63,6 +72,7 @@ CASES = [
             {"degrees": (0.0, 30.0, 180.0), **GEOMETRY},
             keyed=True,
             variant=interpolation,
+            within="" if interpolation == "nearest" else "augment.rotate[nearest]",  # interpolated as affine does
         )
         for interpolation in ("bilinear", "nearest")
     ),
@@ -119,6 +129,7 @@ CASES = [
         ),
         {**IMAGES, "factor": 0.2 * drawn(76, 4)},
         {"contrast": (1.0, 0.0, 1.5), "saturation": (1.0, 0.3, 1.2), "hue": (0.0, -0.5, 0.2)},
+        within="augment.color_jitter",
     ),
     Case("augment.mixup", augment.mixup, MIXED, {"alpha": (0.0, 0.2, 1.0)}, keyed=True, within="augment.compose"),
     Case("augment.cutmix", augment.cutmix, MIXED, {"alpha": (0.0, 0.5, 1.0)}, keyed=True),
@@ -142,20 +153,24 @@ CASES = [
     ),
     Case(
         "augment.sometimes",
-        lambda images, targets, rate, alpha, key: augment.sometimes(partial(augment.mixup, alpha=alpha), rate)(
+        lambda images, targets, rate, share, key: augment.sometimes(partial(_mixed, share=share), rate)(
             images, targets, key=key
         ),
         MIXED,
-        {**RATE, "alpha": (0.0, 0.2, 1.0)},
+        {**RATE, "share": (0.0, 0.2, 1.0)},
         keyed=True,
         variant="targets",
     ),
     Case("augment.apply_invert", augment.apply_invert, IMAGES),
-    Case("augment.apply_solarize", augment.apply_solarize, IMAGES, {"threshold": (0.0, 0.41, 1.0)}),
-    Case("augment.apply_posterize", augment.apply_posterize, IMAGES, {"bits": (0.0, 3.0, 8.0)}),
-    Case("augment.apply_autocontrast", augment.apply_autocontrast, IMAGES),
-    Case("augment.apply_equalize", augment.apply_equalize, {"images": torch.sigmoid(drawn(77, 2, 3, 20, 30))}),
-    Case("augment.apply_sharpness", augment.apply_sharpness, IMAGES, {"factor": (0.0, 0.5, 2.0)}),
+    Case("augment.apply_solarize", augment.apply_solarize, IMAGES, {"threshold": (0.0, 0.41, 1.0)},
+         within="augment.sometimes"),
+    Case("augment.apply_posterize", augment.apply_posterize, IMAGES, {"bits": (0.0, 3.0, 8.0)},
+         within="augment.rand_augment"),
+    Case("augment.apply_autocontrast", augment.apply_autocontrast, IMAGES, within="augment.rand_augment"),
+    Case("augment.apply_equalize", augment.apply_equalize, {"images": torch.sigmoid(drawn(77, 2, 3, 20, 30))},
+         within="augment.apply_operation"),
+    Case("augment.apply_sharpness", augment.apply_sharpness, IMAGES, {"factor": (0.0, 0.5, 2.0)},
+         within="augment.rand_augment"),
     Case("augment.apply_grayscale", augment.apply_grayscale, IMAGES),
     Case("augment.apply_normalize", augment.apply_normalize, IMAGES, {"mean": (0.0, 0.5, 0.9), "std": (1.0, 0.2, 3.0)}),
     Case(
@@ -170,6 +185,7 @@ CASES = [
         lambda images, sigma: augment.apply_gaussian_blur(images, 5, sigma),
         IMAGES,
         {"sigma": (0.1, 1.0, 9.0)},
+        within="augment.gaussian_blur",
     ),
     Case("augment.shear", augment.shear, IMAGES, {"amount": (0.0, 0.3, 1.0), **GEOMETRY}, keyed=True),
     Case(
@@ -177,6 +193,7 @@ CASES = [
         augment.apply_shear,
         {**IMAGES, "along_x": drawn(78, 4)},
         {"along_y": (0.0, 0.3, -1.0), **GEOMETRY},
+        within="augment.shear",
     ),
     Case("augment.translate", augment.translate, IMAGES, {"share": (0.0, 0.1, 1.0), **GEOMETRY}, keyed=True),
     Case(
@@ -213,4 +230,4 @@ CASES = [
         )
         for policy in ("cifar10", "svhn", "imagenet")
     ),
-]
+]  # fmt: skip

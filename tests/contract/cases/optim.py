@@ -3,7 +3,7 @@
 import torch
 
 from funcreg import optim
-from tests.contract.case import STEPPED, Case, update_twice
+from tests.contract.case import ONE_STEPPED, STEPPED, Case, last_update
 
 # The first of four members learns, where the second, of rate 0, shows nothing of the updates that it scales.
 _LR, _DECAY = {"lr": (0.5, 0.0, 0.1, 1.0)}, {"weight_decay": (0.0, 0.0, 0.1, 0.5)}
@@ -17,7 +17,7 @@ CASES = [
     *(
         Case(
             f"optim.{make.__name__}",
-            lambda grads, params, lr, momentum, weight_decay, make=make: update_twice(
+            lambda grads, params, lr, momentum, weight_decay, make=make: last_update(
                 make(lr, momentum=momentum, weight_decay=weight_decay), grads, params
             )[0],
             STEPPED,
@@ -28,28 +28,36 @@ CASES = [
     *(
         Case(
             f"optim.{make.__name__}",
-            lambda grads, params, lr, b1, b2, eps, weight_decay, make=make: update_twice(
+            lambda grads, params, lr, b1, b2, eps, weight_decay, make=make: last_update(
                 make(lr, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay), grads, params
             )[0],
-            STEPPED,
+            ONE_STEPPED,
             {**_LR, **_BETAS, **_EPS, **_DECAY},
         )
-        for make in (optim.adam, optim.adamw, optim.nadam, optim.radam)
+        for make in (optim.adam, optim.adamw, optim.radam)
+    ),
+    Case(
+        "optim.nadam",
+        lambda grads, params, lr, weight_decay, **given: last_update(
+            optim.nadam(lr, weight_decay=weight_decay, **given), grads, params
+        )[0],
+        ONE_STEPPED,
+        {**_LR, **_BETAS, **_EPS, "momentum_decay": (0.0, 0.0, 4e-3, 1.0), **_DECAY},
     ),
     Case(
         "optim.rmsprop",
-        lambda grads, params, lr, decay, eps, momentum, weight_decay: update_twice(
+        lambda grads, params, lr, decay, eps, momentum, weight_decay: last_update(
             optim.rmsprop(lr, decay=decay, eps=eps, momentum=momentum, weight_decay=weight_decay), grads, params
         )[0],
-        STEPPED,
+        ONE_STEPPED,
         {**_LR, "decay": (0.0, 0.0, 0.9, 0.99), **_EPS, "momentum": (0.0, 0.0, 0.5, 0.9), **_DECAY},
     ),
     Case(
         "optim.lion",
-        lambda grads, params, lr, b1, b2, weight_decay: update_twice(
+        lambda grads, params, lr, b1, b2, weight_decay: last_update(
             optim.lion(lr, b1=b1, b2=b2, weight_decay=weight_decay), grads, params
         )[0],
-        STEPPED,
+        ONE_STEPPED,
         {**_LR, **_BETAS, **_DECAY},
     ),
     Case("optim.constant", lambda step, value: optim.constant(value)(step), _STEP, {"value": (0.0, 0.1, 1.0)}),

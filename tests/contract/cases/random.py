@@ -16,6 +16,7 @@ CASES = [
         lambda low, high, key: fr.random.uniform(key, (3, 5), low=low, high=high),
         settings={"low": (-1.0, 0.0, 0.5), "high": (0.5, 1.0, 3.0)},
         keyed=True,
+        within="sweep.uniform",
     ),
     Case(
         "random.normal",
@@ -58,6 +59,7 @@ CASES = [
         lambda a, b, key: fr.random.beta(key, a, b, (5,)),
         settings={"a": (0.1, 1.0, 20.0), "b": (3.0, 0.5, 2.0)},
         keyed=True,
+        within="augment.cutmix",
     ),
 ]  # fmt: skip
 

@@ -35,6 +35,7 @@ CASES = [
         {"radius": (0.0, 0.1, 1.0)},
         keyed=True,
         variant="adaptive" if adaptive else "",
+        within="" if adaptive else "sharpness.sam[adaptive]",
     )
     for adaptive in (False, True)
 ]

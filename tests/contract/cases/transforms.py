@@ -3,7 +3,7 @@
 import torch
 
 from funcreg import optim, transforms, tree
-from tests.contract.case import LR, STEPPED, Case, drawn, update_twice
+from tests.contract.case import LR, ONE_STEPPED, STEPPED, Case, drawn, last_update
 
 EXAMPLES = {"grads": {"weight": drawn(61, 5, 4, 3), "bias": drawn(62, 5, 3)}, "params": STEPPED["params"]}
 
@@ -13,7 +13,7 @@ MATRICES = {name: {"weight": STEPPED[name]["weight"], "wide": drawn(63 + place, 
 CASES = [
     Case(
         "transforms.chain",
-        lambda grads, params, max_norm, lr: update_twice(
+        lambda grads, params, max_norm, lr: last_update(
             transforms.chain(transforms.clip_by_global_norm(max_norm), transforms.scale_by_learning_rate(lr)),
             grads,
             params,
@@ -23,39 +23,40 @@ CASES = [
     ),
     Case(
         "transforms.clip_by_global_norm",
-        lambda grads, params, max_norm: update_twice(transforms.clip_by_global_norm(max_norm), grads, params)[0],
+        lambda grads, params, max_norm: last_update(transforms.clip_by_global_norm(max_norm), grads, params)[0],
         STEPPED,
         {"max_norm": (0.0, 1.0, 100.0)},
         within="transforms.chain",
     ),
     Case(
         "transforms.clip_by_value",
-        lambda grads, params, limit: update_twice(transforms.clip_by_value(limit), grads, params)[0],
+        lambda grads, params, limit: last_update(transforms.clip_by_value(limit), grads, params)[0],
         STEPPED,
         {"limit": (0.0, 0.5, 10.0)},
     ),
     Case(
         "transforms.adaptive_clip",
-        lambda grads, params, ratio, eps: update_twice(transforms.adaptive_clip(ratio, eps=eps), grads, params)[0],
+        lambda grads, params, ratio, eps: last_update(transforms.adaptive_clip(ratio, eps=eps), grads, params)[0],
         STEPPED,
         {"ratio": (0.0, 0.1, 10.0), "eps": (0.0, 1e-3, 5.0)},
     ),
     Case(
         "transforms.clip_per_example",
-        lambda grads, params, max_norm: update_twice(transforms.clip_per_example(max_norm), grads, params)[0],
+        lambda grads, params, max_norm: last_update(transforms.clip_per_example(max_norm), grads, params)[0],
         EXAMPLES,
         {"max_norm": (0.0, 1.0, 100.0)},
+        within="train.make_step[per example, constrained]",
     ),
     Case(
         "transforms.add_noise",
-        lambda grads, params, std, key: update_twice(transforms.add_noise(std, key=key), grads, params)[0],
+        lambda grads, params, std, key: last_update(transforms.add_noise(std, key=key), grads, params)[0],
         STEPPED,
         {"std": (0.0, 0.1, 1.0)},
         keyed=True,
     ),
     Case(
         "transforms.add_decayed_weights",
-        lambda grads, params, decay: update_twice(
+        lambda grads, params, decay: last_update(
             transforms.add_decayed_weights(decay, mask=tree.is_weight), grads, params
         )[0],
         STEPPED,
@@ -63,12 +64,12 @@ CASES = [
     ),
     Case(
         "transforms.freeze",
-        lambda grads, params: update_twice(transforms.freeze(tree.is_weight), grads, params)[0],
+        lambda grads, params: last_update(transforms.freeze(tree.is_weight), grads, params)[0],
         STEPPED,
     ),
     Case(
         "transforms.momentum",
-        lambda grads, params, decay, dampening: update_twice(
+        lambda grads, params, decay, dampening: last_update(
             transforms.momentum(decay, dampening=dampening), grads, params
         )[0],
         STEPPED,
@@ -76,21 +77,21 @@ CASES = [
     ),
     Case(
         "transforms.scale_by_adam",
-        lambda grads, params, b1, b2, eps: update_twice(transforms.scale_by_adam(b1, b2, eps), grads, params)[0],
-        STEPPED,
+        lambda grads, params, b1, b2, eps: last_update(transforms.scale_by_adam(b1, b2, eps), grads, params)[0],
+        ONE_STEPPED,
         {"b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0)},
         within="optim.adam",
     ),
     Case(
         "transforms.scale_by_learning_rate",
-        lambda grads, params, lr: update_twice(transforms.scale_by_learning_rate(lr), grads, params)[0],
+        lambda grads, params, lr: last_update(transforms.scale_by_learning_rate(lr), grads, params)[0],
         STEPPED,
         LR,
         within="transforms.chain",
     ),
     Case(
         "transforms.partition",
-        lambda grads, params, lr, decay: update_twice(
+        lambda grads, params, lr, decay: last_update(
             transforms.partition(
                 {"weight": optim.sgd(lr, momentum=0.9), "bias": optim.adamw(lr, weight_decay=decay)},
                 lambda name, leaf: name,
@@ -103,7 +104,7 @@ CASES = [
     ),
     Case(
         "transforms.masked",
-        lambda grads, params, lr: update_twice(
+        lambda grads, params, lr: last_update(
             transforms.masked(optim.sgd(lr, momentum=0.9), tree.is_weight), grads, params
         )[0],
         STEPPED,
@@ -111,13 +112,14 @@ CASES = [
     ),
     Case(
         "transforms.scale",
-        lambda grads, params, factor: update_twice(transforms.scale(factor), grads, params)[0],
+        lambda grads, params, factor: last_update(transforms.scale(factor), grads, params)[0],
         STEPPED,
         {"factor": (-1.0, 0.0, 2.5)},
+        within="optim.sgd",
     ),
     Case(
         "transforms.scale_by_schedule",
-        lambda grads, params, factor: update_twice(
+        lambda grads, params, factor: last_update(
             transforms.scale_by_schedule(lambda step: factor**step.double()), grads, params
         )[0],
         STEPPED,
@@ -125,38 +127,39 @@ CASES = [
     ),
     Case(
         "transforms.scale_by_lion",
-        lambda grads, params, b1, b2: update_twice(transforms.scale_by_lion(b1, b2), grads, params)[0],
-        STEPPED,
+        lambda grads, params, b1, b2: last_update(transforms.scale_by_lion(b1, b2), grads, params)[0],
+        ONE_STEPPED,
         {"b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999)},
         within="optim.lion",
     ),
     Case(
         "transforms.scale_by_nadam",
-        lambda grads, params, b1, b2, eps, momentum_decay: update_twice(
+        lambda grads, params, b1, b2, eps, momentum_decay: last_update(
             transforms.scale_by_nadam(b1, b2, eps, momentum_decay=momentum_decay), grads, params
         )[0],
-        STEPPED,
+        ONE_STEPPED,
         {"b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0), "momentum_decay": (0.0, 4e-3, 1.0)},
+        within="optim.nadam",
     ),
     Case(
         "transforms.scale_by_radam",
-        lambda grads, params, b1, b2, eps: update_twice(transforms.scale_by_radam(b1, b2, eps), grads, params)[0],
-        STEPPED,
+        lambda grads, params, b1, b2, eps: last_update(transforms.scale_by_radam(b1, b2, eps), grads, params)[0],
+        ONE_STEPPED,
         {"b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0)},
         within="optim.radam",
     ),
     Case(
         "transforms.orthogonalize",
-        lambda grads, params: update_twice(transforms.orthogonalize(steps=2), grads, params)[0],
+        lambda grads, params: last_update(transforms.orthogonalize(steps=2), grads, params)[0],
         MATRICES,
     ),
     *(
         Case(
             "transforms.scale_by_rms",
-            lambda grads, params, decay, eps, centered=centered: update_twice(
+            lambda grads, params, decay, eps, centered=centered: last_update(
                 transforms.scale_by_rms(decay, eps, centered=centered), grads, params
             )[0],
-            STEPPED,
+            ONE_STEPPED,
             {"decay": (0.0, 0.5, 0.99), "eps": (1e-8, 1e-4, 1.0)},
             variant="centered" if centered else "",
             within="" if centered else "optim.rmsprop",
@@ -165,19 +168,19 @@ CASES = [
     ),
     Case(
         "transforms.skip_nonfinite",
-        lambda grads, params, lr: update_twice(transforms.skip_nonfinite(optim.sgd(lr)), grads, params)[0],
+        lambda grads, params, lr: last_update(transforms.skip_nonfinite(optim.sgd(lr)), grads, params)[0],
         STEPPED,
         LR,
     ),
     Case(
         "transforms.accumulate",
-        lambda grads, params, steps, lr: update_twice(transforms.accumulate(optim.sgd(lr), steps), grads, params)[0],
+        lambda grads, params, steps, lr: last_update(transforms.accumulate(optim.sgd(lr), steps), grads, params)[0],
         {**STEPPED, "steps": torch.tensor(2)},
         LR,
     ),
     Case(
         "transforms.master_weights",
-        lambda grads, params, lr: update_twice(transforms.master_weights(optim.sgd(lr)), grads, params)[0],
+        lambda grads, params, lr: last_update(transforms.master_weights(optim.sgd(lr)), grads, params)[0],
         STEPPED,
         LR,
         at_least_float32=True,

@@ -28,7 +28,7 @@ def _posterior(params: Any, x: Tensor, prior_precision: Any) -> uncertainty.Lapl
 PROBABILITIES = {"probabilities": torch.softmax(drawn(13, 6, 4), dim=-1), "targets": CLASSES}
 RANKED = {"scores": torch.round(4 * drawn(212, 12)), "targets": torch.tensor([0, 1, 1, 0, 0, 1] * 2)}
 
-HEADS: list[Any] = ["sigmoid", "gaussian", "raw"]
+HEADS: list[Any] = [("sigmoid", None), ("gaussian", 4), ("raw", None)]  # and the size of a batch
 
 CASES = [
     Case(
@@ -50,8 +50,8 @@ CASES = [
     *(
         Case(
             "uncertainty.mc_dropout",
-            lambda params, x, rates, key, head=head: uncertainty.mc_dropout(
-                _Mask(), params, {}, x, key=key, head=head, samples=3, batch_size=4, rates=rates
+            lambda params, x, rates, key, head=head, batch_size=batch_size: uncertainty.mc_dropout(
+                _Mask(), params, {}, x, key=key, head=head, samples=3, batch_size=batch_size, rates=rates
             ),
             {"params": {"w": drawn(28, 5, 2)}, **X},
             {"rates": (0.1, 0.3, 0.9)},
@@ -59,7 +59,7 @@ CASES = [
             variant=head,
             at_least_float32=head != "raw",
         )
-        for head in HEADS
+        for head, batch_size in HEADS
     ),
     Case(
         "uncertainty.ensemble",
@@ -80,11 +80,15 @@ CASES = [
         {"params": {"w": drawn(214, 5, 3), "b": drawn(215, 3)}, **X},
         {"prior_precision": (0.1, 1.0, 9.0)},
         at_least_float32=True,
+        within="uncertainty.sample_laplace",
     ),
     Case(
         "uncertainty.sample_laplace",
-        lambda params, x, key: uncertainty.sample_laplace(_posterior(params, x, 1.0), key=key),
+        lambda params, x, prior_precision, key: uncertainty.sample_laplace(
+            _posterior(params, x, prior_precision), key=key
+        ),
         {"params": {"w": drawn(214, 5, 3), "b": drawn(215, 3)}, **X},
+        {"prior_precision": (0.1, 1.0, 9.0)},
         keyed=True,
     ),
     Case(
@@ -114,9 +118,13 @@ CASES = [
     *(
         Case(f"uncertainty.{score.__name__}",
              lambda probabilities, targets, f=score, how=strategy: f(probabilities, targets, bins=3, strategy=how),
-             PROBABILITIES, variant=strategy, at_least_float32=True)
-        for score in (uncertainty.expected_calibration_error, uncertainty.classwise_calibration_error)
-        for strategy in ("uniform", "quantile")
+             PROBABILITIES, variant=strategy, at_least_float32=True, within=within)
+        for score, strategy, within in (  # bins are made alike for both
+            (uncertainty.expected_calibration_error, "uniform", ""),
+            (uncertainty.expected_calibration_error, "quantile", "uncertainty.expected_calibration_error[uniform]"),
+            (uncertainty.classwise_calibration_error, "uniform", "uncertainty.classwise_calibration_error[quantile]"),
+            (uncertainty.classwise_calibration_error, "quantile", ""),
+        )
     ),
     Case(
         "uncertainty.reliability_curve",  # no bin is empty
