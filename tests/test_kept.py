@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch._inductor.config
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -83,6 +84,14 @@ def in_folder(function: Callable[..., Any], folder: Path, **options: Any) -> Any
     return kept(function, folder, options, lambda: otherwise)  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def headers_as_they_are() -> Generator[None, None, None]:
+    """Compile none: for one program alone that takes longer than the program."""
+    with torch._inductor.config.patch("aot_inductor.precompile_headers", False):
+        yield
+
+
+@pytest.mark.usefixtures("headers_as_they_are")
 def test_a_later_process_starts_from_the_file(tmp_path: Path) -> None:
     script, folder = tmp_path / "sweep.py", tmp_path / "programs"
     script.write_text(PROGRAM)
