@@ -1,6 +1,7 @@
 """Settings for every test: small tensors need one thread, and examples must be the same on every run."""
 
 import gc
+import importlib
 import os
 from collections.abc import Generator
 from typing import Any
@@ -47,6 +48,16 @@ def compiled_as_users_do() -> Generator[None, None, None]:
     """Compile by torch's own settings."""
     with torch._inductor.config.patch(TORCHS_OWN):  # which pytest's monkeypatch would delete at the end
         yield
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs run operator by operator, as torch has captured and differentiated them: no code is generated."""
+
+    def operators(graph: torch.fx.GraphModule, inputs: Any, *, options: Any = None) -> Any:
+        return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
+
+    monkeypatch.setattr(importlib.import_module("funcreg._jit.jit"), "inductor", operators)
 
 
 @pytest.fixture

@@ -45,6 +45,7 @@ def test_numbers_are_data_and_shapes_are_not() -> None:
     assert programs() == before + 2
 
 
+@pytest.mark.usefixtures("captured")
 def test_numbers_that_come_after_tensors_are_data_too() -> None:
     scaled, x = fr.jit(lambda x, factor: x * factor), torch.ones(3)
     before = programs()
@@ -54,6 +55,7 @@ def test_numbers_that_come_after_tensors_are_data_too() -> None:
     assert programs() <= before + 4  # float32, a number taken for a constant, float64, int64
 
 
+@pytest.mark.usefixtures("captured")
 def test_a_program_within_a_program_is_part_of_it() -> None:
     scaled = fr.jit(lambda x, factor: x * factor)
     whole = fr.jit(lambda x, factor: scaled(x, 2.0) + scaled(x, factor))
@@ -80,6 +82,7 @@ def test_python_numbers_do_not_promote() -> None:
     assert scaled(torch.ones(2), 0.1).dtype == torch.float32
 
 
+@pytest.mark.usefixtures("captured")
 def test_changes_of_the_callers_globals_and_closures_are_seen() -> None:
     global FACTOR
     shift = 1.0
@@ -131,6 +134,7 @@ class Settings:
         self.factor = factor
 
 
+@pytest.mark.usefixtures("captured")
 def test_a_part_of_the_callers_that_is_called_apply_is_seen_too() -> None:
     settings = types.SimpleNamespace(apply=Settings(2.0))
     compiled, x = fr.jit(lambda x: x * settings.apply.factor), torch.ones(2)
@@ -146,6 +150,7 @@ def entered(call: Callable[[], object]) -> bool:
     return any(event.name.startswith("TorchDynamo") for event in seen.events() or ())
 
 
+@pytest.mark.usefixtures("captured")
 def test_a_program_that_was_made_is_called_past_the_compilers_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     def function(params: dict[str, Tensor], scale: Any) -> Tensor:
         """Of the order of a dict, and of whether it is compiled."""
@@ -186,6 +191,7 @@ def test_a_program_that_was_made_is_called_past_the_compilers_entry(monkeypatch:
     assert through.compilations == 1
 
 
+@pytest.mark.usefixtures("captured")
 def test_another_model_in_the_same_closure_is_another_program() -> None:
     params = {"weight": torch.ones(2, 2), "bias": torch.zeros(2)}
     model = fr.from_module(torch.nn.Linear(2, 2))
@@ -199,6 +205,7 @@ def test_another_model_in_the_same_closure_is_another_program() -> None:
     assert torch.equal(compiled(x), torch.full((1, 2), -2.0))
 
 
+@pytest.mark.usefixtures("captured")
 def test_many_functions_of_one_source_are_many_programs() -> None:
     functions = [fr.jit(lambda x, shift=shift: x + shift) for shift in range(10)]  # torch.compile gives up at nine
     assert [float(function(torch.zeros(()))) for function in functions] == list(range(10))
@@ -294,6 +301,7 @@ def test_a_state_that_goes_in_as_it_came_out_is_compiled_for_once(key: Tensor) -
     assert carried(vmap(lambda both: (both[0] + 1, torch.zeros(2))), (torch.ones(4, 2), repeated)) == 1
 
 
+@pytest.mark.usefixtures("captured")
 def test_a_tensor_may_come_twice_or_not() -> None:
     both, x = fr.jit(lambda a, b: a * b), torch.arange(3.0)
     for other in (x, x + 1, x, x.clone()):
@@ -309,6 +317,7 @@ def test_a_tensor_may_come_twice_or_not() -> None:
     assert once.compilations == 1
 
 
+@pytest.mark.usefixtures("captured")
 def test_a_smaller_last_batch_is_said_once() -> None:
     mean = fr.jit(lambda params, x, y: (params["w"] * x - y).mean())
     params = {"w": torch.ones(())}

@@ -115,6 +115,7 @@ def test_members_of_a_source_are_timed_by_a_batch_that_is_not_lost() -> None:
     assert result.train_state.step.tolist() == [10, 10]
 
 
+@pytest.mark.usefixtures("captured")
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=needs_compiler)])
 def test_a_last_smaller_batch(jit: bool) -> None:
     source = DataLoader(TensorDataset(X, Y), batch_size=16)

@@ -192,7 +192,9 @@ def test_state_that_examples_do_not_change_comes_back(members: int | None) -> No
 
 @needs_compiler
 @pytest.mark.parametrize("members", [None, 2])
-def test_state_comes_back_compiled(members: int | None) -> None:
+def test_state_comes_back_compiled(members: int | None, request: pytest.FixtureRequest) -> None:
+    if members is None:
+        request.getfixturevalue("captured")
     before, after = states(Centred, True, True, members)
     assert same_bits(before, after)
 

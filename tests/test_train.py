@@ -246,7 +246,9 @@ def test_evaluation_of_members() -> None:
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 3, 5, 9])
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=[needs_compiler, pytest.mark.slow])])
-def test_evaluation_of_members_in_chunks(jit: bool, chunk_size: int) -> None:
+def test_evaluation_of_members_in_chunks(jit: bool, chunk_size: int, request: pytest.FixtureRequest) -> None:
+    if chunk_size != 2:
+        request.getfixturevalue("captured")
     stacked = tree.stack([begin(seed) for seed in range(5)])
     whole = train.make_evaluate(per_sample, members=5)
     chunked = train.make_evaluate(per_sample, members=5, chunk_size=chunk_size, jit=jit)
@@ -578,9 +580,11 @@ def test_a_network_in_chunks_is_the_same_to_rounding(chunk_size: int, batches: s
 
 @needs_compiler
 @pytest.mark.parametrize("chunk_size", [5, 2, pytest.param(1, marks=pytest.mark.slow)])
-def test_one_compilation_for_all_chunks_of_all_epochs(chunk_size: int) -> None:
+def test_one_compilation_for_all_chunks_of_all_epochs(chunk_size: int, request: pytest.FixtureRequest) -> None:
     from torch._dynamo.utils import counters
 
+    if chunk_size != 2:
+        request.getfixturevalue("captured")
     eager, before = in_chunks(5), counters["stats"]["unique_graphs"]
     with torch._dynamo.config.patch(error_on_recompile=True):
         compiled = in_chunks(5, chunk_size=chunk_size, jit=True)
