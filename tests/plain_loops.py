@@ -14,7 +14,4 @@ TORCHS_OWN = {"cpp.simdlen": None, "aot_inductor.debug_compile": False, "realize
 torch._inductor.config.cpp.simdlen = 1
 torch._inductor.config.aot_inductor.debug_compile = True
 torch._inductor.config.realize_opcount_threshold = 8
-torch._inductor.cpp_builder._get_inductor_debug_symbol_cflags = lambda: (
-    [],
-    [],
-)  # without -g
+torch._inductor.cpp_builder._get_inductor_debug_symbol_cflags = lambda: ([], [])  # no -g
