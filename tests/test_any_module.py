@@ -5,6 +5,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -857,3 +858,70 @@ def test_code_that_layers_of_torchs_were_given_is_watched_too() -> None:
     with pytest.raises(fr.FuncregError, match=r"key.*draws \(torch's rand_like\)"):
         model.apply(*variables, torch.ones(5, 2, 4))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+class Cached(nn.Module):
+    """Attends to all that it was given so far, as decoders do: a cache is filled, in place if asked."""
+
+    def __init__(self, in_place: bool = False) -> None:
+        super().__init__()
+        self.layer, self.in_place = nn.Linear(2, 2), in_place
+
+    def forward(self, x: Tensor, cache: Any) -> tuple[Tensor, Any]:
+        seen: Any = cache if isinstance(cache, dict) else vars(cache)
+        y = self.layer(x) + sum(seen["all"]) + seen["total"]
+        seen["all"].append(y)
+        if self.in_place:
+            seen["total"].add_(y)
+        else:
+            seen["total"] = seen["total"] + y
+        return y, cache
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("make", [dict, SimpleNamespace])
+def test_what_a_forward_fills_is_a_copy_that_it_returns(make: Any, in_place: bool, key: Tensor) -> None:
+    module = Cached(in_place).double()
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    x = fr.random.normal(key, (3, 2), dtype=torch.float64)
+    start, theirs = make(all=[], total=torch.zeros(3, 2).double()), make(all=[], total=torch.zeros(3, 2).double())
+    ours = start
+    for _ in range(3):
+        given = copy.deepcopy(ours)
+        (y, after), _ = model.apply(params, state, x, ours)
+        assert str(ours) == str(given)  # the values of tensors too
+        again, _ = model.apply(params, state, x, ours)
+        torch.testing.assert_close(again[0], y, rtol=0, atol=0)
+        expected, theirs = module(x, theirs)
+        torch.testing.assert_close(y, expected)
+        ours = after
+    assert not (start if make is dict else vars(start))["all"]
+
+
+def test_what_a_forward_fills_under_transforms_and_in_training(key: Tensor) -> None:
+    module = Cached().double()
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    x = fr.random.normal(key, (4, 2), dtype=torch.float64)
+
+    def twice(params: dict[str, Tensor], x: Tensor) -> Tensor:
+        cache = SimpleNamespace(all=[], total=torch.zeros_like(x))
+        (_, cache), _ = model.apply(params, state, x, cache)
+        (y, _), _ = model.apply(params, state, x, cache)
+        return y
+
+    y = module.layer(x)
+    torch.testing.assert_close(vmap(twice, (None, 0))(params, x), 3 * y)
+    (expected,) = torch.autograd.grad(3 * y.sum(), module.layer.weight)
+    found = grad(lambda params: twice(params, x).sum())(params)
+    torch.testing.assert_close(found["layer.weight"], expected)
+    params["layer.weight"].requires_grad_()
+    (plain,) = torch.autograd.grad(twice(params, x).sum(), params["layer.weight"])
+    torch.testing.assert_close(plain, expected)
+
+
+def test_what_a_forward_fills_may_hold_what_cannot_be_copied() -> None:
+    model, (params, state) = fr.from_module(Cached()), fr.variables(Cached())
+    cache = SimpleNamespace(all=[], total=torch.zeros(2), lock=threading.Lock())
+    (_, after), _ = model.apply(params, state, torch.ones(1, 2), cache)
+    assert after.lock is cache.lock
+    assert not cache.all

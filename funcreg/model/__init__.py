@@ -9,6 +9,7 @@
     modes.py          whether noise is on, whether this is training
     masks.py          those of small dropout layers, drawn together
     attributes.py     what layers hold beside tensors: the same before and after a call
+    handed.py         what a call gives a forward that may write into it
     slots.py          where a module keeps its tensors: what a call lends and takes back
     moving.py         batch statistics in eager training: on copies, by torch's own kernels
     skeleton.py       one copy of that a mode, its layers replaced or run in modes of torch
@@ -94,6 +95,8 @@ class Model(NamedTuple):
     - frozen: names of submodules that evaluate while the rest trains: their batch norm neither uses nor
       moves batch statistics, and they have no noise.
     - kwargs: arguments of the forward whose names are taken above, as a dict.
+
+    Arguments are left as they were: a forward that fills a list or a cache fills a copy, which it is to return.
 
     The first call of a kind (a mode, a method, a structure of arguments) is rehearsed on copies: which
     layers draw, and whether the forward is pure. What is not is refused by the layer's name. Attributes that a

@@ -16,10 +16,11 @@ from .. import _checks, _generators, random
 from .._compiling import is_compiling
 from .._functorch import in_transform, traced_as_constant
 from . import traced
-from .arguments import Signature, cloned, joined, kind_of, persistent, ties, writable
+from .arguments import Signature, joined, kind_of, persistent, ties, writable
 from .building import Params, State, recipe
 from .copies import Eager, Traced
 from .explained import draws_in_transform, explained
+from .handed import copied, refuse_objects
 from .keyed import Keyed, Unforeseen, called_in, no_modes, undrawn
 from .lending import Given, Rates, lend
 from .members import MadeByMembers, writes_into_what_members_share
@@ -172,8 +173,8 @@ class Apply:
                         around.enter_context(members)
                     for context in plan.contexts(skeleton.layers):
                         around.enter_context(context)
-                    if plan.copies_inputs:
-                        args, named = cloned((args, named))
+                    if plan.copies_inputs or plan.fills_inputs:
+                        args, named = copied((args, named), torch.clone if plan.copies_inputs else _same)
                     output = skeleton.call(tensors, self.buffers, function, args, named)
         except (RuntimeError, TypeError, AssertionError, _checks.FuncregError) as error:
             if skeleton.by_members or not (inside and writes_into_what_members_share(error)):
@@ -219,7 +220,7 @@ class Apply:
         for name in written:
             tensors[name] = tensors[name].clone()
         if copies_inputs:
-            args, named = cloned((args, named))
+            args, named = pytree.tree_map_only(Tensor, torch.clone, (args, named))
         lend(skeleton, tensors, given, self.ties)
         many = len(self.rates) + len(skeleton.drawing) > _MANY_DRAWS
         with (
@@ -254,7 +255,10 @@ class Apply:
                 self.signature.check_reached(rates, found)
             if method is not None:
                 skeleton.slots.prepare_method(method)
-            return found.resets, tuple(sorted(found.written)), found.moves, found.copies_inputs, name
+            if found.fills_inputs:
+                refuse_objects((args, named))
+            copies = found.copies_inputs or found.fills_inputs
+            return found.resets, tuple(sorted(found.written)), found.moves, copies, name
 
         return plan
 
@@ -262,6 +266,10 @@ class Apply:
         """Example values of all parameters and buffers, some of other dtypes than the module's."""
         own, kinds = self.signature.parameters | self.signature.buffers, self.signature.kinds
         return traced.example_values({name: (kinds[name][0], dtypes.get(name, kinds[name][1])) for name in own})
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
 
 
 def _mode_around(skeleton: Skeleton, tensors: dict[str, Tensor], args: tuple[Any, ...]) -> Keyed | None:

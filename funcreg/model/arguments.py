@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from .. import _checks
 from .lending import Rates
@@ -254,11 +253,6 @@ def sizes_of(arguments: Any) -> Any:
     if isinstance(arguments, tuple | list | dict):
         return tuple([sizes_of(each) for each in (arguments.values() if isinstance(arguments, dict) else arguments)])
     return arguments if isinstance(arguments, int | float) else None
-
-
-def cloned(arguments: Any) -> Any:
-    """Arguments whose tensors are copies."""
-    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, arguments)
 
 
 def persistent(module: nn.Module) -> dict[str, bool]:

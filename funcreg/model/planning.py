@@ -11,6 +11,7 @@ from . import traced
 from .arguments import sizes_of
 from .copies import Eager
 from .explained import explained
+from .handed import copied
 from .lending import Given, lend
 from .rehearsal import Call, Originals, Plan, refused, rehearse, shielded, sleeps
 from .rehearsal.generators import GLOBAL_DRAWS
@@ -89,7 +90,7 @@ class Planner:
         wrapped = (tensors, given.args, given.named, given.rates)
 
         def look() -> Any:
-            tensors, args, named, rates = pytree.tree_map(traced.concrete, wrapped)
+            tensors, args, named, rates = copied(wrapped, traced.concrete, if_possible=True)
             # A rate of 0 now may be another at the next call of the kind: as a tensor it is any.
             rates = pytree.tree_map(_jit.as_data, rates)
             key = random.key(0, device=next(iter(tensors.values())).device if tensors else None)

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._library.custom_ops import CustomOpDef
 
 from .. import _checks
+from .handed import can_be_copied
 from .keyed import LayerGenerator
-from .refused import OWN, held, label, masked, refuse_what_needs_data
+from .refused import OWN, held, label, masked, refuse_what_needs_data, telling
 
 _WEAK = (weakref.WeakSet, weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
 
@@ -43,9 +43,10 @@ def prototype(module: nn.Module) -> nn.Module:
             if isinstance(weight, Tensor):  # computed, where it is parametrized
                 memo.setdefault(id(weight), weight.detach().to("meta"))
     copied = _copied(module, memo)
+    compiled = {kind: [*_compiled_methods(kind)] for kind in set(map(type, module.modules()))}
     for layer, twin in zip(module.modules(), copied.modules(), strict=True):
         _register_bare_parameters(layer, twin, registered, memo)
-        for name, method in _compiled_methods(type(layer)):
+        for name, method in compiled[type(layer)]:
             vars(twin).setdefault(name, types.MethodType(method, twin))
     return copied
 
@@ -54,7 +55,7 @@ def duplicate(source: nn.Module) -> nn.Module:
     """A copy of a prototype that shares its tensors, registered or not."""
     memo: dict[int, Any] = {id(tensor): tensor for tensor in (*source.parameters(), *source.buffers())}
     for layer in source.modules():
-        for value in held(vars(layer)):
+        for value in held(dict(telling(layer))):
             if isinstance(value, Tensor):
                 memo.setdefault(id(value), value)
     return _copied(source, memo)
@@ -166,7 +167,7 @@ def _functions_around(module: nn.Module, originals: set[int]) -> list[types.Func
         return False
 
     for name, layer in module.named_modules():
-        for value in vars(layer).values():
+        for _, value in telling(layer):
             before = len(found)
             looks(value)
             for function in list(found.values())[before:]:
@@ -205,7 +206,7 @@ def _share_what_cannot_be_copied(module: nn.Module, memo: dict[int, Any]) -> Non
             continue
         if isinstance(part, torch.Generator):
             memo[id(part)] = part if isinstance(part, LayerGenerator) else LayerGenerator(part.device)
-        elif not _can_be_copied(part):
+        elif not can_be_copied(part):
             memo[id(part)] = part
 
 
@@ -230,28 +231,14 @@ def _masked(module: nn.Module) -> Iterator[Tensor]:
 def _kept(module: nn.Module) -> Iterator[Any]:
     """What layers keep beside tensors and layers of their own."""
     for layer in module.modules():
-        for attribute, value in vars(layer).items():
-            if attribute not in OWN and not isinstance(value, nn.Module | Tensor | str | int | float):
+        for attribute, value in telling(layer):
+            if attribute not in OWN and not isinstance(value, nn.Module | Tensor):
                 yield from (value, *held(value))
-
-
-def _can_be_copied(value: Any) -> bool:
-    if hasattr(value, "__deepcopy__"):
-        return True  # such as what is inside of a TorchScript program
-    if isinstance(value, types.MethodType):
-        return True  # bound to a layer, most of the time, which is copied once
-    if isinstance(value, CustomOpDef):
-        return False
-    try:
-        value.__reduce_ex__(4)
-    except Exception:
-        return isinstance(value, type | types.BuiltinFunctionType | types.ModuleType | functools.partial)
-    return True
 
 
 def _rebind_references(name: str, layer: nn.Module, twin: nn.Module, memo: dict[int, Any], originals: set[int]) -> None:
     """Let a copy's weak references look at the copy; one in a place where it cannot be replaced is refused."""
-    for attribute, value in vars(layer).items():
+    for attribute, value in telling(layer):
         if isinstance(value, weakref.ref) and id(value()) in originals:
             vars(twin)[attribute] = weakref.ref(memo[id(value())])
         elif _before_compiling(value) is not None:

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch.nn.utils.prune import BasePruningMethod
 from .. import _checks
 
 OWN = ("_parameters", "_buffers", "_modules")
+ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device))  # hold nothing
+_CONTAINERS = frozenset((dict, OrderedDict, list, tuple, set, frozenset))
 
 
 def label(name: str, layer: nn.Module) -> str:
@@ -42,6 +45,19 @@ def held(value: Any, depth: int = 4) -> Iterator[Any]:
     for part in parts:
         yield part
         yield from held(part, depth - 1)
+
+
+def telling(layer: nn.Module) -> list[tuple[str, Any]]:
+    """The attributes of a layer that may hold something: all but numbers, words and what is empty.
+
+    >>> [name for name, _ in telling(nn.ReLU())]
+    []
+    """
+    return [(name, value) for name, value in vars(layer).items() if type(value) not in ATOMS and not _is_empty(value)]
+
+
+def _is_empty(value: Any) -> bool:
+    return type(value) in _CONTAINERS and not value
 
 
 def masked(layer: nn.Module) -> set[str]:
@@ -81,8 +97,9 @@ def refuse_what_needs_data(module: nn.Module) -> None:
                 _checks.fail("module", got, "parameters without hooks", remedy)
         if isinstance(layer, nn.RNNBase):
             continue  # it keeps its parameters in a list as well, but its pure forward takes them by name
-        for attribute, value in vars(layer).items():
-            if attribute in OWN or attribute in masked(layer):
+        apart = {*OWN, *masked(layer)}
+        for attribute, value in telling(layer):
+            if attribute in apart:
                 continue
             if any(isinstance(each, nn.Parameter) for each in held(value)):
                 _checks.fail(

@@ -12,6 +12,7 @@ from torchvision.models import (
     densenet,
     detection,
     efficientnet,
+    googlenet,
     maxvit,
     mobilenetv3,
     regnet,
@@ -70,8 +71,32 @@ def _vgg(**settings: Any) -> nn.Module:
     return models.VGG(models.vgg.make_layers([8, "M", 16, "M", 16], batch_norm=True), **settings)
 
 
-def _resnet(block: type[nn.Module], **settings: Any) -> Make:
-    return partial(resnet.ResNet, block, [1, 1, 1, 1], **settings)
+class _ThinResNet(resnet.ResNet):
+    """An eighth as wide after its stem, and with a block a stage."""
+
+    def __init__(self, block: Any, num_classes: int, **settings: Any) -> None:
+        super().__init__(block, [1, 1, 1, 1], **settings)
+        self.fc = nn.Linear(64 * block.expansion, num_classes)
+
+    def _make_layer(self, block: Any, planes: int, *how: Any, **more: Any) -> nn.Sequential:
+        return super()._make_layer(block, planes // 8, *how, **more)
+
+
+def _googlenet(num_classes: int, **settings: Any) -> nn.Module:
+    """An eighth as wide."""
+
+    def eighth(make: Make) -> Make:
+        return lambda inputs, *widths, **how: make(max(3, inputs // 8), *(each // 8 for each in widths), **how)
+
+    def aside(inputs: int, num_classes: int, dropout: float) -> nn.Module:
+        part = googlenet.InceptionAux(inputs // 8, num_classes, dropout=dropout)
+        part.fc1, part.fc2 = nn.Linear(2048, 16), nn.Linear(16, num_classes)
+        return part
+
+    blocks = [eighth(googlenet.BasicConv2d), eighth(googlenet.Inception), aside]
+    module = models.GoogLeNet(num_classes, init_weights=False, dropout_aux=0.0, blocks=blocks, **settings)
+    module.fc = nn.Linear(128, num_classes)
+    return module
 
 
 def _regnet(num_classes: int) -> nn.Module:
@@ -101,15 +126,15 @@ _RESIDUALS = [[1, 8, 1, 1], [6, 16, 1, 2], [6, 24, 2, 2]]
 _CLASSIFIERS = (
     Row("alexnet", _narrow(models.alexnet, 9216), 64, "dropout"),
     Row("vgg11_bn", _narrow(_vgg, 784), 32, "dropout"),
-    Row("resnet18", _resnet(resnet.BasicBlock)),
-    Row("resnext50_32x4d", _resnet(resnet.Bottleneck, groups=4, width_per_group=4)),
+    Row("resnet18", partial(_ThinResNet, resnet.BasicBlock)),
+    Row("resnext50_32x4d", partial(_ThinResNet, resnet.Bottleneck, groups=4)),
     Row("densenet121", partial(densenet.DenseNet, 4, (1, 1, 1, 1), 8), 32, "drop_rate"),
-    Row("googlenet", partial(models.googlenet, init_weights=False, dropout_aux=0.0), 32, "dropout"),
+    Row("googlenet", _googlenet, 32, "dropout"),
     Row("squeezenet1_1", models.squeezenet1_1, 32, "dropout"),
     Row("mobilenet_v2", partial(models.mobilenet_v2, inverted_residual_setting=_RESIDUALS), 32, "dropout"),
     Row("mobilenet_v3_small", partial(models.MobileNetV3, _bottlenecks(), 32), 32, "dropout"),
     Row("shufflenet_v2_x0_5", partial(models.ShuffleNetV2, [2, 2, 2], [8, 8, 16, 24, 32])),
-    Row("mnasnet0_5", models.mnasnet0_5, 32, "dropout"),
+    Row("mnasnet0_5", partial(models.MNASNet, 0.1), 32, "dropout"),
     Row("efficientnet_b0", partial(efficientnet.EfficientNet, _PLAIN), 32, "dropout stochastic_depth_prob"),
     Row("efficientnet_v2_s", partial(efficientnet.EfficientNet, _FUSED), 32, "dropout stochastic_depth_prob"),
     Row("regnet_y_400mf", _regnet),

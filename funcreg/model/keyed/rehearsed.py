@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from ... import random
 from ..registry import Draw
@@ -22,6 +21,7 @@ _LIKE = frozenset(
 _NEW = frozenset(getattr(Tensor, f"new_{name}") for name in ("empty", "zeros", "ones", "full", "tensor"))
 _CASTS = (Tensor.to, Tensor.type_as)
 _READS = (Tensor.__bool__, Tensor.item, Tensor.__float__, Tensor.__int__, Tensor.tolist, Tensor.__index__)
+_CONTAINERS = (tuple, list, dict)
 _GRAPH = vars(Tensor.__base__)["grad_fn"].__get__  # by which a node gets hooks
 
 
@@ -51,7 +51,7 @@ class Rehearsed(Keyed):
         neutral: whether noise with a rate passes its input on, written down all the same.
         evaluates: whether batch statistics are left alone.
         earlier: what a run before this one has computed from its call.
-        shaken: the layer, if any, whose draws are others.
+        shaken: the layers whose draws are others.
         reaches: is told of every tensor that is used, and of the layer that runs at each call that is in the table.
     """
 
@@ -68,7 +68,7 @@ class Rehearsed(Keyed):
         neutral: bool = False,
         evaluates: bool = False,
         earlier: Computed | None = None,
-        shaken: str | None = None,
+        shaken: Set[str] = frozenset(),
         reaches: Callable[[Any], None] = lambda thing: None,
         **settings: Any,
     ) -> None:
@@ -99,9 +99,10 @@ class Rehearsed(Keyed):
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         self.cost += 6 if isinstance(func, FunctionType) else 1  # which are caught in Python
+        given = _tensors((args, kwargs)) if kwargs else _tensors(args)
         if self.written:
-            self.uses_written((args, kwargs))
-        for leaf in _tensors((args, kwargs or {})):
+            self.uses_written(given)
+        for leaf in given:
             self.reaches(leaf)
             if _is_one_of(leaf, self.earlier):
                 self.stale.add(running(self.names))
@@ -117,7 +118,7 @@ class Rehearsed(Keyed):
             self.hooks.add(running(self.names))
         made = super().__torch_function__(func, types, args, kwargs)
         if self.computed and func not in _LIKE and func not in _NEW:
-            given = _tensors(args[:1] if func in _CASTS else (args, kwargs or {}))
+            given = given[:1] if func in _CASTS else given
             if any(_is_one_of(leaf, self.computed) for leaf in given):
                 self.follow(made)
             if isinstance(made, Tensor) and not has_replacement(func):
@@ -134,7 +135,7 @@ class Rehearsed(Keyed):
 
     def _advance(self) -> Tensor:
         key = super()._advance()
-        return random.fold_in(key, 1) if self.name == self.shaken else key
+        return random.fold_in(key, 1) if self.name in self.shaken else key
 
     def for_backward(self, *, hook: bool = False) -> Self:
         later = super().for_backward(hook=hook)
@@ -178,10 +179,10 @@ class Rehearsed(Keyed):
         storage = target.untyped_storage()  # held, so that its address is not another's later
         self.written[storage.data_ptr()] = (storage, inside)
 
-    def uses_written(self, values: Any) -> None:
-        """Note where among some values there are tensors that were drawn into."""
-        for leaf in pytree.tree_leaves(values):
-            if isinstance(leaf, Tensor) and leaf.layout == torch.strided and not leaf.is_meta:
+    def uses_written(self, tensors: Iterable[Tensor]) -> None:
+        """Note where among some tensors there are those that were drawn into."""
+        for leaf in tensors:
+            if leaf.layout == torch.strided and not leaf.is_meta:
                 _, inside = self.written.get(leaf.untyped_storage().data_ptr(), (None, None))
                 if inside is not None:
                     self.used.add(inside)
@@ -200,11 +201,14 @@ def _tensors(values: Any) -> list[Tensor]:
     """Those among a function's arguments or results: quicker than a pytree's leaves, for every function of a run."""
     if isinstance(values, Tensor):
         return [values]
-    if isinstance(values, dict):
-        values = values.values()
-    elif not isinstance(values, tuple | list):
-        return []
-    return [tensor for part in values for tensor in _tensors(part)]
+    found = list[Tensor]()
+    if isinstance(values, _CONTAINERS):
+        for part in values.values() if isinstance(values, dict) else values:
+            if isinstance(part, Tensor):
+                found.append(part)
+            elif isinstance(part, _CONTAINERS):
+                found += _tensors(part)
+    return found
 
 
 def _is_one_of(tensor: Tensor, known: Computed) -> bool:

@@ -11,7 +11,7 @@ branch of its own, such as an auxiliary classifier, noise that is nowhere but th
 import contextlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from torch import Tensor, nn
 
@@ -24,6 +24,15 @@ from .runs import Rehearsal, copies, innermost
 
 _TRIES = 8  # of a draw that decides which layers run
 Draws = Counter[tuple[str, str]]
+
+
+class Ran(NamedTuple):
+    """A run: how often each layer drew, and by what, a registered layer by itself; and its output."""
+
+    draws: Draws
+    output: Any
+
+
 _ALONE = "a noisy layer that differs from its evaluation by its noise alone"
 _APART = "Put the noise into a layer of its own, or register a pure forward: fr.register_layer."
 
@@ -40,17 +49,22 @@ def wake_noise(rehearsal: Rehearsal) -> tuple[Impurity, ...]:
     if rehearsal.unseen or impure:
         return impure
     noisy, woken_for = rehearsal.skeleton.woken, dict[str, set[str]]()
-    unused: set[str] | None = None
+    unused: set[str] | None = None  # layers that draw to no effect, but to some in training
     while True:
         _train(rehearsal, noisy)
-        missing = set[str]()
-        for seed, draws in trained.items():
-            found = _drawn(rehearsal, seed)
+        missing, ran = set[str](), {seed: _ran(rehearsal, seed) for seed in trained}
+        for seed, (draws, _) in trained.items():
+            found = ran[seed].draws
             missing |= {layer for (layer, what), times in draws.items() if found[layer, what] < times}
         if unused is None:
-            unused = _used_in_training_alone(rehearsal, trained, missing, free, noisy)
+            unused = _drawing(trained) - missing - rehearsal.skeleton.pure
+            unused -= _used(rehearsal, ran, unused)
+            if unused:
+                _train(rehearsal, free)
+                unused &= _used(rehearsal, trained, unused, evaluates=True)
+                _train(rehearsal, noisy)
         elif unused:
-            unused -= _used(rehearsal, trained, unused)
+            unused -= _used(rehearsal, ran, unused)
         missing |= unused
         wider = {layer: _switches(rehearsal, layer, noisy) for layer in missing}
         for layer, names in wider.items():
@@ -76,12 +90,12 @@ def noise_sleeps(rehearsal: Rehearsal) -> bool:
     """Whether some noise is on with every layer in training mode, and off with those that were woken."""
     try:
         _train(rehearsal, rehearsal.skeleton.trains - rehearsal.skeleton.pure)
-        trained = _drawn(rehearsal, 0, evaluates=True)
+        trained = _ran(rehearsal, 0, evaluates=True).draws
     except Exception:
         return True  # or may be: it needs in training what this call does not give it
     finally:
         _train(rehearsal, rehearsal.skeleton.woken)
-    found = _drawn(rehearsal, 0)
+    found = _ran(rehearsal, 0).draws
     return any(found[each] < times for each, times in trained.items())
 
 
@@ -121,44 +135,37 @@ def _refuse_other_than_noise(rehearsal: Rehearsal, name: str, what: str) -> NoRe
     _checks.fail("module", did, _ALONE, _APART)
 
 
-def _used_in_training_alone(
-    rehearsal: Rehearsal, trained: dict[int, Draws], missing: set[str], free: set[str], noisy: set[str]
-) -> set[str]:
-    """Which layers draw in evaluation too, to no effect, but to some in training."""
-    drawing = {layer for draws in trained.values() for layer, function in draws if function}
-    unused = drawing - missing - rehearsal.skeleton.pure
-    unused -= _used(rehearsal, trained, unused)
-    if unused:
-        _train(rehearsal, free)
-        unused &= _used(rehearsal, trained, unused, evaluates=True)
-        _train(rehearsal, noisy)
-    return unused
+def _drawing(runs: dict[int, Ran]) -> set[str]:
+    """The layers that draw in some of these runs, by functions of torch."""
+    return {layer for draws, _ in runs.values() for layer, function in draws if function}
 
 
-def _used(rehearsal: Rehearsal, seeds: Iterable[int], layers: set[str], **settings: Any) -> set[str]:
-    """The layers among some whose draws the output depends on."""
+def _used(rehearsal: Rehearsal, runs: dict[int, Ran], layers: set[str], **settings: Any) -> set[str]:
+    """The layers among some whose draws the output of a run, one for each seed, depends on."""
     used = set[str]()
-    for seed in seeds if layers else ():
-        rehearsal.run(seed, **settings)
-        output = rehearsal.output
-        for layer in layers - used:
-            rehearsal.run(seed, shaken=layer, **settings)
-            if difference(output, rehearsal.output, repeated=True):
-                used.add(layer)
+    for seed, (_, output) in runs.items() if layers else ():
+
+        def matter(*shaken: str, seed: int = seed, output: Any = output) -> bool:
+            rehearsal.run(seed, shaken=frozenset(shaken), **settings)
+            return bool(difference(output, rehearsal.output, repeated=True))
+
+        others = layers - used
+        if len(others) == 1 or matter(*others):
+            used |= {layer for layer in others if matter(layer)}
     return used
 
 
-def _noisy_in_training(rehearsal: Rehearsal) -> tuple[dict[int, Draws], set[str], tuple[Impurity, ...]]:
+def _noisy_in_training(rehearsal: Rehearsal) -> tuple[dict[int, Ran], set[str], tuple[Impurity, ...]]:
     """What draws with every layer in training mode that can be, by seed: several, where draws decide what runs.
 
     And which layers can be, and what gives two answers there.
     """
     free = {name for name in rehearsal.skeleton.trains if name not in rehearsal.skeleton.pure}
-    seen: dict[int, Draws] = {}
+    seen: dict[int, Ran] = {}
     while len(seen) < (_TRIES if rehearsal.decided else 1):
         _train(rehearsal, free)
         try:
-            seen[len(seen)] = _drawn(rehearsal, len(seen), evaluates=True)
+            seen[len(seen)] = _ran(rehearsal, len(seen), evaluates=True)
         except _checks.FuncregError:
             raise
         except Exception as error:
@@ -231,12 +238,11 @@ def _probed(rehearsal: Rehearsal, name: str, differs: list[str]) -> Iterator[Non
         _switch(layer, True)
 
 
-def _drawn(rehearsal: Rehearsal, seed: int, **settings: Any) -> Draws:
-    """How often each layer draws in a run, and by what: a registered layer by itself."""
+def _ran(rehearsal: Rehearsal, seed: int, **settings: Any) -> Ran:
     events = rehearsal.run(seed, **settings)
     drawn = Counter((e.layer, e.function) for e in events if e.active and e.kind in ("rate", "draw"))
     drawn.update({(name, ""): times for name, times in rehearsal.skeleton.calls.items()})
-    return drawn
+    return Ran(drawn, rehearsal.output)
 
 
 def ancestors(name: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ from ... import _checks
 from ..._functorch import in_transform
 from ..branching import branching
 from ..checkpointing import without_checkpoints
+from ..handed import tensors_in
 from ..keyed import Drawing, Rehearsed, differentiable_dirichlet, handed_over, keyed_functions
 from ..registry import MOMENTUM
 from ..skeleton import KEY, RATE, RATE_OF_ALL
@@ -37,9 +38,10 @@ class Plan:
     rateable: the layers whose noise a rate reaches. moves: the attributes of layers that a forward changes,
     (layer, attribute) each. setters: layers that hold other things that it changes. written: what of the state is
     written in place, and so is lent as copies. resets: buffers that keep their old value. copies_inputs: inputs are
-    written in place. checkpoints: some part is run again in the backward pass. backward: what gradients need, if
-    anything. dirichlet: such a distribution is drawn from. threads: the layers that run in threads of the
-    forward's own. branches: `torch.cond` is called; branched: and a branch moves batch statistics.
+    written in place; fills_inputs: lists or objects among them are. checkpoints: some part is run again in the
+    backward pass. backward: what gradients need, if anything. dirichlet: such a distribution is drawn from.
+    threads: the layers that run in threads of the forward's own. branches: `torch.cond` is called; branched: and
+    a branch moves batch statistics.
     impure: what cannot be made pure.
     """
 
@@ -49,6 +51,7 @@ class Plan:
     written: frozenset[str] = frozenset()
     resets: tuple[str, ...] = ()
     copies_inputs: bool = False
+    fills_inputs: bool = False
     checkpoints: bool = False
     backward: Backward | None = None
     dirichlet: bool = False
@@ -60,8 +63,8 @@ class Plan:
     @functools.cached_property
     def plain(self) -> bool:
         """Whether nothing is to be around a call, or looked at before it."""
-        around = self.setters or self.copies_inputs or self.checkpoints or self.dirichlet or self.branches
-        return not (around or self.threads) and self.backward is None
+        around = self.setters or self.checkpoints or self.dirichlet or self.branches or self.threads
+        return not (around or self.copies_inputs or self.fills_inputs) and self.backward is None
 
     def joined(self, other: "Plan") -> "Plan":
         """What serves the calls of both."""
@@ -99,8 +102,8 @@ def plan(rehearsal: Rehearsal) -> Plan:
     """Run the call as it will be made, and look at what it did; teach the skeleton which of its layers draw."""
     skeleton = rehearsal.skeleton
     tensors, args, kwargs = rehearsal.copied()
-    inputs = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    given = [leaf.detach().clone() for leaf in inputs]
+    inputs = tensors_in((args, kwargs))
+    given, filled = [each.detach().clone() for each in inputs], Snapshot.of_arguments((args, kwargs))
     lent, seen = dict(tensors), rehearsal.mode()
     snapshot, generators = Snapshot(rehearsal.layers), rehearsal.generators()
     try:
@@ -110,7 +113,7 @@ def plan(rehearsal: Rehearsal) -> Plan:
         _refuse_what_runs_later(rehearsal, output)
     finally:
         moves, caches = skeleton.slots.moved, skeleton.slots.moved_caches()
-        setters = snapshot.changed()
+        setters, fills = snapshot.changed(), bool(filled.changed())
         snapshot.put_back()
         drew = generators.put_back()
     drew += outlived(seen.generators)
@@ -143,6 +146,7 @@ def plan(rehearsal: Rehearsal) -> Plan:
         frozenset(written),
         tuple(dict.fromkeys((*resets, *caches))),
         any(not same_values(one, other) for one, other in zip(inputs, given, strict=True)),
+        fills,
         rehearsal.checkpoints,
         backward,
         any(event.function == "_sample_dirichlet" for event in seen.events),

@@ -1,7 +1,6 @@
 """Runs of a call on copies, in plain torch, after each of which everything is as it was."""
 
 import contextlib
-import copy
 import sys
 import threading
 import types
@@ -16,6 +15,7 @@ from torch.utils import _pytree as pytree
 from ... import _checks, random
 from ..branching import noting
 from ..checkpointing import without_checkpoints
+from ..handed import copied
 from ..keyed import Event, Rehearsed, differentiable_dirichlet, keyed_functions, running
 from ..refused import label
 from ..skeleton import Skeleton
@@ -63,6 +63,7 @@ class Rehearsal:
         self.names = {id(layer): name for name, layer in self.layers.items()}
         self.labels = {name: label(name, layer) for name, layer in self.layers.items()}
         self.own_tensors = snapshots.own_tensors(self.layers)
+        self.own_generators = generators.own_generators(self.layers)
         self.checkpoints = self.decided = self.branches = self.branched = False
         self.unseen: set[str] = set()  # draws that no mode of torch sees
         _forget_the_dead()
@@ -90,7 +91,7 @@ class Rehearsal:
 
     def generators(self) -> generators.Generators:
         """Those that a run may draw from, from now on."""
-        return generators.Generators(generators.own_generators(self.layers), self.others_draw)
+        return generators.Generators(self.own_generators, self.others_draw)
 
     def run(self, seed: int = 0, **settings: Any) -> list[Event]:
         """The calls of functions in the table that a run on fresh copies makes; everything is put back after it."""
@@ -152,7 +153,7 @@ class Rehearsal:
             own = set(map(id, self.own_tensors.values()))  # which are put back by value
             _computed.update({place: made for place, made in seen.computed.items() if place not in own})
             self.stale |= seen.stale
-        seen.uses_written(output)
+        seen.uses_written(leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor))
         return output
 
     def _reaches(self, thing: Any) -> None:
@@ -228,18 +229,11 @@ def hooked(layers: Mapping[str, nn.Module]) -> list[tuple[str, nn.Module]]:
 def copies(arguments: Any) -> Any:
     """Arguments whose tensors and objects are copies, where they can be."""
 
-    def copied(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor):
-            clone = leaf.detach().clone()
-            return clone.requires_grad_() if leaf.requires_grad and clone.is_floating_point() else clone
-        if isinstance(leaf, nn.Module | str | int | float | bool | None):
-            return leaf
-        try:
-            return copy.deepcopy(leaf)
-        except Exception:
-            return leaf
+    def copy_of(tensor: Tensor) -> Tensor:
+        clone = tensor.detach().clone()
+        return clone.requires_grad_() if tensor.requires_grad and clone.is_floating_point() else clone
 
-    return pytree.tree_map(copied, arguments)
+    return copied(arguments, copy_of, if_possible=True)
 
 
 def innermost(error: BaseException, names: Mapping[int, str], among: set[str]) -> str | None:

@@ -3,17 +3,18 @@
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..attributes import fill, identical
+from ..refused import ATOMS
 from .differences import same_values
 
 # torch's generators last: to ask for one takes as long as to ask for forty of the others.
-_LEAVES = (str, bytes, int, float, type, types.FunctionType, types.MethodType, types.ModuleType)
-_LEAVES = (*_LEAVES, types.BuiltinFunctionType, torch.device, torch.dtype, nn.Module, Tensor, torch.Generator)
+_LEAVES = (int, type, types.FunctionType, types.MethodType, types.ModuleType)
+_LEAVES = (*_LEAVES, types.BuiltinFunctionType, nn.Module, Tensor, torch.Generator)
 
 
 def held_by(layer: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -46,30 +47,36 @@ class Snapshot:
         for name, layer in layers.items():
             self._keep(name, vars(layer), seen, depth=5)
 
+    @classmethod
+    def of_arguments(cls, arguments: Any) -> Self:
+        """That of what a call is given, as deep as a cache of a transformer."""
+        snapshot = cls({})
+        snapshot._keep("", arguments, set(), depth=12)
+        return snapshot
+
     def changed(self) -> set[str]:
         """The names of layers of which something is another object than before."""
-        return {name for name, thing, was in self.owners if not identical(thing, was)}
+        return {name for name, thing, was in self.owners if (thing or was) and not identical(thing, was)}
 
     def put_back(self) -> None:
         """Make everything what it was."""
         for _, thing, was in self.owners:
-            if not identical(thing, was):
+            if (thing or was) and not identical(thing, was):
                 fill(thing, was)
 
     def _keep(self, name: str, value: Any, seen: set[int], depth: int) -> None:
-        if depth == 0 or id(value) in seen or value is None:
-            return
         seen.add(id(value))
         parts: Iterable[Any] = ()
         if isinstance(value, dict | set | list):
-            self.owners.append((name, value, value.copy()))
+            self.owners.append((name, value, value.copy() if value else ()))
             parts = value.values() if isinstance(value, dict) else value
         elif isinstance(value, tuple | frozenset):
             parts = value
         elif not isinstance(value, _LEAVES) and isinstance(getattr(value, "__dict__", None), dict):
             parts = (vars(value),)
-        for part in list(parts):
-            self._keep(name, part, seen, depth - 1)
+        for part in list(parts) if depth > 1 else ():
+            if type(part) not in ATOMS and id(part) not in seen:
+                self._keep(name, part, seen, depth - 1)
 
 
 @contextmanager
