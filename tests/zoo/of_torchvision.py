@@ -12,7 +12,6 @@ from torchvision.models import (
     densenet,
     detection,
     efficientnet,
-    googlenet,
     maxvit,
     mobilenetv3,
     regnet,
@@ -27,6 +26,7 @@ from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, Keypoi
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.ssdlite import SSDLiteHead
 from torchvision.models.efficientnet import FusedMBConvConfig, MBConvConfig
+from torchvision.models.googlenet import BasicConv2d, Inception, InceptionAux
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.ops import MultiScaleRoIAlign
@@ -89,11 +89,11 @@ def _googlenet(num_classes: int, **settings: Any) -> nn.Module:
         return lambda inputs, *widths, **how: make(max(3, inputs // 8), *(each // 8 for each in widths), **how)
 
     def aside(inputs: int, num_classes: int, dropout: float) -> nn.Module:
-        part = googlenet.InceptionAux(inputs // 8, num_classes, dropout=dropout)
+        part = InceptionAux(inputs // 8, num_classes, dropout=dropout)
         part.fc1, part.fc2 = nn.Linear(2048, 16), nn.Linear(16, num_classes)
         return part
 
-    blocks = [eighth(googlenet.BasicConv2d), eighth(googlenet.Inception), aside]
+    blocks = [eighth(BasicConv2d), eighth(Inception), aside]
     module = models.GoogLeNet(num_classes, init_weights=False, dropout_aux=0.0, blocks=blocks, **settings)
     module.fc = nn.Linear(128, num_classes)
     return module
