@@ -67,15 +67,15 @@ class Settings:
 PRESETS = {
     "smoke": Settings(
         seeds=2,
-        train=400,
+        train=200,
         test=40,
         widths=(32,),
-        epochs=4,
+        epochs=2,
         batch_size=50,
         learning_rate=1e-2,
         train_steps=1,
         epsilons=(0.05, 0.1),
-        steps=3,
+        steps=2,
     ),
     "quick": Settings(),
     "long": Settings(train=10_000, test=1_000, epochs=12, steps=20),

@@ -49,7 +49,7 @@ class Settings:
 
 PRESETS = {
     "smoke": Settings(
-        members=2, hidden=32, train=640, test=256, steps=60, sizes=(1, 2, 16, 64), companions=20, samples=20
+        members=2, hidden=32, train=640, test=256, steps=10, sizes=(1, 16, 64), companions=5, samples=5, parity_steps=5
     ),
     "quick": Settings(),
     "full": Settings(members=16, hidden=512, train=60_000, test=10_000, steps=5_000, companions=500),

@@ -50,7 +50,7 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": Settings(seeds=4, samples=256, test=300, epochs=(2, 6, 16), watched=8, companies=50, grid=11),
+    "smoke": Settings(seeds=4, samples=256, test=300, epochs=(1, 2, 4), watched=8, companies=10, grid=11),
     "quick": Settings(),
     "full": Settings(seeds=64, test=4_000, watched=32, companies=500, grid=41, jit=True),
 }

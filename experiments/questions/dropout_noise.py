@@ -51,7 +51,7 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": Settings(seeds=3, test=200, epochs=40, grid=9),
+    "smoke": Settings(seeds=3, test=200, epochs=8, grid=9),
     "quick": Settings(),
     "full": Settings(seeds=512, test=4_000, jit=True),
 }

@@ -39,7 +39,11 @@ class Settings:
     tasks: tuple[Task, ...] = (replace(toy_tasks.DEEP, epochs=60), replace(toy_tasks.SHALLOW, epochs=40))
 
 
-PRESETS = {"smoke": Settings(seeds=4), "quick": Settings(), "full": Settings(seeds=512)}
+PRESETS = {
+    "smoke": Settings(seeds=4, tasks=tuple(replace(task, epochs=5) for task in Settings.tasks)),
+    "quick": Settings(),
+    "full": Settings(seeds=512),
+}
 _SMALLEST = 0.5  # points: a difference below it is of no interest
 
 

@@ -46,7 +46,7 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": Settings(seeds=2, widths=(300, 500), learning_rate=1e-4, epochs=60, every=20, measured=20, grid=20),
+    "smoke": Settings(seeds=2, widths=(300, 500), learning_rate=1e-4, epochs=12, every=4, measured=5, grid=20),
     "quick": Settings(),
     "full": Settings(seeds=32, widths=(300, 500), learning_rate=1e-4, epochs=10_000, every=500, measured=200, jit=True),
 }

@@ -59,7 +59,7 @@ PRESETS = {
         test=200,
         hidden=32,
         learning_rate=1e-2,
-        epochs=50,
+        epochs=15,
         alone=1,
         patiences=(1, 3, 10),
     ),

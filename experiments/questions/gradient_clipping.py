@@ -45,7 +45,7 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": Settings(seeds=2, hidden=24, length=16, batch_size=16, steps=30, epochs=2, held_out=32, generated=40),
+    "smoke": Settings(seeds=2, hidden=24, length=8, batch_size=16, steps=4, epochs=2, held_out=16, generated=10),
     "quick": Settings(),
     "full": Settings(seeds=8, hidden=256, length=64, batch_size=64, steps=250, epochs=8, held_out=512, generated=600),
 }

@@ -50,7 +50,7 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": Settings(draws=100, members=3, steps=20, rounds=5),
+    "smoke": Settings(draws=100, members=3, steps=5, rounds=5),
     "quick": Settings(),
     "full": Settings(draws=100_000, members=64, steps=1000, wide=1024, batch=512, rounds=100),
 }

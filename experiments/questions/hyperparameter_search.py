@@ -52,7 +52,7 @@ class Settings(TrialSettings):
 
 
 PRESETS = {
-    "smoke": Settings(seeds=2, levels=2, train=60, validation=100, test=200, hidden=16, epochs=2, batch_size=20),
+    "smoke": Settings(seeds=2, levels=2, train=60, validation=100, test=200, hidden=16, epochs=1, batch_size=30),
     "quick": Settings(),
     "full": Settings(
         seeds=20, levels=4, train=500, validation=1_000, test=10_000, pool=1, hidden=256, epochs=15, jit=True

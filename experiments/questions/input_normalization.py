@@ -47,7 +47,7 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": Settings(seeds=4, epochs=(20, 60, 200), ceiling_samples=20_000),
+    "smoke": Settings(seeds=4, epochs=(5, 10, 40), ceiling_samples=20_000),
     "quick": Settings(),
     "full": Settings(seeds=128, test=2_000, ceiling_samples=1_000_000, jit=True),
 }

@@ -54,10 +54,10 @@ PRESETS = {
     "smoke": Settings(
         seeds=2,
         hidden=(64, 32),
-        train=600,
+        train=240,
         test=300,
         watched=200,
-        epochs=9,
+        epochs=3,
         batch_size=60,
         learning_rate=4e-3,
         shown=80,

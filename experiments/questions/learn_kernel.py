@@ -62,7 +62,7 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": Settings(seeds=3, learning_rate=0.1, tasks=tuple(replace(task, steps=60) for task in Settings.tasks)),
+    "smoke": Settings(seeds=3, learning_rate=0.1, tasks=tuple(replace(task, steps=10) for task in Settings.tasks)),
     "quick": Settings(),
     "full": Settings(
         seeds=128,

@@ -61,7 +61,7 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": Settings(seeds=2, width=2, size=8, train=200, validation=50, test=100, epochs=2, batch_size=50),
+    "smoke": Settings(seeds=2, width=2, size=8, train=100, validation=50, test=100, epochs=2, batch_size=50),
     "quick": Settings(),
     # What a CPU can answer in an hour: as many images as the plain network learns by heart, 21 times.
     "long": Settings(

@@ -65,7 +65,7 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": Settings(seeds=2, train=100, test=200, hidden=64, epochs=24, batch_size=50, learning_rate=1e-2),
+    "smoke": Settings(seeds=2, train=100, test=200, hidden=64, epochs=6, batch_size=50, learning_rate=1e-2),
     "quick": Settings(),
     "full": Settings(seeds=10, train=1_000, test=10_000, pool=1, hidden=512, epochs=300, jit=True),
 }

@@ -15,7 +15,7 @@ Answer: nowhere better than without by half a point (n = 1,024 seeds, --members 
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,7 +51,9 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": Settings(seeds=4, rates=(0.0, 0.5), decays=(0.0, 1e-2), timed=2, jit=False),
+    "smoke": Settings(
+        seeds=4, rates=(0.0, 0.5), decays=(0.0, 1e-2), task=replace(toy_tasks.DEEP, epochs=5), timed=2, jit=False
+    ),
     "quick": Settings(),
     "full": Settings(
         seeds=128,

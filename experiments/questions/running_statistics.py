@@ -41,7 +41,7 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": Settings(seeds=32, momenta=(0.01, 0.1), sizes=(16, 64)),
+    "smoke": Settings(seeds=32, momenta=(0.01, 0.1), sizes=(16, 64), epochs=6),
     "quick": Settings(),
     "full": Settings(seeds=512),
 }

@@ -54,7 +54,7 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": Settings(seeds=3, epochs=100, decays=8, lowest=0.1, path_steps=400),
+    "smoke": Settings(seeds=3, epochs=20, decays=5, lowest=0.1, path_steps=50),
     "quick": Settings(),
     "full": Settings(seeds=256, lowest=1e-4, path_steps=20_000, jit=True),
 }

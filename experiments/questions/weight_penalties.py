@@ -48,7 +48,7 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": Settings(members=3, steps=40, parity_steps=40, sparse_steps=60, strengths=(1e-3, 1e-2)),
+    "smoke": Settings(members=3, steps=20, parity_steps=20, sparse_steps=60, strengths=(1e-3, 1e-2)),
     "quick": Settings(),
     "full": Settings(members=64, steps=2000, sparse_steps=5000),
 }
