@@ -4,7 +4,8 @@ The preset is FUNCREG_PRESET's (smoke, quick or full; long where there is one), 
 """
 
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from . import data
@@ -15,23 +16,28 @@ from .report import html, plots
 from .report.result import Result
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True)
+class Run:
     """An experiment that has run: its settings, its result, its module."""
 
     settings: Any
     result: Result
     module: Any
 
+    @cached_property
+    def _figures(self) -> dict[str, Any]:
+        with plots.style():
+            return self.module.figures(self.result)
+
     def figure(self, name: str) -> "Picture | Html":
         """One of its figures, by name; one that moves comes as HTML, which every notebook shows."""
+        if name not in self._figures:
+            raise LabError(f"there is no figure {name!r}; there are {', '.join(self._figures)}")
         with plots.style():
-            figures = self.module.figures(self.result)
-            if name not in figures:
-                raise LabError(f"there is no figure {name!r}; there are {', '.join(figures)}")
-            kind, content = plots.encode(figures[name])
+            kind, content = plots.encode(self._figures[name])
         if kind == "png":
             return Picture(content)
-        return Html(html.piece("picture", html.image(content), plots.caption_of(figures[name])))
+        return Html(html.piece("picture", html.image(content), plots.caption_of(self._figures[name])))
 
     def claims(self) -> "Html":
         """Its claims with their verdicts."""
