@@ -3,7 +3,7 @@
 What tests compile is compared with what is eager, not timed. Without vector instructions, optimization and symbols a
 program of thousands of operators takes g++ a fifth of the time; where results of eight operators are kept, not computed
 again for each of their uses, torch's Python takes a fifth less. The fixture `compiled_as_users_do` sets torch's own
-settings again, and the processes that tests start have them, but for those of the notebooks.
+settings again; processes that tests start have them.
 """
 
 import torch._inductor.config

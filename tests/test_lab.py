@@ -54,13 +54,15 @@ def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         assert all(option in shown for option in ("--resume", "--tensorboard", "--preset", "exit status"))
 
 
-def test_run_prints_verdicts_and_where_the_report_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["run", "dropout", "--preset", "smoke", "--quiet", "--seed", "3", "--out", str(tmp_path)]) == 0
+def test_run_prints_verdicts_and_where_the_report_is(
+    lab: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["run", "first", "--preset", "smoke", "--quiet", "--seed", "3", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "confirmed" in shown
     assert " claims in 1 experiment: " in shown
     assert f"report: {tmp_path / 'report.html'}" in shown
-    record = records.read_record(tmp_path / "dropout.json")
+    record = records.read_record(tmp_path / "first.json")
     assert record["seed"] == 3
     assert record["command"].endswith("--preset smoke --seed 3")
 

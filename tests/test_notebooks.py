@@ -111,17 +111,13 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """One for all notebooks, which then import torch once; without data, at smoke size."""
     from jupyter_client.manager import KernelManager
 
-    settings = tmp_path_factory.mktemp("ipython")
-    startup = settings / "profile_default" / "startup"
-    startup.mkdir(parents=True)
-    (startup / "settings.py").write_text("import tests.plain_loops\n", encoding="utf-8")
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     manager = KernelManager(kernel_name="python3")
     manager.start_kernel(
         env={
             **{name: value for name, value in os.environ.items() if name != "FUNCREG_DATA"},
             "FUNCREG_PRESET": "smoke",
-            "IPYTHONDIR": str(settings),
+            "IPYTHONDIR": str(tmp_path_factory.mktemp("ipython")),
             "PYTHONPATH": path,
         }
     )
