@@ -925,3 +925,22 @@ def test_what_a_forward_fills_may_hold_what_cannot_be_copied() -> None:
     (_, after), _ = model.apply(params, state, torch.ones(1, 2), cache)
     assert after.lock is cache.lock
     assert not cache.all
+
+
+@pytest.mark.usefixtures("captured")
+def test_what_a_forward_fills_in_a_compiled_program_is_a_copy_or_refused() -> None:
+    module = Cached()
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+
+    def twice(x: Tensor, make: Callable[..., Any]) -> tuple[Tensor, int]:
+        cache = make(all=[], total=torch.zeros(2))
+        model.apply(params, state, x, cache)
+        (y, _), _ = model.apply(params, state, x, cache)
+        return y, len(cache["all"] if isinstance(cache, dict) else cache.all)
+
+    x = torch.ones(1, 2)
+    y, length = fr.jit(lambda x: twice(x, dict))(x)
+    assert not length
+    torch.testing.assert_close(y, module.layer(x))
+    with pytest.raises(fr.FuncregError):
+        fr.jit(lambda x: twice(x, SimpleNamespace))(x)
