@@ -28,6 +28,7 @@ class Case:
     fixed_dtype: bool = False  # the result's dtype does not come from the inputs
     has_slope: bool = True
     constant: tuple[str, ...] = ()  # inputs that nobody differentiates
+    compiled: Mapping[str, Any] = field(default_factory=dict)  # instead of inputs in a program: fewer of the same kind
     within: str = ""  # the case that calls the same with arguments of the same kind: compiled there
 
     def __str__(self) -> str:
@@ -38,7 +39,8 @@ class Case:
         return {**self.inputs, "key": KEY if self.keyed else None, "batched": self.settings}
 
     def example(self) -> fr.testing.Example:
-        return fr.testing.example(self.call, **self.arguments())
+        """What is compiled with others'."""
+        return fr.testing.example(self.call, **{**self.arguments(), **self.compiled})
 
 
 def drawn(seed: int, *shape: int) -> Tensor:

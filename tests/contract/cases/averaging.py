@@ -9,7 +9,8 @@ import funcreg as fr
 from funcreg import averaging, tree
 from tests.contract.case import PARAMS, Case, drawn
 
-FEW = {"bias": PARAMS["0.bias"], "head": PARAMS["head"]}  # a leaf of each kind
+GIVEN = {"params": PARAMS}
+FEW = {"params": {"bias": PARAMS["0.bias"], "head": PARAMS["head"]}}  # a leaf of each kind
 
 
 def _averaged(average: averaging.Averaging[averaging.AverageState], params: Any) -> Any:
@@ -46,42 +47,47 @@ CASES = [
         Case(
             "averaging.ema",
             lambda params, decay, debias=debias: _averaged(averaging.ema(decay, debias=debias), params),
-            {"params": FEW},
+            GIVEN,
             {"decay": (0.0, 0.9, 1.0)},
             variant="debiased" if debias else "",
             at_least_float32=True,
+            compiled=FEW,
         )
         for debias in (False, True)
     ),
     Case(
         "averaging.swa",
         lambda params: _averaged(averaging.swa(), params),
-        {"params": FEW},
+        GIVEN,
         at_least_float32=True,
+        compiled=FEW,
     ),
     Case(
         "averaging.swa",
         lambda params, start, every: _averaged(averaging.swa(start=start, every=every), params),
-        {"params": FEW},
+        GIVEN,
         {"start": (0.0, 1.0, 2.0), "every": (1.0, 2.0, 3.0)},
         variant="late",
         at_least_float32=True,
+        compiled=FEW,
     ),
     Case(
         "averaging.swag",
         lambda params, start, every: _moved(averaging.swag(start=start, every=every, rank=2), params),
-        {"params": FEW},
+        GIVEN,
         {"start": (0.0, 1.0, 2.0), "every": (1.0, 2.0, 3.0)},
         at_least_float32=True,
+        compiled=FEW,
         within="averaging.sample_swag",
     ),
     Case(
         "averaging.sample_swag",
         _sampled,
-        {"params": FEW},
+        GIVEN,
         {"start": (0.0, 1.0, 0.0), "every": (1.0, 1.0, 2.0), "scale": (0.0, 0.5, 2.0)},
         keyed=True,
         at_least_float32=True,
+        compiled=FEW,
     ),
     Case(
         "averaging.refresh_statistics",

@@ -31,8 +31,9 @@ CASES = [
             lambda grads, params, lr, b1, b2, eps, weight_decay, make=make: last_update(
                 make(lr, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay), grads, params
             )[0],
-            ONE_STEPPED,
+            STEPPED,
             {**_LR, **_BETAS, **_EPS, **_DECAY},
+            compiled=ONE_STEPPED,
         )
         for make in (optim.adam, optim.adamw, optim.radam)
     ),
@@ -41,24 +42,27 @@ CASES = [
         lambda grads, params, lr, weight_decay, **given: last_update(
             optim.nadam(lr, weight_decay=weight_decay, **given), grads, params
         )[0],
-        ONE_STEPPED,
+        STEPPED,
         {**_LR, **_BETAS, **_EPS, "momentum_decay": (0.0, 0.0, 4e-3, 1.0), **_DECAY},
+        compiled=ONE_STEPPED,
     ),
     Case(
         "optim.rmsprop",
         lambda grads, params, lr, decay, eps, momentum, weight_decay: last_update(
             optim.rmsprop(lr, decay=decay, eps=eps, momentum=momentum, weight_decay=weight_decay), grads, params
         )[0],
-        ONE_STEPPED,
+        STEPPED,
         {**_LR, "decay": (0.0, 0.0, 0.9, 0.99), **_EPS, "momentum": (0.0, 0.0, 0.5, 0.9), **_DECAY},
+        compiled=ONE_STEPPED,
     ),
     Case(
         "optim.lion",
         lambda grads, params, lr, b1, b2, weight_decay: last_update(
             optim.lion(lr, b1=b1, b2=b2, weight_decay=weight_decay), grads, params
         )[0],
-        ONE_STEPPED,
+        STEPPED,
         {**_LR, **_BETAS, **_DECAY},
+        compiled=ONE_STEPPED,
     ),
     Case("optim.constant", lambda step, value: optim.constant(value)(step), _STEP, {"value": (0.0, 0.1, 1.0)}),
     Case(

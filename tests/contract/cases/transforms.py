@@ -78,8 +78,9 @@ CASES = [
     Case(
         "transforms.scale_by_adam",
         lambda grads, params, b1, b2, eps: last_update(transforms.scale_by_adam(b1, b2, eps), grads, params)[0],
-        ONE_STEPPED,
+        STEPPED,
         {"b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0)},
+        compiled=ONE_STEPPED,
         within="optim.adam",
     ),
     Case(
@@ -128,8 +129,9 @@ CASES = [
     Case(
         "transforms.scale_by_lion",
         lambda grads, params, b1, b2: last_update(transforms.scale_by_lion(b1, b2), grads, params)[0],
-        ONE_STEPPED,
+        STEPPED,
         {"b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999)},
+        compiled=ONE_STEPPED,
         within="optim.lion",
     ),
     Case(
@@ -137,15 +139,17 @@ CASES = [
         lambda grads, params, b1, b2, eps, momentum_decay: last_update(
             transforms.scale_by_nadam(b1, b2, eps, momentum_decay=momentum_decay), grads, params
         )[0],
-        ONE_STEPPED,
+        STEPPED,
         {"b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0), "momentum_decay": (0.0, 4e-3, 1.0)},
+        compiled=ONE_STEPPED,
         within="optim.nadam",
     ),
     Case(
         "transforms.scale_by_radam",
         lambda grads, params, b1, b2, eps: last_update(transforms.scale_by_radam(b1, b2, eps), grads, params)[0],
-        ONE_STEPPED,
+        STEPPED,
         {"b1": (0.0, 0.9, 0.99), "b2": (0.5, 0.9, 0.999), "eps": (1e-8, 1e-4, 1.0)},
+        compiled=ONE_STEPPED,
         within="optim.radam",
     ),
     Case(
@@ -159,8 +163,9 @@ CASES = [
             lambda grads, params, decay, eps, centered=centered: last_update(
                 transforms.scale_by_rms(decay, eps, centered=centered), grads, params
             )[0],
-            ONE_STEPPED,
+            STEPPED,
             {"decay": (0.0, 0.5, 0.99), "eps": (1e-8, 1e-4, 1.0)},
+            compiled=ONE_STEPPED,
             variant="centered" if centered else "",
             within="" if centered else "optim.rmsprop",
         )
