@@ -150,12 +150,14 @@ class Apply:
         members = MadeByMembers((tensors, given)) if inside and skeleton.by_members else None
         for name in plan.written:
             tensors[name] = tensors[name].clone() if members is None else members.own(tensors[name])
-        copies = plan.written | skeleton.moving.names if skeleton.moving.natively else plan.written
-        watched = {n: each for n, each in tensors.items() if n not in copies} if copies else tensors
-        plain = plan.plain and not inside
+        plain, own_code = plan.plain and not inside, bool(skeleton.own_code)
         draws = bool(skeleton.drawing) or skeleton.unforeseen
-        handed_over = plain and not draws and skeleton.own_code and no_modes()
-        watch = Watch(list(watched.values()), generators=draws or bool(skeleton.own_code and not handed_over))
+        handed_over = plain and own_code and not draws and no_modes()
+        watched, watch = tensors, None
+        if own_code or draws or not plain:  # torch's own code does in each call of a kind what it did in the first
+            copies = plan.written | skeleton.moving.names if skeleton.moving.natively else plan.written
+            watched = {n: each for n, each in tensors.items() if n not in copies} if copies else tensors
+            watch = Watch(list(watched.values()), generators=draws or (own_code and not handed_over))
         if self.ties or key is not None or momentum is not None:
             lend(skeleton, tensors, given, self.ties)
         function: Any = skeleton.module if method is None else getattr(skeleton.module, method)
@@ -184,7 +186,7 @@ class Apply:
             output = self._run(skeleton, plan, again, given)
             tensors.update(again)
             return output
-        if not watch.unbroken():
+        if watch is not None and not watch.unbroken():
             self._judge(watch, watched, skeleton, tensors, given)
         for name in plan.resets:
             tensors[name] = before[name]
