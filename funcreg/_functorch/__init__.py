@@ -2,6 +2,7 @@
 
 from .derivatives import asks_for_gradients, constant, depends, derivative_along, differentiated, gradients, recordable
 from .transforms import (
+    bare,
     depth,
     in_transform,
     in_vmap,
@@ -18,6 +19,7 @@ from .transforms import (
 
 __all__ = [
     "asks_for_gradients",
+    "bare",
     "constant",
     "depends",
     "depth",

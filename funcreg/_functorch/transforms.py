@@ -94,6 +94,20 @@ def plain(tensor: Tensor) -> Tensor:
             return tensor
 
 
+def bare(tensor: Tensor) -> Tensor:
+    """What is inside of a transform's wrappers: the values of all members.
+
+    >>> from torch.func import vmap
+    >>> seen = []
+    >>> _ = vmap(lambda x: seen.append(bare(x)) or x)(torch.tensor([1.0, 2.0]))
+    >>> seen[0]
+    tensor([1., 2.])
+    """
+    while is_wrapped(tensor):
+        tensor = _functorch.get_unwrapped(tensor)
+    return tensor
+
+
 def levels_of_vmap(tensor: Tensor) -> set[int]:
     """The levels of the vmaps by which a tensor is batched.
 

@@ -14,29 +14,31 @@ from torch.utils import _pytree as pytree
 
 from .. import _checks, _generators, random
 from .._compiling import is_compiling
-from .._functorch import in_transform, traced_as_constant
+from .._functorch import bare, in_transform, traced_as_constant
 from . import traced
 from .arguments import Signature, joined, kind_of, persistent, ties, writable
 from .building import Params, State, recipe
 from .copies import Eager, Traced
 from .explained import draws_in_transform, explained
 from .handed import copied, refuse_objects
-from .keyed import Keyed, Unforeseen, called_in, no_modes, undrawn
+from .keyed import Keyed, Unforeseen, called_in, guarded, no_modes, undrawn
 from .lending import Given, Rates, lend
 from .members import MadeByMembers, writes_into_what_members_share
 from .modes import Mode
 from .planning import Planner
 from .prototype import prototype
 from .registry import MOMENTUM
-from .rehearsal import Impurity, Originals, Plan, Watch, refused
+from .rehearsal import Impurity, Originals, Plan, Watch, refused, same_values
 from .rehearsal.generators import GLOBAL_DRAWS
 from .skeleton import KEY, RATE, RATE_OF_ALL, Skeleton
+from .writing import Writing, writing
 
 Moves = tuple[tuple[str, str], ...]
 # of a Plan: resets, written, moves, copies_inputs; and the attribute that keeps the skeleton
 Planned = tuple[tuple[str, ...], tuple[str, ...], Moves, bool, str]
 _MANY_DRAWS = 4  # noise layers above which compiled draws are native: each pure one takes 4 s to compile
 _NOTHING: frozenset[str] = frozenset()
+_NAMED = "fr.check(model, *inputs) names the layer. "
 _identities = itertools.count()
 
 
@@ -52,7 +54,9 @@ class Apply:
         self.signature = Signature(module, self.source, first.noise, first.trains, first.layers.keys())
         self.buffers = [name for name, _ in module.named_buffers()]
         self.writable = writable(module)
+        self.written = self.writable.intersection(self.buffers)
         self.targets = self.writable & self.signature.parameters
+        self.writing: dict[str | None, Writing] = {}
         self.ties = ties(self.source, self.signature.parameters | self.signature.buffers)
         self.planner = Planner(self.eager, persistent(module), self.originals, self.writable, self.ties)
         self.plan_traced = traced_as_constant(self._plan_traced())
@@ -96,16 +100,18 @@ class Apply:
             self.signature.check_reached(rates, known[1])
         if not known[1].plain:
             known[1].check((tensors, args, named))
-        try:
-            output = self._eager(*known, tensors, given)
-        except Unforeseen:  # a draw that its rehearsal has not seen
-            tensors = {**params, **state}
-            known = eager.known[kind] = self.planner.again(*known, tensors, given, trained)
+        drew = False
+        while True:
             try:
                 output = self._eager(*known, tensors, given)
-            except Unforeseen as again:
-                raise again.args[0] from None
-        return output, {name: tensors[name] for name in state}
+                return output, {name: tensors[name] for name in state}
+            except Unforeseen as met:  # a draw or a write that no rehearsal has seen
+                if drew and not met.written:
+                    raise met.args[0] from None
+                drew = drew or not met.written
+                written = met.written
+            tensors = {**params, **state}
+            known = eager.known[kind] = self.planner.again(*known, written, tensors, given, trained)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Apply":
         return self  # a function, as others are
@@ -145,17 +151,22 @@ class Apply:
 
     def _run(self, skeleton: Skeleton, plan: Plan, tensors: dict[str, Tensor], given: Given) -> Any:
         args, named, key, _, momentum, method = given
-        inside = in_transform()
-        before = {name: tensors[name] for name in (*plan.resets, *plan.written)} if plan.resets or plan.written else {}
+        inside, own_code = in_transform(), bool(skeleton.own_code)
+        may_write = own_code and self._may_write(skeleton, method)
+        written, touched = plan.written, plan.touched
+        if may_write and inside:
+            written = written | self.written
+            touched = frozenset(tensors.keys() - written)
+        before = {name: tensors[name] for name in (*plan.resets, *written, *touched)}
         members = MadeByMembers((tensors, given)) if inside and skeleton.by_members else None
-        for name in plan.written:
+        for name in (*written, *touched):
             tensors[name] = tensors[name].clone() if members is None else members.own(tensors[name])
-        plain, own_code = plan.plain and not inside, bool(skeleton.own_code)
+        plain = plan.plain and not inside
         draws = bool(skeleton.drawing) or skeleton.unforeseen
         handed_over = plain and own_code and not draws and no_modes()
         watched, watch = tensors, None
         if own_code or draws or not plain:  # torch's own code does in each call of a kind what it did in the first
-            copies = plan.written | skeleton.moving.names if skeleton.moving.natively else plan.written
+            copies = written | touched | (skeleton.moving.names if skeleton.moving.natively else _NOTHING)
             watched = {n: each for n, each in tensors.items() if n not in copies} if copies else tensors
             watch = Watch(list(watched.values()), generators=draws or (own_code and not handed_over))
         if self.ties or key is not None or momentum is not None:
@@ -165,6 +176,8 @@ class Apply:
             function = functools.partial(called_in, _mode_around(skeleton, tensors, args), function)
         elif handed_over:
             function = undrawn(function)
+        if may_write and not inside:
+            function = guarded(watched, function)
         again = {**tensors, **before} if inside else {}
         try:
             if plain:
@@ -188,9 +201,20 @@ class Apply:
             return output
         if watch is not None and not watch.unbroken():
             self._judge(watch, watched, skeleton, tensors, given)
-        for name in plan.resets:
+        for name in touched:
+            if not same_values(bare(tensors[name]), bare(before[name])):
+                raise refused([f"writes into {name} in place"], _NAMED)
+        for name in (*plan.resets, *touched):
             tensors[name] = before[name]
         return output
+
+    def _may_write(self, skeleton: Skeleton, method: str | None) -> bool:
+        """Whether a call may write where its first of its kind has not."""
+        known = self.writing.get(method)
+        if known is None:
+            known = self.writing[method] = writing(skeleton.layers, skeleton.own_code, method)
+        moves = any(drawing.statistics for drawing in skeleton.drawing.values())
+        return known.writes or (known.normalizes and skeleton.mode.train and not moves)
 
     def _judge(
         self, watch: Watch, watched: Mapping[str, Tensor], skeleton: Skeleton, tensors: dict[str, Tensor], given: Given
@@ -203,7 +227,7 @@ class Apply:
 
         broken = watch.broken(watched, elsewhere)
         if broken:
-            told = refused(broken, "fr.check(model, *inputs) names the layer. ")
+            told = refused(broken, _NAMED)
             raise Unforeseen(told) if GLOBAL_DRAWS.issuperset(broken) else told
 
     def _traced(self, mode: Mode, tensors: dict[str, Tensor], given: Given, trained: tuple[str, ...]) -> Any:

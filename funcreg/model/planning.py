@@ -1,6 +1,7 @@
 """What is known of the calls of a module: a plan for each kind, from rehearsals of those that were new."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -57,10 +58,16 @@ class Planner:
             self.eager.sizes.add(sizes)
         return skeleton, plan
 
-    def again(self, skeleton: Skeleton, plan: Plan, *call: Any) -> Known:
-        """What is known of a kind, with a call that has drawn as those so far have not."""
+    def again(self, skeleton: Skeleton, plan: Plan, written: str, *call: Any) -> Known:
+        """What is known of a kind, with a call that draws, or writes into this tensor, as those so far have not."""
+        *_, trained = call
         plan = plan.joined(self._plan(skeleton, *call))
-        skeleton.draws_in_modes()
+        if not written:
+            skeleton.draws_in_modes()
+        elif written in self.writable.difference(trained):
+            plan = replace(plan, written=plan.written | {written})
+        else:
+            plan = replace(plan, touched=plan.touched | {written})
         return skeleton, plan
 
     def knows_draws(self, skeleton: Skeleton, tensors: dict[str, Tensor], given: Given) -> bool:

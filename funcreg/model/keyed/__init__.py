@@ -5,7 +5,9 @@ wherever the code that calls it lives, and replaces those in its table. Noise wi
 without a key. A draw without one (`torch.randn`) has no off: it is refused.
 
     mode.py           the mode, and its table
-    dispatched.py     the same without a mode, where torch's dispatcher hands draws over
+    dispatcher.py     a key of torch's dispatcher, for kernels of ours
+    dispatched.py     the mode's draws without a mode, where the dispatcher hands them over
+    writes.py         writes into what a call was lent, which it hands over too
     rehearsed.py      the mode that writes down who calls what
     common.py         generators, shapes
     factories.py      torch.rand and its kin
@@ -22,6 +24,7 @@ from .dispatched import Unforeseen, called_in, handed_over, no_modes, undrawn
 from .distributions import differentiable_dirichlet
 from .mode import CALL_STRIDE, Drawing, Keyed, LayerGenerator, makes_anew
 from .rehearsed import Event, Rehearsed, running
+from .writes import guarded
 
 __all__ = [
     "CALL_STRIDE",
@@ -33,6 +36,7 @@ __all__ = [
     "Unforeseen",
     "called_in",
     "differentiable_dirichlet",
+    "guarded",
     "handed_over",
     "keyed_functions",
     "makes_anew",

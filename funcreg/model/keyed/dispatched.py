@@ -7,7 +7,6 @@ are refused by `Unforeseen`, and the call is made again in modes. So are all of 
 """
 
 import functools
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,13 +19,13 @@ from torch.overrides import (
     _push_mode,  # pyright: ignore[reportPrivateUsage]
 )
 
+from .dispatcher import KEY, implement, include, settle, thread
 from .mode import Keyed, replacement_of
 
-_NAME = "TESTING_ONLY_GenericMode"  # of a key that torch has for modes, uses nowhere, and asks before all others
 _C: Any = torch._C
 _HANDED_OVER = {"dropout": torch.dropout, "scaled_dot_product_attention": F.scaled_dot_product_attention}
 # What draws beside them, as operators: each composite one, such as alpha dropout, ends in one of these.
-_OTHERS = (
+OTHERS = (
     *("bernoulli", "bernoulli_", "binomial", "cauchy_", "exponential_", "geometric_", "log_normal_", "multinomial"),
     *("native_dropout", "normal", "normal_", "poisson", "rand", "rand_like", "randint", "randint_like", "randn"),
     *("randn_like", "random_", "randperm", "rrelu_with_noise", "rrelu_with_noise_", "uniform_"),
@@ -39,12 +38,7 @@ _AS_THEY_ARE = frozenset(("batch_norm", "instance_norm", "layer_norm", "multi_he
 class Unforeseen(BaseException):
     """A draw that no kernel is for; not an Exception, which a forward might take for its own."""
 
-
-class _Thread(threading.local):
-    keyed: Keyed | None = None  # of the layer that runs, while the dispatcher hands its draws over
-
-
-_thread = _Thread()
+    written = ""  # instead of a draw
 
 
 def handed_over(function: str, kind: str) -> bool:
@@ -114,29 +108,29 @@ def called_in(keyed: Keyed | None, function: Callable[..., Any], *args: Any, **k
 
 
 def _dispatched(keyed: Keyed, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    around, _thread.keyed = _thread.keyed, keyed
-    _include(_key, True)
+    around, thread.keyed = thread.keyed, keyed
+    settle()
     try:
         return function(*args, **kwargs)
     finally:
-        _thread.keyed = around
-        _include(_key, around is not None)
+        thread.keyed = around
+        settle()
         if keyed.met_another:
             raise Unforeseen  # which the forward, or torch, may have taken for its own
 
 
 def _in_mode(keyed: TorchFunctionMode, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    around, _thread.keyed = _thread.keyed, None
+    around, thread.keyed = thread.keyed, None
     if around is not None:
-        _include(_key, False)
+        settle()
     _push_mode(keyed)
     try:
         return function(*args, **kwargs)
     finally:
         _pop_mode()
         if around is not None:
-            _thread.keyed = around
-            _include(_key, True)
+            thread.keyed = around
+            settle()
 
 
 def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -144,12 +138,12 @@ def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     replacement = replacement_of(function)
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        keyed = _thread.keyed
-        _include(_key, False)
+        keyed = thread.keyed
+        include(KEY, False)
         try:
             return function(*args, **kwargs) if keyed is None else replacement(keyed, function, *args, **kwargs)
         finally:
-            _include(_key, True)
+            include(KEY, True)
 
     return kernel
 
@@ -159,41 +153,34 @@ def _refusal(operator: Any) -> Callable[..., Any]:
     switch = [place for place, each in enumerate(operator._schema.arguments) if each.name == "training"]
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
-        keyed = _thread.keyed
+        keyed = thread.keyed
         if keyed is not None and all(args[place : place + 1] != (False,) for place in switch):
             keyed.met_another = True
             raise Unforeseen
-        _include(_key, False)
+        include(KEY, False)
         try:
             return operator(*args, **kwargs)
         finally:
-            _include(_key, True)
+            include(KEY, True)
 
     return kernel
 
 
 def _register() -> bool:
-    """Whether this torch has such a key, and hands over by it what it should."""
-    global _key, _include, _libraries
+    """Whether this torch hands over what it should."""
     try:
-        _key, _include = _C._dispatch_key_parse(_NAME), _C._dispatch_tls_set_dispatch_key_included
-        _libraries = everything, own = [torch.library.Library(name, "IMPL", _NAME) for name in ("_", "aten")]
-        everything.fallback(torch.library.fallthrough_kernel)
         for name, function in _HANDED_OVER.items():
-            own.impl(name, _kernel(function))
-        for name in _OTHERS:
+            implement(name, _kernel(function))
+        for name in OTHERS:
             packet = getattr(torch.ops.aten, name, None)
             for overload in () if packet is None else packet.overloads():
                 operator = getattr(packet, overload)
-                own.impl(operator, _refusal(operator))
+                implement(operator, _refusal(operator))
         silent, x = Keyed("", None), torch.ones(2)
         alike = _dispatched(silent, lambda: F.dropout(x + 0, 0.5))
-        return torch.equal(alike, x) and not _C._dispatch_tls_is_dispatch_key_included(_key)
-    except (AttributeError, RuntimeError, TypeError, Unforeseen):  # private, and another version's
+        return torch.equal(alike, x) and not _C._dispatch_tls_is_dispatch_key_included(KEY)
+    except (AttributeError, IndexError, RuntimeError, TypeError, Unforeseen):  # private, and another version's
         return False
 
 
-_key: Any = None
-_include: Any = None
-_libraries: list[Any] = []
 _works = _register()

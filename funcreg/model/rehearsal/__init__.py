@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Set
 
 from ... import _checks
 from ..skeleton import Skeleton
+from .differences import same_values
 from .generators import GLOBAL_DRAWS, others_draw
 from .noise import noise_sleeps, wake_noise
 from .originals import Originals
@@ -39,6 +40,7 @@ __all__ = [
     "refused",
     "rehearse",
     "running_at",
+    "same_values",
     "shielded",
     "sleeps",
 ]

@@ -37,11 +37,11 @@ class Plan:
 
     rateable: the layers whose noise a rate reaches. moves: the attributes of layers that a forward changes,
     (layer, attribute) each. setters: layers that hold other things that it changes. written: what of the state is
-    written in place, and so is lent as copies. resets: buffers that keep their old value. copies_inputs: inputs are
-    written in place; fills_inputs: lists or objects among them are. checkpoints: some part is run again in the
-    backward pass. backward: what gradients need, if anything. dirichlet: such a distribution is drawn from.
-    threads: the layers that run in threads of the forward's own. branches: `torch.cond` is called; branched: and
-    a branch moves batch statistics.
+    written in place, and so is lent as copies. touched: parameters that are, and keep their values. resets: buffers
+    that keep their old value. copies_inputs: inputs are written in place; fills_inputs: lists or objects among them
+    are. checkpoints: some part is run again in the backward pass. backward: what gradients need, if anything.
+    dirichlet: such a distribution is drawn from. threads: the layers that run in threads of the forward's own.
+    branches: `torch.cond` is called; branched: and a branch moves batch statistics.
     impure: what cannot be made pure.
     """
 
@@ -59,6 +59,7 @@ class Plan:
     branches: bool = False
     branched: bool = False
     impure: tuple[Impurity, ...] = ()
+    touched: frozenset[str] = frozenset()
 
     @functools.cached_property
     def plain(self) -> bool:
