@@ -31,7 +31,7 @@ from .registry import MOMENTUM
 from .rehearsal import Impurity, Originals, Plan, Watch, refused, same_values
 from .rehearsal.generators import GLOBAL_DRAWS
 from .skeleton import KEY, RATE, RATE_OF_ALL, Skeleton
-from .writing import Writing, writing
+from .writing import Writers
 
 Moves = tuple[tuple[str, str], ...]
 # of a Plan: resets, written, moves, copies_inputs; and the attribute that keeps the skeleton
@@ -56,7 +56,7 @@ class Apply:
         self.writable = writable(module)
         self.written = self.writable.intersection(self.buffers)
         self.targets = self.writable & self.signature.parameters
-        self.writing: dict[str | None, Writing] = {}
+        self.writers = Writers()
         self.ties = ties(self.source, self.signature.parameters | self.signature.buffers)
         self.planner = Planner(self.eager, persistent(module), self.originals, self.writable, self.ties)
         self.plan_traced = traced_as_constant(self._plan_traced())
@@ -152,7 +152,7 @@ class Apply:
     def _run(self, skeleton: Skeleton, plan: Plan, tensors: dict[str, Tensor], given: Given) -> Any:
         args, named, key, _, momentum, method = given
         inside, own_code = in_transform(), bool(skeleton.own_code)
-        may_write = own_code and self._may_write(skeleton, method)
+        may_write = own_code and self.writers.may_write(skeleton, method)
         written, touched = plan.written, plan.touched
         if may_write and inside:
             written = written | self.written
@@ -207,14 +207,6 @@ class Apply:
         for name in (*plan.resets, *touched):
             tensors[name] = before[name]
         return output
-
-    def _may_write(self, skeleton: Skeleton, method: str | None) -> bool:
-        """Whether a call may write where its first of its kind has not."""
-        known = self.writing.get(method)
-        if known is None:
-            known = self.writing[method] = writing(skeleton.layers, skeleton.own_code, method)
-        moves = any(drawing.statistics for drawing in skeleton.drawing.values())
-        return known.writes or (known.normalizes and skeleton.mode.train and not moves)
 
     def _judge(
         self, watch: Watch, watched: Mapping[str, Tensor], skeleton: Skeleton, tensors: dict[str, Tensor], given: Given

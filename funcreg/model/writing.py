@@ -15,12 +15,29 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from .skeleton import Skeleton
+
 _IN_PLACE = {name for name in dir(Tensor) if name.endswith("_") and not name.startswith("_")}
 _WRAPPERS = (MethodType, classmethod, partial, property, staticmethod)
 _NORMALIZE = frozenset(("batch_norm", "instance_norm"))
 _COUNTS = {"num_batches_tracked"}  # in each call in training mode, or in none
 _STORES = ("STORE_SUBSCR", "STORE_SLICE")
 _OTHERS = sys.stdlib_module_names | {"funcreg", "numpy", "torch"}
+
+
+class Writers:
+    """What is known of the code of a module, by the method that is called."""
+
+    def __init__(self) -> None:
+        self.known: dict[str | None, Writing] = {}
+
+    def may_write(self, skeleton: Skeleton, method: str | None) -> bool:
+        """Whether a call may write where the first of its kind has not."""
+        known = self.known.get(method)
+        if known is None:
+            known = self.known[method] = writing(skeleton.layers, skeleton.own_code, method)
+        moves = any(drawing.statistics for drawing in skeleton.drawing.values())
+        return known.writes or (known.normalizes and skeleton.mode.train and not moves)
 
 
 class Writing(NamedTuple):
@@ -37,12 +54,8 @@ def writing(layers: Mapping[str, nn.Module], own: Set[str], method: str | None =
         layers: all; own: those with code that is not torch's.
         method: of the layer "", beside its forward.
 
-    >>> class Counter(nn.Module):
-    ...     def forward(self, x):
-    ...         self.calls.data.add_(1)
-    ...         return x
-    >>> writing({"": Counter()}, {""})
-    Writing(writes=True, normalizes=False)
+    >>> writing({"": nn.Linear(1, 1)}, set())
+    Writing(writes=False, normalizes=False)
     """
     kept = (*layers[""].named_parameters(), *layers[""].named_buffers())
     tensors = {name.rpartition(".")[2] for name, _ in kept} - _COUNTS

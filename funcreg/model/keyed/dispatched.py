@@ -30,7 +30,9 @@ OTHERS = (
     *("native_dropout", "normal", "normal_", "poisson", "rand", "rand_like", "randint", "randint_like", "randn"),
     *("randn_like", "random_", "randperm", "rrelu_with_noise", "rrelu_with_noise_", "uniform_"),
     *("_cudnn_init_dropout_state", "_fused_dropout", "_sample_dirichlet", "_standard_gamma"),
+    *("gru", "lstm", "rnn_relu", "rnn_tanh"),
 )
+_SWITCHES = ("dropout", "train", "training")
 # Functions in the mode's table that are torch's own outside of transforms, unless they draw.
 _AS_THEY_ARE = frozenset(("batch_norm", "instance_norm", "layer_norm", "multi_head_attention_forward", *_HANDED_OVER))
 
@@ -150,7 +152,7 @@ def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _refusal(operator: Any) -> Callable[..., Any]:
     """What the dispatcher calls for another."""
-    switch = [place for place, each in enumerate(operator._schema.arguments) if each.name == "training"]
+    switch = [place for place, each in enumerate(operator._schema.arguments) if each.name in _SWITCHES]
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
         keyed = thread.keyed

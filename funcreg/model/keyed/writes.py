@@ -23,13 +23,18 @@ _SHAPES = {
     *("_coalesced_", "as_strided_", "detach_", "requires_grad_", "squeeze_", "swapaxes_", "swapdims_", "t_"),
     *("transpose_", "unsqueeze_"),
 }
-_OTHERS = frozenset((*_ACTIVATIONS, *_SHAPES, *OTHERS))
+# These, or what they consist of, have kernels of their own.
+_DRAWS = (
+    *("_no_grad_normal_", "_no_grad_uniform_", "alpha_dropout_", "dropout_", "feature_alpha_dropout_"),
+    *("feature_dropout_", "rrelu_", *OTHERS),
+)
+_OTHERS = frozenset((*_ACTIVATIONS, *_SHAPES, *_DRAWS))
 # What they write into, if an argument says so. Those that write into nothing work in place on steps of their own.
 _STATISTICS = (slice(3, 5), 5)
 _COMPOSITE: dict[str, tuple[Any, ...]] = {
     "batch_norm": _STATISTICS,
     "instance_norm": _STATISTICS,
-    **{f"{kind}{cell}": (slice(0),) for kind in ("gru", "lstm", "rnn_relu", "rnn_tanh") for cell in ("", "_cell")},
+    **{f"{kind}_cell": (slice(0),) for kind in ("gru", "lstm", "rnn_relu", "rnn_tanh")},
 }
 
 
