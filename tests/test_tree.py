@@ -1,8 +1,10 @@
 """fr.tree: pytrees, their names, and the masks that pick leaves by name."""
 
-from collections import OrderedDict
+import operator
+from collections import OrderedDict, defaultdict
 from typing import NamedTuple
 
+import optree
 import pytest
 import torch
 from hypothesis import given
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 
 import funcreg as fr
+from funcreg.tree import traced
 
 
 class Pair(NamedTuple):
@@ -30,9 +33,47 @@ TREES = st.recursive(
 )
 
 
+NODES = st.recursive(
+    st.one_of(LEAF, st.none(), st.integers(), st.text(max_size=2)),
+    lambda children: st.one_of(
+        st.dictionaries(st.text("ba0", max_size=2), children, max_size=3),
+        st.dictionaries(st.text("ba0", max_size=2), children, max_size=3).map(OrderedDict),
+        st.dictionaries(st.text("ba0", max_size=2), children, max_size=3).map(lambda each: defaultdict(int, each)),
+        st.lists(children, max_size=3),
+        st.lists(children, max_size=3).map(tuple),
+        st.tuples(children, children).map(lambda each: Pair(*each)),
+        st.lists(st.integers(0, 3), max_size=3).map(torch.Size),
+    ),
+    max_leaves=8,
+)
+
+
 def same(one: fr.tree.Tree, other: fr.tree.Tree) -> bool:
     pairs = zip(fr.tree.leaves(one), fr.tree.leaves(other), strict=True)
     return fr.tree.names(one) == fr.tree.names(other) and all(torch.equal(a, b) for a, b in pairs)
+
+
+@given(NODES)
+def test_what_a_tracer_follows_gives_what_optree_does(tree: fr.tree.Tree) -> None:
+    flat, structure = optree.tree_flatten(tree)
+    assert all(map(operator.is_, traced.leaves(tree), flat))
+    numbered = structure.unflatten(range(len(flat)))
+    assert traced.leaves_up_to(tree, numbered) == [*range(len(flat))]
+    again = traced.unflatten(tree, iter(range(len(flat))))
+    assert again == numbered
+    assert optree.tree_structure(again) == optree.tree_structure(numbered)
+    assert [*again] == [*numbered] if isinstance(again, dict) else type(again) is type(numbered)
+
+
+@given(NODES, NODES)
+def test_a_tracer_meets_other_structures_as_optree_does(tree: fr.tree.Tree, other: fr.tree.Tree) -> None:
+    try:
+        expected = optree.tree_structure(tree).flatten_up_to(other)
+    except (TypeError, ValueError):
+        with pytest.raises((TypeError, ValueError)):
+            traced.leaves_up_to(tree, other)
+    else:
+        assert all(map(operator.is_, traced.leaves_up_to(tree, other), expected))
 
 
 @given(TREES)

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import optree
 import torch
 from torch import Tensor
 
 from .. import _checks, tree
 from ..tree.checks import check_floating, check_like
+from ..tree.structure import flatten_up_to, unflatten
 from ..tree.values import wide
 
 _WIDE = (torch.float32, torch.float64)
@@ -67,17 +67,16 @@ class Whole:
         else:
             self.check(grads, params)
         like = grads if params is None else params
-        flat, structure = optree.tree_flatten(like)
-        given: list[Any] = structure.flatten_up_to(grads)
+        flat, given = flatten_up_to(like, grads)
         if all(w.dtype == g.dtype and w.dtype in _WIDE for w, g in zip(flat, given, strict=True)):
             return self.inside(grads, state, params)
         exact = wide(flat)
-        grads = structure.unflatten(g.to(w.dtype) for g, w in zip(given, exact, strict=True))
-        updates, state = self.inside(grads, state, None if params is None else structure.unflatten(exact))
-        moves: list[Any] = structure.flatten_up_to(updates)
+        grads = unflatten(like, [g.to(w.dtype) for g, w in zip(given, exact, strict=True)])
+        updates, state = self.inside(grads, state, None if params is None else unflatten(like, exact))
+        _, moves = flatten_up_to(like, updates)
         # Gradients that were wider than the parameters keep what they have.
         each = zip(moves, given, flat, strict=True)
-        return structure.unflatten(u.to(g.dtype) if g.dtype == w.dtype else u for u, g, w in each), state
+        return unflatten(like, [u.to(g.dtype) if g.dtype == w.dtype else u for u, g, w in each]), state
 
 
 def transform(init: Init, update: Update, check: Check = check_alike) -> Transform:

@@ -2,11 +2,11 @@
 
 from typing import Any, NamedTuple
 
-import optree
 import torch
 from torch import Tensor
 
 from .. import _checks, tree
+from ..tree.structure import flatten_up_to, unflatten
 from . import core
 from .core import Number, Transform
 
@@ -132,17 +132,15 @@ def scale_by_adam(b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8) -> T
         correction = 1 - low**t
         scale, offset = correction / torch.sqrt(1 - high**t), eps * correction
         scalars = core.Scalars(1 - low, 1 - high, scale, offset)
-        flat, structure = optree.tree_flatten(grads)
-        means: list[Any] = structure.flatten_up_to(state.mean)
-        squares: list[Any] = structure.flatten_up_to(state.square)
+        flat, means, squares = flatten_up_to(grads, state.mean, state.square)
         updates: list[Any] = []
         for index, g in enumerate(flat):
             new_mean, new_square, by, plus = scalars.like(g)
             means[index] = mean = torch.lerp(means[index], g, new_mean)
             squares[index] = square = torch.lerp(squares[index], g * g, new_square)
             updates.append(mean / torch.addcmul(plus, core.root(square), by))
-        new = AdamState(structure.unflatten(means), structure.unflatten(squares), step, scale, offset)
-        return structure.unflatten(updates), new
+        new = AdamState(unflatten(grads, means), unflatten(grads, squares), step, scale, offset)
+        return unflatten(grads, updates), new
 
     return core.transform(init, update)
 

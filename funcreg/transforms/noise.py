@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import optree
 from torch import Tensor
 
 from .. import _checks, random, tree
+from ..tree.structure import unflatten
 from ..tree.values import widest
 from . import core
 from .core import Number, Transform
@@ -58,7 +58,7 @@ def add_noise(std: Number | Schedule, *, key: Tensor) -> Transform:
 
 def _noisy(grads: tree.Tree, std: Any, key: Tensor) -> tree.Tree:
     """With one draw for all leaves, since a compiled program pays for each."""
-    flat, structure = optree.tree_flatten(grads)
+    flat = tree.leaves(grads)
     sizes = [g.numel() for g in flat]
     draws = random.normal(key, (sum(sizes),), dtype=widest(flat)).split(sizes)
-    return structure.unflatten((g + std * n.view_as(g)).to(g.dtype) for g, n in zip(flat, draws, strict=True))
+    return unflatten(grads, [(g + std * n.view_as(g)).to(g.dtype) for g, n in zip(flat, draws, strict=True)])

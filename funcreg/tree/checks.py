@@ -2,13 +2,12 @@
 
 from typing import Any, NoReturn
 
-import optree
 import torch
 from torch import Tensor
 
 from .. import _checks
 from .masks import Mask, select
-from .structure import Tree, entry, names
+from .structure import Tree, entry, flatten_up_to, leaves, names
 
 
 def check_tensors(argument: str, tree: Tree) -> None:
@@ -21,7 +20,7 @@ def check_tensors(argument: str, tree: Tree) -> None:
     """
     if tree is None:
         _checks.fail(argument, "None", "a tree of tensors")
-    for index, leaf in enumerate(optree.tree_leaves(tree)):
+    for index, leaf in enumerate(leaves(tree)):
         if not isinstance(leaf, Tensor):
             _checks.fail(entry(argument, names(tree)[index]), _checks.describe(leaf), "a tensor")
 
@@ -32,7 +31,7 @@ def check_values(argument: str, tree: Tree) -> None:
     >>> import torch
     >>> check_values("params", {"w": torch.ones(1)})
     """
-    for index, leaf in enumerate(optree.tree_leaves(tree)):
+    for index, leaf in enumerate(leaves(tree)):
         if isinstance(leaf, Tensor) and leaf.is_meta:
             _checks.fail(entry(argument, names(tree)[index]), "one on meta", "a tensor with values")
 
@@ -47,7 +46,7 @@ def check_floating(argument: str, tree: Tree) -> None:
     """
     if tree is None:
         _checks.fail(argument, "None", "a tree of floating-point tensors")
-    flat = optree.tree_leaves(tree)
+    flat = leaves(tree)
     for index, leaf in enumerate(flat):
         if not _is_floating(leaf):
             _checks.fail(entry(argument, names(tree)[index]), _checks.describe(leaf), "a dense floating-point tensor")
@@ -93,9 +92,8 @@ def check_like(
     ...
     funcreg._checks.FuncregError: grads's w: got a float32 tensor of shape (3,); expected shape (2, 3), as in params.
     """
-    flat, structure = optree.tree_flatten(like)
     try:
-        leaves: list[Any] = structure.flatten_up_to(tree)
+        flat, found = flatten_up_to(like, tree)
     except (TypeError, ValueError):
         check_floating(like_argument, like)
         _differ(argument, tree, like_argument, like)
@@ -107,13 +105,13 @@ def check_like(
             and leaf.layout == own.layout
             and (not shapes or leaf.shape == own.shape)
             and (not dtypes or leaf.dtype == own.dtype or own.dtype.itemsize == 2)
-            for leaf, own in zip(leaves, flat, strict=True)
+            for leaf, own in zip(found, flat, strict=True)
         ):
             return
     except AttributeError:  # what is no tensor, and gets its name below
         pass
     check_floating(like_argument, like)
-    for name, leaf, own in zip(names(like), leaves, flat, strict=True):
+    for name, leaf, own in zip(names(like), found, flat, strict=True):
         where, got = entry(argument, name), _checks.describe(leaf)
         if not _is_floating(leaf):
             _checks.fail(

@@ -1,12 +1,15 @@
 """The shape of a tree: its leaves, their names, and a function over them."""
 
+import builtins
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import optree
+import torch
 
 from .. import _checks
+from . import traced
 
 Tree = Any  # a tensor, or a dict, tuple, list or NamedTuple of trees
 
@@ -39,6 +42,8 @@ def map_as(argument: str, function: Callable[..., Any], tree: Tree, *others: Tre
     {'n': 3}
     """
     try:
+        if torch.compiler.is_dynamo_compiling():
+            return traced.unflatten(tree, builtins.map(function, *flatten_up_to(tree, *others)))
         return optree.tree_map(function, tree, *others)
     except (TypeError, ValueError) as error:
         # Only now, since a training step maps often and has nothing to be told.
@@ -89,7 +94,35 @@ def leaves(tree: Tree) -> list[Any]:
     >>> leaves({"b": torch.tensor(2), "a": torch.tensor(1)})
     [tensor(1), tensor(2)]
     """
+    if torch.compiler.is_dynamo_compiling():
+        return traced.leaves(tree)
     return optree.tree_leaves(tree)
+
+
+def flatten_up_to(tree: Tree, *others: Tree) -> tuple[list[Any], ...]:
+    """The leaves of a tree, and what each of the others has at their places.
+
+    Raises:
+        ValueError, TypeError: when another has not all of its nodes.
+
+    >>> flatten_up_to({"w": 1}, {"w": [2]})
+    ([1], [[2]])
+    """
+    if torch.compiler.is_dynamo_compiling():
+        return traced.leaves(tree), *[traced.leaves_up_to(tree, other) for other in others]
+    flat, structure = optree.tree_flatten(tree)
+    return flat, *[structure.flatten_up_to(other) for other in others]
+
+
+def unflatten(like: Tree, leaves: Iterable[Any]) -> Tree:
+    """A tree of the structure of another with these leaves.
+
+    >>> unflatten({"w": 1}, [2])
+    {'w': 2}
+    """
+    if torch.compiler.is_dynamo_compiling():
+        return traced.unflatten(like, iter(leaves))
+    return optree.tree_structure(like).unflatten(leaves)
 
 
 def names(tree: Tree) -> list[str]:
