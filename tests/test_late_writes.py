@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
 import funcreg as fr
@@ -236,6 +237,24 @@ def test_members_are_written_into_each() -> None:
     after = members(state, x)
     unchanged(before, state)
     torch.testing.assert_close(after["b"], x.mean(1))
+
+
+def test_a_graph_of_its_gradients_can_be_recorded() -> None:
+    class Long(Late):
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) > 4:
+                self.b.data.add_(1)
+            y: Tensor = self.linear(x) * self.scale + self.b
+            return y
+
+    model = fr.from_module(Long())
+    params, state = fr.variables(Long())
+
+    def gradients(scale: Tensor) -> Tensor:
+        return grad(lambda scale: model.apply({**params, "scale": scale}, state, LOUD)[0].square().sum())(scale)
+
+    scale = torch.ones(3)
+    torch.testing.assert_close(make_fx(gradients)(scale)(2 * scale), gradients(2 * scale))
 
 
 def test_code_that_writes_into_nothing_is_not_watched() -> None:

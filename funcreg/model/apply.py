@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from .. import _checks, _generators, random
 from .._compiling import is_compiling
-from .._functorch import bare, in_transform, traced_as_constant
+from .._functorch import in_transform, traced_as_constant
 from . import traced
 from .arguments import Signature, joined, kind_of, persistent, ties, writable
 from .building import Params, State, recipe
@@ -28,10 +28,10 @@ from .modes import Mode
 from .planning import Planner
 from .prototype import prototype
 from .registry import MOMENTUM
-from .rehearsal import Impurity, Originals, Plan, Watch, refused, same_values
+from .rehearsal import Impurity, Originals, Plan, Watch, refused
 from .rehearsal.generators import GLOBAL_DRAWS
 from .skeleton import KEY, RATE, RATE_OF_ALL, Skeleton
-from .writing import Writers
+from .writing import Writers, changed
 
 Moves = tuple[tuple[str, str], ...]
 # of a Plan: resets, written, moves, copies_inputs; and the attribute that keeps the skeleton
@@ -202,7 +202,7 @@ class Apply:
         if watch is not None and not watch.unbroken():
             self._judge(watch, watched, skeleton, tensors, given)
         for name in touched:
-            if not same_values(bare(tensors[name]), bare(before[name])):
+            if changed(tensors[name], before[name]):
                 raise refused([f"writes into {name} in place"], _NAMED)
         for name in (*plan.resets, *touched):
             tensors[name] = before[name]

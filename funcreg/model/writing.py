@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from .._functorch import bare
+from .rehearsal import same_values
 from .skeleton import Skeleton
 
 _IN_PLACE = {name for name in dir(Tensor) if name.endswith("_") and not name.startswith("_")}
@@ -23,6 +25,19 @@ _NORMALIZE = frozenset(("batch_norm", "instance_norm"))
 _COUNTS = {"num_batches_tracked"}  # in each call in training mode, or in none
 _STORES = ("STORE_SUBSCR", "STORE_SLICE")
 _OTHERS = sys.stdlib_module_names | {"funcreg", "numpy", "torch"}
+
+
+def changed(copy: Tensor, tensor: Tensor) -> bool:
+    """Whether a call has changed its copy of a tensor; while a program is traced, which has no values, nobody knows.
+
+    >>> import torch
+    >>> changed(torch.ones(1), torch.zeros(1))
+    True
+    """
+    try:
+        return not same_values(bare(copy), bare(tensor))
+    except RuntimeError:
+        return False
 
 
 class Writers:
