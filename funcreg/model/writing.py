@@ -74,19 +74,19 @@ def writing(layers: Mapping[str, nn.Module], own: Set[str], method: str | None =
     """
     kept = (*layers[""].named_parameters(), *layers[""].named_buffers())
     tensors = {name.rpartition(".")[2] for name, _ in kept} - _COUNTS
-    known = set[FunctionType]()
-    codes = [code for name in own for code in _reached(layers[name], "" if name else method or "", known)]
+    codes = {code for name in own for code in _reached(layers[name], "" if name else method or "")}
     normalizes = any(not _NORMALIZE.isdisjoint(code.co_names) for code in codes)
     return Writing(any(_writes(code, tensors) for code in codes), normalizes)
 
 
-def _reached(layer: nn.Module, method: str, known: set[FunctionType]) -> Iterator[CodeType]:
+def _reached(layer: nn.Module, method: str) -> Iterator[CodeType]:
     """The code of a layer's forward, and what that names: methods, functions and classes of its file and others."""
     named = ("forward", method)
     roots = [inspect.getattr_static(owner, name, None) for owner in (layer, type(layer)) for name in named]
     roots += [*layer._forward_hooks.values(), *layer._forward_pre_hooks.values()]
     helpers = [each for each in vars(layer).values() if _is_own(type(each)) and not isinstance(each, nn.Module)]
     owners = [type(layer), *map(type, helpers)]
+    known = set[FunctionType]()
     found = [*roots, *(inspect.getattr_static(owner, "__call__", None) for owner in owners[1:])]
     while found:
         function = _function(found.pop())
