@@ -51,8 +51,9 @@ class Writers:
         known = self.known.get(method)
         if known is None:
             known = self.known[method] = writing(skeleton.layers, skeleton.own_code, method)
-        moves = any(drawing.statistics for drawing in skeleton.drawing.values())
-        return known.writes or (known.normalizes and skeleton.mode.train and not moves)
+        if known.writes or not (known.normalizes and skeleton.mode.train):
+            return known.writes
+        return not any(drawing.statistics for drawing in skeleton.drawing.values())
 
 
 class Writing(NamedTuple):
@@ -81,13 +82,13 @@ def writing(layers: Mapping[str, nn.Module], own: Set[str], method: str | None =
 
 def _reached(layer: nn.Module, method: str) -> Iterator[CodeType]:
     """The code of a layer's forward, and what that names: methods, functions and classes of its file and others."""
-    named = ("forward", method)
-    roots = [inspect.getattr_static(owner, name, None) for owner in (layer, type(layer)) for name in named]
-    roots += [*layer._forward_hooks.values(), *layer._forward_pre_hooks.values()]
+    roots = ("forward", method)
+    found = [inspect.getattr_static(owner, name, None) for owner in (layer, type(layer)) for name in roots]
+    found += [*layer._forward_hooks.values(), *layer._forward_pre_hooks.values()]
     helpers = [each for each in vars(layer).values() if _is_own(type(each)) and not isinstance(each, nn.Module)]
     owners = [type(layer), *map(type, helpers)]
     known = set[FunctionType]()
-    found = [*roots, *(inspect.getattr_static(owner, "__call__", None) for owner in owners[1:])]
+    found += [inspect.getattr_static(owner, "__call__", None) for owner in owners[1:]]
     while found:
         function = _function(found.pop())
         if function is None or function in known or not _is_own(function):

@@ -4,6 +4,7 @@ A tree is a tensor, or a dict, tuple, list or NamedTuple of trees. A leaf's name
 joined by dots: `{"0": {"weight": w}}` and `{"0.weight": w}` both name `0.weight`.
 
     structure.py  map, leaves, names
+    traced.py     the same in a program that is being traced
     values.py     where, copies, conversions
     norms.py      norm; the lengths of slices
     stacking.py   K trees as one with a leading axis, and back
