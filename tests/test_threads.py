@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import funcreg as fr
+from funcreg.model.rehearsal import Originals
 
 THREADS, CALLS = 4, 8
 
@@ -49,6 +50,21 @@ class ThinnedLinear(nn.Linear):
         return Thinned.apply(super().forward(input))
 
 
+class Counted(nn.Linear):
+    """Writes into a buffer where nothing but the dispatcher tells of it."""
+
+    total: Tensor
+
+    def __init__(self) -> None:
+        super().__init__(6, 3)
+        self.register_buffer("total", torch.zeros(()))
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.sum() > 0:
+            self.total.data.add_(1)
+        return super().forward(input) + self.total
+
+
 def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3), nn.Dropout(0.5))
 
@@ -67,17 +83,26 @@ def in_threads(function: Callable[[int], Any]) -> list[Any]:
         return list(pool.map(function, [i for i in range(THREADS) for _ in range(CALLS)]))
 
 
-@pytest.mark.parametrize("factory", [mlp, Checkpointed, lambda: ThinnedLinear(6, 3)], ids=["mlp", "checkpoint", "grad"])
+FACTORIES: dict[str, Callable[[], nn.Module]] = {
+    "mlp": mlp,
+    "checkpoint": Checkpointed,
+    "grad": lambda: ThinnedLinear(6, 3),
+    "writes": Counted,
+}
+
+
+@pytest.mark.parametrize("factory", FACTORIES.values(), ids=FACTORIES.keys())
 @pytest.mark.parametrize("new", [False, True], ids=["known", "first calls"])
 def test_calls_of_a_model_in_threads_do_not_meet(factory: Callable[[], nn.Module], new: bool) -> None:
-    x, keys = torch.randn(5, 6), fr.random.split(fr.random.key(0), THREADS)
+    keys, inputs = fr.random.split(fr.random.key(0), THREADS), (-torch.rand(5, 6), torch.rand(5, 6))
     model = fr.from_module(factory)
     values = [model.init(key) for key in keys]
 
     def gradients(i: int) -> dict[str, Tensor]:
         params, state = values[i]
         leaves = {name: leaf.clone().requires_grad_() for name, leaf in params.items()}
-        output, state = model.apply(leaves, state, x, key=keys[i], train=True)
+        _, state = model.apply(leaves, state, inputs[0], key=keys[i], train=True)
+        output, state = model.apply(leaves, state, inputs[1], key=keys[i], train=True)
         grads = torch.autograd.grad(output.square().sum(), list(leaves.values()))
         return {**dict(zip(leaves, grads, strict=True)), **state, "output": output.detach()}
 
@@ -140,6 +165,18 @@ def test_a_model_that_draws_is_refused_beside_other_threads_too() -> None:
     finally:
         waiting.set()
         thread.join()
+
+
+def test_modules_that_are_made_in_threads_are_all_known_while_they_live() -> None:
+    originals = Originals()
+
+    def note(i: int) -> nn.Module:
+        originals.note(module := nn.Sequential(*[nn.Linear(1, 1) for _ in range(20)]))
+        return module
+
+    for module in in_threads(note):
+        names = dict(module.named_parameters())
+        assert {originals.name_of(each) for each in names.values()} == names.keys()
 
 
 def test_fits_in_threads_end_where_they_end_alone() -> None:

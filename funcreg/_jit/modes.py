@@ -1,5 +1,6 @@
 """What is being made into a program, and what of it is not looked into."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _recording: ContextVar[bool] = ContextVar("whether a function is recorded", default=False)
 _operators: list[Callable[..., Any]] = []
+_turn = threading.Lock()  # of the thread that registers them
 
 
 def as_one_operator(function: F) -> F:
@@ -32,8 +34,9 @@ def register_operators() -> None:
 
     >>> register_operators()
     """
-    while _operators:
-        torch.compiler.allow_in_graph(_operators.pop())
+    with _turn:
+        while _operators:
+            torch.compiler.allow_in_graph(_operators.pop())
 
 
 def compiling() -> bool:

@@ -5,6 +5,7 @@ may do so, the dispatcher asks here before each operator in place, and before ba
 """
 
 import functools
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,6 +37,7 @@ _COMPOSITE: dict[str, tuple[Any, ...]] = {
     "instance_norm": _STATISTICS,
     **{f"{kind}_cell": (slice(0),) for kind in ("gru", "lstm", "rnn_relu", "rnn_tanh")},
 }
+_turn = threading.Lock()  # of the thread that registers kernels, which torch takes once
 
 
 class Written(Unforeseen):
@@ -86,7 +88,9 @@ def guarded(tensors: Mapping[str, Tensor], function: Callable[..., Any]) -> Call
     ...     met.written, x
     ('x', tensor([0., 0.]))
     """
-    return functools.partial(_guarded, tensors, function) if _works() else function
+    with _turn:
+        works = _works()
+    return functools.partial(_guarded, tensors, function) if works else function
 
 
 def _guarded(tensors: Mapping[str, Tensor], function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

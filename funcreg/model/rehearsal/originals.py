@@ -4,10 +4,13 @@ A copy's code looks at the copy, whatever way a layer keeps the other. What it f
 attribute of its class, or in an object that no layer holds, is the module itself: its values, which no call has lent.
 """
 
+import threading
 import weakref
 from typing import Any
 
 from torch import nn
+
+_turn = threading.Lock()  # of the thread that notes; a model has none of its own, since it can be pickled
 
 
 class Originals:
@@ -26,9 +29,10 @@ class Originals:
 
     def note(self, module: nn.Module) -> None:
         """Add a module that the model is made of."""
-        self.known = {place: each for place, each in self.known.items() if each[1]() is not None}
-        for named in (module.named_modules(), module.named_parameters(), module.named_buffers()):
-            self.known.update((id(each), (name, weakref.ref(each))) for name, each in named)
+        with _turn:
+            self.known = {place: each for place, each in self.known.items() if each[1]() is not None}
+            for named in (module.named_modules(), module.named_parameters(), module.named_buffers()):
+                self.known.update((id(each), (name, weakref.ref(each))) for name, each in named)
 
     def name_of(self, thing: Any) -> str | None:
         """The name of a layer or tensor in a module that was noted; None for any other thing."""

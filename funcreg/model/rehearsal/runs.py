@@ -35,6 +35,7 @@ class Call(NamedTuple):
 
 # What runs have computed from what they were given, and somebody keeps: a cache, stale at the next call.
 _computed: dict[int, weakref.ref[Tensor]] = {}
+_turn = threading.Lock()  # of the thread that changes it
 
 
 class Rehearsal:
@@ -151,7 +152,8 @@ class Rehearsal:
         finally:
             self.skeleton.rehearsal = None
             own = set(map(id, self.own_tensors.values()))  # which are put back by value
-            _computed.update({place: made for place, made in seen.computed.items() if place not in own})
+            with _turn:
+                _computed.update({place: made for place, made in seen.computed.items() if place not in own})
             self.stale |= seen.stale
         seen.uses_written(leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor))
         return output
@@ -216,9 +218,9 @@ class Rehearsal:
 
 
 def _forget_the_dead() -> None:
-    for place, made in list(_computed.items()):  # which other threads may change meanwhile
-        if made() is None:
-            _computed.pop(place, None)
+    with _turn:
+        for place in [place for place, made in _computed.items() if made() is None]:
+            del _computed[place]
 
 
 def hooked(layers: Mapping[str, nn.Module]) -> list[tuple[str, nn.Module]]:
