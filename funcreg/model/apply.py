@@ -26,12 +26,13 @@ from .lending import Given, Rates, lend
 from .members import MadeByMembers, writes_into_what_members_share
 from .modes import Mode
 from .planning import Planner
+from .protected import Protected
 from .prototype import prototype
 from .registry import MOMENTUM
 from .rehearsal import Impurity, Originals, Plan, Watch, refused
 from .rehearsal.generators import GLOBAL_DRAWS
 from .skeleton import KEY, RATE, RATE_OF_ALL, Skeleton
-from .writing import Writers, changed
+from .writing import Writers
 
 Moves = tuple[tuple[str, str], ...]
 # of a Plan: resets, written, moves, copies_inputs; and the attribute that keeps the skeleton
@@ -153,21 +154,15 @@ class Apply:
         args, named, key, _, momentum, method = given
         inside, own_code = in_transform(), bool(skeleton.own_code)
         may_write = own_code and self.writers.may_write(skeleton, method)
-        written, touched = plan.written, plan.touched
-        if may_write and inside:
-            written = written | self.written
-            touched = frozenset(tensors.keys() - written)
-        before = {name: tensors[name] for name in (*plan.resets, *written, *touched)}
         members = MadeByMembers((tensors, given)) if inside and skeleton.by_members else None
-        for name in (*written, *touched):
-            tensors[name] = tensors[name].clone() if members is None else members.own(tensors[name])
+        protected = Protected(plan, tensors, self.written if may_write and inside else None, members)
         plain = plan.plain and not inside
         draws = bool(skeleton.drawing) or skeleton.unforeseen
         handed_over = plain and own_code and not draws and no_modes()
         watched, watch = tensors, None
         if own_code or draws or not plain:  # torch's own code does in each call of a kind what it did in the first
-            copies = written | touched | (skeleton.moving.names if skeleton.moving.natively else _NOTHING)
-            watched = {n: each for n, each in tensors.items() if n not in copies} if copies else tensors
+            own = protected.names | skeleton.moving.names if skeleton.moving.natively else protected.names
+            watched = {n: each for n, each in tensors.items() if n not in own} if own else tensors
             watch = Watch(list(watched.values()), generators=draws or (own_code and not handed_over))
         if self.ties or key is not None or momentum is not None:
             lend(skeleton, tensors, given, self.ties)
@@ -178,7 +173,7 @@ class Apply:
             function = undrawn(function)
         if may_write and not inside:
             function = guarded(watched, function)
-        again = {**tensors, **before} if inside else {}
+        again = {**tensors, **protected.before} if inside else {}
         try:
             if plain:
                 output = skeleton.call(tensors, self.buffers, function, args, named)
@@ -201,11 +196,9 @@ class Apply:
             return output
         if watch is not None and not watch.unbroken():
             self._judge(watch, watched, skeleton, tensors, given)
-        for name in touched:
-            if changed(tensors[name], before[name]):
-                raise refused([f"writes into {name} in place"], _NAMED)
-        for name in (*plan.resets, *touched):
-            tensors[name] = before[name]
+        changed = protected.put_back(tensors)
+        if changed is not None:
+            raise refused([f"writes into {changed} in place"], _NAMED)
         return output
 
     def _judge(

@@ -53,10 +53,15 @@ def telling(layer: nn.Module) -> list[tuple[str, Any]]:
     >>> [name for name, _ in telling(nn.ReLU())]
     []
     """
-    return [(name, value) for name, value in vars(layer).items() if type(value) not in ATOMS and not _is_empty(value)]
+    return [(name, value) for name, value in vars(layer).items() if type(value) not in ATOMS and not is_empty(value)]
 
 
-def _is_empty(value: Any) -> bool:
+def is_empty(value: Any) -> bool:
+    """Whether a value is a container of Python's with nothing in it.
+
+    >>> is_empty([]), is_empty([0]), is_empty(0)
+    (True, False, False)
+    """
     return type(value) in _CONTAINERS and not value
 
 

@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from .._functorch import bare
-from .rehearsal import same_values
 from .skeleton import Skeleton
 
 _IN_PLACE = {name for name in dir(Tensor) if name.endswith("_") and not name.startswith("_")}
@@ -25,19 +23,6 @@ _NORMALIZE = frozenset(("batch_norm", "instance_norm"))
 _COUNTS = {"num_batches_tracked"}  # in each call in training mode, or in none
 _STORES = ("STORE_SUBSCR", "STORE_SLICE")
 _OTHERS = sys.stdlib_module_names | {"funcreg", "numpy", "torch"}
-
-
-def changed(copy: Tensor, tensor: Tensor) -> bool:
-    """Whether a call has changed its copy of a tensor; while a program is traced, which has no values, nobody knows.
-
-    >>> import torch
-    >>> changed(torch.ones(1), torch.zeros(1))
-    True
-    """
-    try:
-        return not same_values(bare(copy), bare(tensor))
-    except RuntimeError:
-        return False
 
 
 class Writers:
@@ -75,20 +60,25 @@ def writing(layers: Mapping[str, nn.Module], own: Set[str], method: str | None =
     """
     kept = (*layers[""].named_parameters(), *layers[""].named_buffers())
     tensors = {name.rpartition(".")[2] for name, _ in kept} - _COUNTS
-    codes = {code for name in own for code in _reached(layers[name], "" if name else method or "")}
+    begins = {_begins(layers[name], "" if name else method or "") for name in own}  # alike for most layers of a class
+    codes = {code for each in begins for code in _reached(*each)}
     normalizes = any(not _NORMALIZE.isdisjoint(code.co_names) for code in codes)
     return Writing(any(_writes(code, tensors) for code in codes), normalizes)
 
 
-def _reached(layer: nn.Module, method: str) -> Iterator[CodeType]:
-    """The code of a layer's forward, and what that names: methods, functions and classes of its file and others."""
-    roots = ("forward", method)
-    found = [inspect.getattr_static(owner, name, None) for owner in (layer, type(layer)) for name in roots]
+def _begins(layer: nn.Module, method: str) -> tuple[tuple[FunctionType | None, ...], tuple[type, ...]]:
+    """The functions that a layer's forward, and another method, begin with, and the classes whose methods they call."""
+    helpers = [type(each) for each in vars(layer).values() if _is_own(type(each)) and not isinstance(each, nn.Module)]
+    places = [(owner, name) for owner in (layer, type(layer)) for name in ("forward", method)]
+    places += [(helper, "__call__") for helper in helpers]
+    found = [inspect.getattr_static(owner, name, None) for owner, name in places]
     found += [*layer._forward_hooks.values(), *layer._forward_pre_hooks.values()]
-    helpers = [each for each in vars(layer).values() if _is_own(type(each)) and not isinstance(each, nn.Module)]
-    owners = [type(layer), *map(type, helpers)]
-    known = set[FunctionType]()
-    found += [inspect.getattr_static(owner, "__call__", None) for owner in owners[1:]]
+    return tuple(map(_function, found)), (type(layer), *helpers)
+
+
+def _reached(begins: tuple[FunctionType | None, ...], owners: tuple[type, ...]) -> Iterator[CodeType]:
+    """The code of functions, and of what that names: methods of these classes, functions and classes of all files."""
+    found, known = list[Any](begins), set[FunctionType]()
     while found:
         function = _function(found.pop())
         if function is None or function in known or not _is_own(function):

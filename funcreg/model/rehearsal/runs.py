@@ -171,44 +171,35 @@ class Rehearsal:
     def _looking_at_calls(self, seen: Rehearsed) -> Iterator[None]:
         """Look, at each call of a layer, whether it is a copy, or a call that the backward pass would run again."""
 
-        began: list[int] = []
+        caller, began = threading.get_ident(), list[int]()
+        checkpoints = "torch.utils.checkpoint" in sys.modules
 
-        def begins(*_: Any) -> None:
+        def begins(layer: nn.Module, *_: Any) -> None:
             began.append(seen.cost)
+            self._refuse_copy(layer)
+            if threading.get_ident() != caller:
+                self.threads.add(self.labels[self.names[id(layer)]])
+            if checkpoints and not self.checkpoints:
+                self.checkpoints = _is_called_from("torch.utils.checkpoint")
 
         def ends(layer: nn.Module, *_: Any) -> None:
             self.costs[self.names.get(id(layer), "")] = seen.cost - began.pop()
 
-        def copied(layer: nn.Module, *_: Any) -> None:
-            runs = vars(layer).get("forward")
-            if isinstance(runs, types.MethodType) and runs.__self__ is not layer and id(runs.__self__) in self.names:
-                did = f"{self.labels[self.names[id(runs.__self__)]]}, of which the forward runs a copy"
-                remedy = "Call the layer itself, or make the copy when the module is built."
-                _checks.fail("module", did, "a forward that copies no layers", remedy)
-
-        def checkpointed(*_: Any) -> None:
-            frame = sys._getframe(1)
-            while frame is not None and not self.checkpoints:
-                self.checkpoints = frame.f_globals.get("__name__") == "torch.utils.checkpoint"
-                frame = frame.f_back
-
-        caller = threading.get_ident()
-
-        def threaded(layer: nn.Module, *_: Any) -> None:
-            if threading.get_ident() != caller:
-                self.threads.add(self.labels[self.names[id(layer)]])
-
-        looks: list[Callable[..., None]] = [copied, threaded]
-        if not self.checkpoints and "torch.utils.checkpoint" in sys.modules:
-            looks.append(checkpointed)
         layers = hooked(self.layers)
-        handles = [layer.register_forward_pre_hook(look) for _, layer in layers for look in (*looks, begins)]
+        handles = [layer.register_forward_pre_hook(begins) for _, layer in layers]
         handles += [layer.register_forward_hook(ends, always_call=True) for _, layer in layers]
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _refuse_copy(self, layer: nn.Module) -> None:
+        runs = vars(layer).get("forward")
+        if isinstance(runs, types.MethodType) and runs.__self__ is not layer and id(runs.__self__) in self.names:
+            did = f"{self.labels[self.names[id(runs.__self__)]]}, of which the forward runs a copy"
+            remedy = "Call the layer itself, or make the copy when the module is built."
+            _checks.fail("module", did, "a forward that copies no layers", remedy)
 
     def copied(self) -> tuple[dict[str, Tensor], tuple[Any, ...], dict[str, Any]]:
         """The call's tensors and arguments, as copies of its own."""
@@ -221,6 +212,15 @@ def _forget_the_dead() -> None:
     with _turn:
         for place in [place for place, made in _computed.items() if made() is None]:
             del _computed[place]
+
+
+def _is_called_from(module: str) -> bool:
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == module:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def hooked(layers: Mapping[str, nn.Module]) -> list[tuple[str, nn.Module]]:

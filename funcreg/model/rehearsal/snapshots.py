@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attributes import fill, identical
-from ..refused import ATOMS
+from ..refused import ATOMS, is_empty
 from .differences import same_values
 
 # torch's generators last: to ask for one takes as long as to ask for forty of the others.
@@ -75,7 +75,12 @@ class Snapshot:
         elif not isinstance(value, _LEAVES) and isinstance(getattr(value, "__dict__", None), dict):
             parts = (vars(value),)
         for part in list(parts) if depth > 1 else ():
-            if type(part) not in ATOMS and id(part) not in seen:
+            if type(part) in ATOMS or id(part) in seen:
+                continue
+            if is_empty(part):  # as most of what a layer has
+                seen.add(id(part))
+                self.owners.append((name, part, ()))
+            else:
                 self._keep(name, part, seen, depth - 1)
 
 
