@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from .decisions import CONFIRMED, REFUTED, UNDECIDED, Verdict
@@ -85,7 +85,7 @@ def estimate(values: Iterable[float], *, comparisons: int = 1) -> Estimate:
         return Estimate(mean, 0.0, mean, mean, 1)
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in each) / (n - 1))
     mean = mean if abs(mean) > 1e-12 * sd else 0.0  # what is left of differences that cancel
-    half = float(stats.t.isf(tail(comparisons), n - 1)) * sd / math.sqrt(n)
+    half = -float(special.stdtrit(n - 1, tail(comparisons))) * sd / math.sqrt(n)  # of Student's t
     return Estimate(mean, sd, mean - half, mean + half, n)
 
 
