@@ -944,3 +944,52 @@ def test_what_a_forward_fills_in_a_compiled_program_is_a_copy_or_refused() -> No
     torch.testing.assert_close(y, module.layer(x))
     with pytest.raises(fr.FuncregError):
         fr.jit(lambda x: twice(x, SimpleNamespace))(x)
+
+
+class Refuses:
+    """Beside a container of Python's: as e3nn's Irreps, whose number would be read for their dimension."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError("ambiguous")
+
+
+class Kinds(Refuses, tuple):  # type: ignore[misc]
+    pass
+
+
+class Rows(Refuses, list):  # type: ignore[misc]
+    pass
+
+
+class Table(Refuses, dict):  # type: ignore[misc]
+    def values(self) -> Any:
+        raise NotImplementedError("ambiguous")
+
+
+class Uncountable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.drop, self.total = nn.Linear(4, 4), nn.Dropout(0.5), 0.0
+        self.kinds, self.rows, self.table = Kinds([torch.ones(4)]), Rows([torch.ones(4)]), Table(scale=torch.ones(4))
+
+    def forward(self, x: Tensor, given: Any) -> Tensor:
+        self.rows.append(x.detach())
+        self.table["last"] = x.detach()
+        scale = next(iter(self.kinds)) * self.rows[0] * self.table["scale"] * given["scale"]
+        return self.drop(self.linear(x) * scale)
+
+
+def test_containers_that_refuse_to_be_counted_are_looked_into_all_the_same() -> None:
+    module, x, given = Uncountable().eval(), torch.randn(3, 4), Table(scale=torch.tensor(2.0))
+    model, (params, state) = fr.from_module(module), fr.variables(module)
+    output, _ = model.apply(params, state, x, given)
+    drawn = [model.apply(params, state, x, given, key=KEY)[0] for _ in range(2)]
+    keys = fr.random.split(KEY, 3)
+    sampled = vmap(lambda key: model.apply(params, state, x, given, key=key)[0])(keys)
+    one_by_one = torch.stack([model.apply(params, state, x, given, key=key)[0] for key in keys])
+    assert list(module.rows.__iter__()) == module.rows[:1], "what was made of it was written into, not it"
+    assert list(dict.keys(module.table)) == ["scale"]
+    torch.testing.assert_close(output, module(x, given))
+    assert torch.equal(*drawn)
+    assert not torch.equal(drawn[0], output)
+    torch.testing.assert_close(sampled, one_by_one)

@@ -5,6 +5,8 @@
     attention.py      multi-head attention, written out
     recurrent.py      RNN, LSTM, GRU
     keyed/            the mode of torch that takes every draw in a forward from the call's key
+    contents.py       what containers hold
+    refused.py        what a module may not hold
     prototype.py      the module without its data, its code looking at the copy
     modes.py          whether noise is on, whether this is training
     masks.py          those of small dropout layers, drawn together
@@ -20,6 +22,8 @@
     checkpointing.py  activation checkpointing, which a pure call goes without
     arguments.py      what a call may be given
     lending.py        the keys, rates and momentum that it lends
+    writing.py        whether the code of layers may write into what they keep
+    protected.py      what a call may write into, lent as copies
     members.py        what a forward makes and writes into, under vmap
     traced.py         calls in a program that is being traced
     explained.py      what a transform could not do, by the layer's name

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import _checks
+from .contents import contents
 from .lending import Rates
 from .modes import within
 from .refused import held
@@ -251,7 +252,7 @@ def sizes_of(arguments: Any) -> Any:
     if isinstance(arguments, Tensor):
         return arguments.shape
     if isinstance(arguments, tuple | list | dict):
-        return tuple([sizes_of(each) for each in (arguments.values() if isinstance(arguments, dict) else arguments)])
+        return tuple([sizes_of(each) for each in contents(arguments)])
     return arguments if isinstance(arguments, int | float) else None
 
 

@@ -4,11 +4,13 @@ A forward may set attributes in some call of a kind and in none before: the long
 it. The next call is to find what the first one did.
 """
 
+import operator
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, NamedTuple
 
 from torch import nn
 
+from .contents import contents
 from .registry import pure_layer
 
 _OF_TORCH = "torch.nn.modules."  # whose forwards set none
@@ -69,13 +71,13 @@ def identical(thing: Any, was: Any) -> bool:
     >>> identical([1], [1]), identical([[]], [[]])
     (True, False)
     """
-    if len(thing) != len(was):
-        return False
-    if isinstance(thing, dict):
-        return all(key in thing and thing[key] is value for key, value in was.items())
+    if not was:
+        return not contents(thing)
+    if isinstance(thing, dict):  # what is no key is the copy, which nothing holds
+        return dict.__len__(thing) == len(was) and all(dict.get(thing, key, was) is was[key] for key in was)
     if isinstance(thing, set):
-        return thing == was
-    return all(one is other for one, other in zip(thing, was, strict=True))
+        return set.__eq__(thing, was)
+    return list.__len__(thing) == len(was) and all(map(operator.is_, list.__iter__(thing), was))
 
 
 def fill(thing: Any, was: Any) -> None:

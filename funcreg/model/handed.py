@@ -11,6 +11,7 @@ from torch._library.custom_ops import CustomOpDef
 from torch.utils import _pytree as pytree
 
 from .. import _checks
+from .contents import contents
 from .refused import ATOMS
 
 _CODE = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
@@ -97,8 +98,5 @@ def _parts(value: Any, seen: set[int]) -> Iterator[Any]:
     yield value
     if isinstance(value, Tensor | nn.Module):
         return
-    held = [*value.values()] if isinstance(value, dict) else []
-    held += value if isinstance(value, list | tuple | set | frozenset) else []
-    held += getattr(value, "__dict__", {}).values()
-    for part in held:
+    for part in (*contents(value), *getattr(value, "__dict__", {}).values()):
         yield from _parts(part, seen)

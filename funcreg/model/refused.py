@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 from .. import _checks
+from .contents import contents
 
 OWN = ("_parameters", "_buffers", "_modules")
 ATOMS = frozenset((type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device))  # hold nothing
@@ -34,15 +35,8 @@ def held(value: Any, depth: int = 4) -> Iterator[Any]:
     """
     if depth == 0:
         return
-    if isinstance(value, dict):
-        parts = list(value.values())
-    elif isinstance(value, list | tuple | set | frozenset):
-        parts = list(value)
-    elif isinstance(value, functools.partial):
-        parts = [value.func, *value.args, *value.keywords.values()]
-    else:
-        return
-    for part in parts:
+    is_partial = isinstance(value, functools.partial)
+    for part in (value.func, *value.args, *value.keywords.values()) if is_partial else contents(value):
         yield part
         yield from held(part, depth - 1)
 

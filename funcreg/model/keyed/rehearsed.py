@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ... import random
+from ..contents import contents
 from ..registry import Draw
 from .mode import Keyed, has_replacement
 
@@ -202,12 +203,11 @@ def _tensors(values: Any) -> list[Tensor]:
     if isinstance(values, Tensor):
         return [values]
     found = list[Tensor]()
-    if isinstance(values, _CONTAINERS):
-        for part in values.values() if isinstance(values, dict) else values:
-            if isinstance(part, Tensor):
-                found.append(part)
-            elif isinstance(part, _CONTAINERS):
-                found += _tensors(part)
+    for part in contents(values):
+        if isinstance(part, Tensor):
+            found.append(part)
+        elif isinstance(part, _CONTAINERS):
+            found += _tensors(part)
     return found
 
 

@@ -1,7 +1,7 @@
 """What layers hold beside their tensors, as it was before a call."""
 
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attributes import fill, identical
+from ..contents import contents
 from ..refused import ATOMS, is_empty
 from .differences import same_values
 
@@ -23,9 +24,7 @@ def held_by(layer: nn.Module) -> Iterator[tuple[str, Any]]:
         if attribute in ("_parameters", "_buffers", "_modules"):
             continue
         yield attribute, value
-        if isinstance(value, dict | list | tuple | set):
-            parts: Iterable[Any] = value.values() if isinstance(value, dict) else value
-            yield from ((attribute, part) for part in parts)
+        yield from ((attribute, part) for part in contents(value))
 
 
 def own_tensors(layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
@@ -56,25 +55,22 @@ class Snapshot:
 
     def changed(self) -> set[str]:
         """The names of layers of which something is another object than before."""
-        return {name for name, thing, was in self.owners if (thing or was) and not identical(thing, was)}
+        return {name for name, thing, was in self.owners if not identical(thing, was)}
 
     def put_back(self) -> None:
         """Make everything what it was."""
         for _, thing, was in self.owners:
-            if (thing or was) and not identical(thing, was):
+            if not identical(thing, was):
                 fill(thing, was)
 
     def _keep(self, name: str, value: Any, seen: set[int], depth: int) -> None:
         seen.add(id(value))
-        parts: Iterable[Any] = ()
+        parts = contents(value)
         if isinstance(value, dict | set | list):
-            self.owners.append((name, value, value.copy() if value else ()))
-            parts = value.values() if isinstance(value, dict) else value
-        elif isinstance(value, tuple | frozenset):
-            parts = value
-        elif not isinstance(value, _LEAVES) and isinstance(getattr(value, "__dict__", None), dict):
-            parts = (vars(value),)
-        for part in list(parts) if depth > 1 else ():
+            self.owners.append((name, value, value.copy() if parts else ()))
+        elif not isinstance(value, (tuple, frozenset, *_LEAVES)) and isinstance(getattr(value, "__dict__", None), dict):
+            parts = [vars(value)]
+        for part in parts if depth > 1 else ():
             if type(part) in ATOMS or id(part) in seen:
                 continue
             if is_empty(part):  # as most of what a layer has
