@@ -19,7 +19,7 @@ class Together(LoadScopeScheduling):
 
     def _pending_of(self, workload: dict[str, dict[str, bool]]) -> int:
         for group in [group for group, tests in workload.items() if all(tests.values())]:
-            del workload[group]  # or each test would count all that were done before it: half of this process's time
+            del workload[group]  # or each test would count all that were done before it
         return super()._pending_of(workload)
 
 
